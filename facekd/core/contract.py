@@ -1,0 +1,105 @@
+"""What a network expects of a crop, and the fingerprint that keeps two networks apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from facekd.core.suggest import nearest
+from facekd.errors import UserError
+
+KNOWN = Path(__file__).parent / "known_contracts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What a network expects of a crop: ``input = (pixels - mean) / std``, per channel.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    dim: int  # D of the embedding
+    size: int = 112  # S, pixels
+    template: str = "arcface"  # how the crop was aligned: core.geometry.TEMPLATES
+    channels: str = "RGB"  # or BGR
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)  # on pixels 0..255, in `channels` order
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    layout: str = "NCHW"  # or NHWC
+    flip: bool = False  # embed the mirrored crop too and add the two before normalising
+    weights_sha256: str = ""  # digest of the weights; empty only while they are not written yet
+
+    def __post_init__(self) -> None:
+        # YAML and JSON give lists; a tuple keeps the contract hashable.
+        object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
+        object.__setattr__(self, "std", tuple(float(v) for v in self.std))
+        problems = [
+            (self.channels not in ("RGB", "BGR"), f"channels is {self.channels!r}: use RGB or BGR"),
+            (self.layout not in ("NCHW", "NHWC"), f"layout is {self.layout!r}: use NCHW or NHWC"),
+            (self.size < 16, f"size is {self.size}: use the crop's side in pixels, such as 112"),
+            (self.dim < 1, f"dim is {self.dim}: use the length of the embedding, such as 128"),
+            (len(self.mean) != 3 or len(self.std) != 3, "mean and std need three numbers each"),
+            (any(v <= 0 for v in self.std), f"std is {self.std}: use numbers above zero"),
+        ]
+        for wrong, sentence in problems:
+            if wrong:
+                raise UserError(f"contract: {sentence}")
+
+    @property
+    def model_id(self) -> str:
+        """16 hex digits over every field: travels with each model, embedding file, cache and gallery."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str) -> Contract:
+        """The contract that `values`, read at `where`, describes.
+
+        Raises:
+            UserError: an unknown or missing key, or a value of the wrong kind.
+        """
+        names = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in names:
+                raise UserError(f"{where}: a contract has no key {key!r}{nearest(str(key), names)}")
+        if "dim" not in values:
+            raise UserError(f"{where}: the contract lacks 'dim', the length of the embedding; add it")
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: a contract value has the wrong kind ({error}); correct it") from error
+
+
+def read_contract(path: Path) -> Contract:
+    """The contract in a YAML or JSON file.
+
+    Raises:
+        UserError: no such file, no mapping, or not a contract.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such contract file; write one or leave --contract out") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML ({error}); a contract is a few 'key: value' lines") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: holds no 'key: value' lines; a contract needs at least 'dim: 512'")
+    return Contract.from_mapping(values, str(path))
+
+
+def known_contract(weights_sha256: str) -> Contract | None:
+    """The contract that facekd carries for well-known public weights, by their digest; never a guess."""
+    for path in sorted(KNOWN.glob("*.yaml")):
+        contract = read_contract(path)
+        if contract.weights_sha256 == weights_sha256:
+            return contract
+    return None

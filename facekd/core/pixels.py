@@ -1,0 +1,62 @@
+"""From crops to network input: the only place in the house that subtracts a mean."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from facekd.core.contract import Contract
+from facekd.core.types import Array
+from facekd.errors import UserError
+
+
+def to_input(crops: Array, contract: Contract, *, template: str = "arcface") -> Array:
+    """Network input for uint8[B, S, S, 3] RGB crops: ``(pixels - mean) / std``.
+
+    Returns:
+        float32[B, 3, S, S], or float32[B, S, S, 3] where the contract's layout is NHWC.
+
+    Raises:
+        UserError: crops of another size or template than the contract's.
+    """
+    size = contract.size
+    if crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
+        raise UserError(
+            f"crops of shape {crops.shape[1:]} for a model that takes {(size, size, 3)}: align them at {size} pixels"
+        )
+    if template != contract.template:
+        raise UserError(f"crops aligned to {template!r} for a model that takes {contract.template!r}: align them again")
+    assert crops.dtype == np.uint8, crops.dtype
+    values = crops if contract.channels == "RGB" else crops[..., ::-1]
+    values = (values - np.float32(contract.mean)) / np.float32(contract.std)
+    if contract.layout == "NCHW":
+        values = values.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def unit(vectors: Array) -> Array:
+    """float32[N, D] vectors scaled to unit norm; a zero row stays zero and is refused by Embeddings."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+
+
+def encode_crop(pixels: Array) -> bytes:
+    """A uint8[S, S, 3] RGB crop as JPEG, quality 95, without chroma subsampling."""
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), JPEG)
+    assert ok
+    return data.tobytes()
+
+
+def decode_crop(data: bytes) -> Array:
+    """The uint8[S, S, 3] RGB pixels of an encoded crop (JPEG, PNG or WebP).
+
+    Raises:
+        UserError: bytes that are no image.
+    """
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise UserError("a stored crop is no readable image: the store is damaged; align its photos again")
+    return image

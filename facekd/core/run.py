@@ -1,0 +1,113 @@
+"""The run folder: what was asked, on what machine, with which versions, and what was measured."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from facekd.core.files import sha256_file, write_json, write_text
+
+PACKAGES = (
+    "facekd", "torch", "torchvision", "facenet-pytorch", "opencv-python-headless", "albumentations", "numpy",
+    "scikit-learn", "onnx", "onnxruntime", "pyarrow", "lancedb",
+)  # fmt: skip
+
+
+def default_out(command: str) -> Path:
+    """``runs/<command>-<date>``, where outputs go when --out says nothing; never one that exists."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{command}-{stamp}"
+
+
+def start_run(out: Path, command: str, config: Mapping[str, Any], inputs: tuple[Path, ...] = ()) -> None:
+    """Write ``run.yaml`` (the resolved config) and ``environment.json`` into the run folder `out`.
+
+    Args:
+        inputs: files whose digests are recorded; of a folder only its path is.
+    """
+    values = {key: _plain(value) for key, value in config.items()}
+    write_text(out / "run.yaml", yaml.safe_dump({"command": command, **values}, sort_keys=False, allow_unicode=True))
+    write_json(out / "environment.json", environment(inputs))
+
+
+def environment(inputs: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Versions, machine, git commit, date, command line and input digests of this process."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": versions(),
+        "git": _git_commit(),
+        "inputs": {str(path): sha256_file(path) if path.is_file() else None for path in inputs},
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Installed version of each package that can change a number; None where it is missing."""
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def append_metrics(out: Path, row: Mapping[str, Any]) -> None:
+    """Add one line to ``metrics.jsonl``."""
+    with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(dict(row)) + "\n")
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    """Every whole line of ``metrics.jsonl``; a line torn by a kill is passed over."""
+    path = out / "metrics.jsonl"
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            rows.append(json.loads(line))
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        result = subprocess.run(
+            ["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
