@@ -7,7 +7,8 @@ points ``(x, y)``, both in pixels. Embeddings are unit-norm float32.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -105,7 +106,8 @@ class PairList:
     left: tuple[str, ...]
     right: tuple[str, ...]
     same: Array  # bool[P]
-    fold: Array  # int16[P]; all zero where the list has no folds
+    fold: Array  # int16[P]; -1 where a pair is in no fold
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> its P values
 
     def __post_init__(self) -> None:
         n = len(self.left)
@@ -123,7 +125,7 @@ class Scores:
     same: Array  # bool[P]
     left: tuple[str, ...]
     right: tuple[str, ...]
-    fold: Array  # int16[P]
+    fold: Array  # int16[P]; -1 where a pair is in no fold
 
     def __post_init__(self) -> None:
         n = len(self.values)

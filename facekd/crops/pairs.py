@@ -1,0 +1,151 @@
+"""Pair lists: LFW's pairs.txt, CSV and Parquet; and every pair of a labelled set."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facekd.core.suggest import nearest
+from facekd.core.types import PairList
+from facekd.errors import UserError
+
+TRUE, FALSE = {"1", "true", "yes", "same"}, {"0", "false", "no", "different"}
+
+
+def read_pairs(path: Path) -> PairList:
+    """The pairs in LFW's ``pairs.txt``, or a CSV or Parquet with columns ``a``, ``b``, ``same``.
+
+    A column ``fold`` numbers the folds; every further column is a group, kept as text.
+
+    Raises:
+        UserError: no such file, no pair, or a line that is none.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such pair list; check the path")
+    if path.suffix == ".parquet":
+        try:
+            columns = {name: column.to_pylist() for name, column in zip(*_columns(pq.read_table(path)), strict=True)}
+        except (OSError, pa.ArrowInvalid) as error:
+            raise UserError(f"{path}: not a readable Parquet file ({error}); write it again") from error
+        return _from_columns(path, columns)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as UTF-8 text ({error}); save the list as UTF-8") from error
+    if not text.strip():
+        raise UserError(f"{path}: holds no pair")
+    first = text.split("\n", 1)[0]
+    if all(word.strip().isdigit() for word in first.split("\t")):
+        return _lfw(path, text)
+    reader = csv.DictReader(io.StringIO(text))
+    rows = list(reader)
+    names = [name for name in reader.fieldnames or [] if name]
+    short = next((i for i, row in enumerate(rows) if None in row or None in row.values()), None)
+    if short is not None:
+        raise UserError(f"{path}, line {short + 2}: not {len(names)} values, as its first line has; correct it")
+    return _from_columns(path, {name: [row[name] for row in rows] for name in names})
+
+
+def resolve(pairs: PairList, names: Mapping[str, str | None], where: str) -> tuple[PairList, frozenset[str]]:
+    """The pairs in terms of crop ids, and the photos among them that gave no crop, under their own names.
+
+    Args:
+        names: `crops.read.photo_names`.
+        where: the crop store, for the message.
+
+    Raises:
+        UserError: a pair names a photo that the store has never seen.
+    """
+    unknown = [name for name in (*pairs.left, *pairs.right) if name not in names]
+    if unknown:
+        raise UserError(
+            f"{where}: {len(set(unknown))} photos of the pair list are not in it (first: {unknown[0]!r}); "
+            "align the photos that the list names, or correct the list"
+        )
+    failed = frozenset(name for name in (*pairs.left, *pairs.right) if names[name] is None)
+    left = tuple(names[name] or name for name in pairs.left)
+    right = tuple(names[name] or name for name in pairs.right)
+    return replace(pairs, left=left, right=right), failed
+
+
+def all_pairs(ids: Sequence[str], identities: Sequence[str], seed: int, folds: int = 10) -> PairList:
+    """Every pair of a labelled set.
+
+    For the accuracy, identities are dealt into `folds` groups; in each, the genuine pairs and as many impostor
+    pairs, drawn with `seed`, make up a fold, so that no person is in two folds. All other pairs have fold -1.
+    """
+    order = np.random.default_rng(seed).permutation(sorted(set(identities)))
+    folds = min(folds, len(order) // 2)
+    group = {str(identity): place % folds if folds else -1 for place, identity in enumerate(order)}
+    places = np.array(list(combinations(range(len(ids)), 2)), np.int64).reshape(-1, 2)
+    label = np.array(identities)
+    same = label[places[:, 0]] == label[places[:, 1]]
+    groups = np.array([group[identity] for identity in identities])[places]
+    fold = np.where(groups[:, 0] == groups[:, 1], groups[:, 0], -1)
+    rng = np.random.default_rng([seed, 1])
+    for number in range(folds):
+        genuine = np.flatnonzero((fold == number) & same)
+        impostor = np.flatnonzero((fold == number) & ~same)
+        dropped = rng.permutation(impostor)[len(genuine) :]
+        fold[dropped] = -1
+    left, right = (tuple(ids[i] for i in places[:, side]) for side in (0, 1))
+    return PairList(left, right, same, fold.astype(np.int16))
+
+
+def _lfw(path: Path, text: str) -> PairList:
+    """``pairs.txt``: a header (folds and pairs of each kind, or pairs of each kind), then 3 or 4 columns."""
+    lines = text.splitlines()
+    header = [int(word) for word in lines[0].split("\t")]
+    folds, each = (header[0], header[1]) if len(header) == 2 else (1, header[0])
+    left, right, same = [], [], []
+    for number, line in enumerate(lines[1:], 2):
+        words = line.rstrip().split("\t")
+        try:
+            if len(words) == 3:
+                a, b = (words[0], int(words[1])), (words[0], int(words[2]))
+            elif len(words) == 4:
+                a, b = (words[0], int(words[1])), (words[2], int(words[3]))
+            else:
+                raise ValueError(f"{len(words)} columns")
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: no LFW pair ({error}); see umass-vis-lfw.github.io") from error
+        left.append(f"{a[0]}/{a[0]}_{a[1]:04d}")
+        right.append(f"{b[0]}/{b[0]}_{b[1]:04d}")
+        same.append(len(words) == 3)
+    if len(left) != folds * each * 2:
+        raise UserError(f"{path}: announces {folds * each * 2} pairs and holds {len(left)}; copy it again")
+    fold = np.repeat(np.arange(folds), 2 * each) if folds > 1 else np.full(len(left), -1)
+    return PairList(tuple(left), tuple(right), np.array(same, bool), fold.astype(np.int16))
+
+
+def _columns(table: pa.Table) -> tuple[list[str], list[pa.ChunkedArray]]:
+    return table.column_names, table.columns
+
+
+def _from_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> PairList:
+    for needed in ("a", "b", "same"):
+        if needed not in columns:
+            raise UserError(f"{path}: has no column {needed!r}{nearest(needed, columns)}")
+    same = []
+    for number, value in enumerate(columns["same"], 2):
+        word = str(value).strip().lower()
+        if word not in TRUE | FALSE:
+            raise UserError(f"{path}, line {number}: same is {value!r}; use 1 or 0")
+        same.append(word in TRUE)
+    if not same:
+        raise UserError(f"{path}: holds no pair")
+    try:
+        fold = np.array([int(str(v)) for v in columns.get("fold", [-1] * len(same))], np.int16)
+    except ValueError as error:
+        raise UserError(f"{path}: a fold is no whole number ({error})") from error
+    groups = {name: tuple(map(str, values)) for name, values in columns.items() if name not in ("a", "b", "same", "fold")}
+    left, right = (tuple(str(v) for v in columns[side]) for side in ("a", "b"))
+    return PairList(left, right, np.array(same, bool), fold, groups)

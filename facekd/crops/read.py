@@ -1,0 +1,155 @@
+"""Reading crops, whichever form they lie in: a facekd crop store or Hugging Face image Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from facekd.core.files import sha256_bytes
+from facekd.core.pixels import decode_crop
+from facekd.core.types import Array
+from facekd.crops.store import FAILED, CropStore
+from facekd.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class CropSet:
+    """Crops that lie encoded on disk or in memory and are decoded when asked for."""
+
+    path: Path
+    ids: tuple[str, ...]
+    identities: tuple[str | None, ...]
+    images: pa.ChunkedArray  # binary, one encoded crop for each id
+    size: int  # pixels
+    template: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of one crop's image."""
+        data: bytes = self.images[index].as_py()
+        return data
+
+    def pixels(self, index: int) -> Array:
+        """uint8[S, S, 3] RGB of one crop.
+
+        Raises:
+            UserError: a damaged image, or one of another size than the first.
+        """
+        pixels = decode_crop(self.encoded(index))
+        if pixels.shape != (self.size, self.size, 3):
+            raise UserError(
+                f"{self.path}: crop {self.ids[index]} is {pixels.shape[1]}x{pixels.shape[0]}, the first is "
+                f"{self.size}x{self.size}; align the photos at one size"
+            )
+        return pixels
+
+    def batch(self, indices: Array) -> Array:
+        """uint8[B, S, S, 3] RGB of the crops at `indices`."""
+        return np.stack([self.pixels(int(i)) for i in indices])
+
+    def take(self, indices: Array) -> CropSet:
+        """The crops at `indices`, in that order."""
+        return CropSet(
+            self.path,
+            tuple(self.ids[i] for i in indices),
+            tuple(self.identities[i] for i in indices),
+            self.images.take(pa.array(indices)),
+            self.size,
+            self.template,
+        )
+
+    def digest(self) -> str:
+        """64 hex digits over ids and identities: tells whether two runs saw the same crops."""
+        lines = (f"{i}\t{identity}" for i, identity in zip(self.ids, self.identities, strict=True))
+        return sha256_bytes("\n".join(lines).encode())
+
+
+def read_crops(path: Path) -> CropSet:
+    """The crops in a store's folder or a Parquet file with ``image: {bytes, path}`` and ``identity``.
+
+    Raises:
+        UserError: nothing there, another kind of file, no crop in it, or an unreadable first crop.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such crop store or Parquet file; check the path")
+    if path.is_dir():
+        store = CropStore.open(path)
+        table = store.crops()
+        ids, template = table["crop_id"].to_pylist(), store.settings["template"]
+        images = table["image"]
+    elif path.suffix == ".parquet":
+        table = _read_hub_parquet(path)
+        images = pc.struct_field(table["image"], "bytes")
+        # Rows of such a file have no id of their own: the file's name and the row's number are one.
+        ids, template = [f"{path.stem}-{row}" for row in range(len(table))], "arcface"
+    else:
+        raise UserError(f"{path}: neither a crop store's folder nor a .parquet file; run 'facekd align {path} CROPS' first")
+    if len(ids) == 0:
+        raise UserError(f"{path}: holds no crop; align photos that show faces")
+    size = decode_crop(images[0].as_py()).shape[0]
+    identities = table["identity"].to_pylist() if "identity" in table.column_names else [None] * len(ids)
+    return CropSet(path, tuple(ids), tuple(identities), images, size, template)
+
+
+def merge(sets: Sequence[CropSet]) -> CropSet:
+    """Several sets as one, in one label space: the same identity name is the same person.
+
+    Raises:
+        UserError: sets of different size or template.
+    """
+    first = sets[0]
+    for other in sets[1:]:
+        if (other.size, other.template) != (first.size, first.template):
+            raise UserError(
+                f"{other.path} holds {other.template} crops of {other.size} pixels, {first.path} {first.template} crops "
+                f"of {first.size}: align both alike"
+            )
+    return CropSet(
+        first.path,
+        tuple(crop_id for part in sets for crop_id in part.ids),
+        tuple(identity for part in sets for identity in part.identities),
+        pa.chunked_array([chunk for part in sets for chunk in part.images.chunks]),
+        first.size,
+        first.template,
+    )
+
+
+def photo_names(path: Path) -> dict[str, str | None]:
+    """What a pair list may call each photo of a crop store, and the crop that stands for it.
+
+    A photo answers to its crop's id, its source, its source without suffix, and ``FOLDER/NAME`` of that (so LFW's
+    ``Abel_Pacheco/Abel_Pacheco_0001`` is found wherever the archive puts it). A photo that gave no crop maps to
+    None. A short name that two photos share is left out.
+    """
+    names: dict[str, str | None] = {}
+    short: dict[str, set[str | None]] = {}
+    for row in CropStore.open(path).ledger().select(["source", "status", "crop_ids"]).to_pylist():
+        crop = None if row["status"] in FAILED else row["crop_ids"][0]
+        names[row["source"]] = crop
+        names.update({crop_id: crop_id for crop_id in row["crop_ids"]})
+        bare = PurePosixPath(row["source"]).with_suffix("")
+        for name in {str(bare), "/".join(bare.parts[-2:]), PurePosixPath(row["source"]).name, bare.name}:
+            short.setdefault(name, set()).add(crop)
+    for name, crops in short.items():
+        if len(crops) == 1:
+            names.setdefault(name, *crops)
+    return names
+
+
+def _read_hub_parquet(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error}); copy it again") from error
+    kind = table.schema.field("image").type if "image" in table.column_names else None
+    if not (isinstance(kind, pa.StructType) and kind.get_field_index("bytes") >= 0):
+        raise UserError(f"{path}: has no column image with bytes and path, as Hugging Face image files have; convert it")
+    return table

@@ -1,0 +1,66 @@
+"""The embedder: uint8 crops in, unit embeddings out, whatever file the network came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from facekd.core.contract import Contract
+from facekd.core.pixels import to_input, unit
+from facekd.core.types import Array
+from facekd.nets.files import Network, load_network
+
+BATCH = 64
+
+
+class Embedder:
+    """A network ready to embed.
+
+    Example::
+
+        embedder = Embedder.load("model.onnx")
+        vectors = embedder.embed(crops)  # uint8[N, 112, 112, 3] RGB -> float32[N, D] of unit norm
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    @classmethod
+    def load(cls, path: str | Path, contract: str | Path | None = None, threads: int | None = None) -> Embedder:
+        """The embedder in a run folder, a ``.safetensors`` or an ``.onnx`` file; see `load_network`.
+
+        Raises:
+            UserError: no such file, no network, no contract, or a contract that does not fit it.
+        """
+        return cls(load_network(Path(path), None if contract is None else Path(contract), threads))
+
+    @property
+    def contract(self) -> Contract:
+        return self.network.contract
+
+    @property
+    def model_id(self) -> str:
+        return self.network.contract.model_id
+
+    def embed(self, crops: Array) -> Array:
+        """Embeddings of crops, in order.
+
+        Args:
+            crops: uint8[N, S, S, 3], RGB, aligned to the contract's template.
+
+        Returns:
+            float32[N, D] of unit norm; a crop for which the network gives zero or no finite numbers has a row
+            that Embeddings refuses.
+
+        Raises:
+            UserError: crops of another size than the contract's.
+        """
+        pieces = [np.zeros((0, self.contract.dim), np.float32)]
+        for start in range(0, len(crops), BATCH):
+            batch = crops[start : start + BATCH]
+            vectors = self.network.run(to_input(batch, self.contract))
+            if self.contract.flip:
+                vectors = vectors + self.network.run(to_input(batch[:, :, ::-1], self.contract))
+            pieces.append(unit(vectors))
+        return np.concatenate(pieces)

@@ -1,0 +1,68 @@
+"""From detected faces to crops: which face, where it goes, how sharp it is."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from facekd.core.geometry import similarity, template_points, warp
+from facekd.core.suggest import nearest
+from facekd.core.types import Array, Crop, Faces, Photo
+from facekd.errors import UserError
+
+CHOICES = ("largest", "centre", "best", "all")
+
+
+def choose(faces: Faces, shape: tuple[int, int], policy: str) -> list[int]:
+    """Places in `faces` of those that become crops.
+
+    Args:
+        shape: height and width of the photo, px.
+        policy: ``largest`` box area; ``centre``: nearest to the middle of the photo; ``best`` detector
+            score; ``all``. Ties go to the first.
+
+    Raises:
+        UserError: another policy.
+    """
+    if policy not in CHOICES:
+        raise UserError(f"--choose {policy!r} is no policy{nearest(policy, CHOICES)}")
+    if len(faces) == 0:
+        return []
+    if policy == "all":
+        return list(range(len(faces)))
+    x1, y1, x2, y2 = faces.boxes.T
+    if policy == "largest":
+        return [int(np.argmax((x2 - x1) * (y2 - y1)))]
+    if policy == "best":
+        return [int(np.argmax(faces.scores))]
+    height, width = shape
+    return [int(np.argmin(((x1 + x2) - width) ** 2 + ((y1 + y2) - height) ** 2))]
+
+
+def align_face(photo: Photo, box: Array, landmarks: Array, size: int = 112, template: str = "arcface") -> Crop:
+    """The crop of one face: its five landmarks laid on the template by a similarity.
+
+    Args:
+        box: float32[4], px; its middle names the face within the photo.
+        landmarks: float32[5, 2], px.
+
+    Raises:
+        ValueError: degenerate landmarks.
+    """
+    matrix = similarity(landmarks, template_points(template, size))
+    pixels = warp(photo.pixels, matrix, size)
+    return Crop(pixels, matrix, crop_id(photo.sha256, box), sharpness(pixels))
+
+
+def crop_id(sha256: str, box: Array) -> str:
+    """A pure function of the photo's bytes and the face's place: ``<20 hex digits>-<x>-<y>`` of its middle, px."""
+    x, y = (box[:2] + box[2:]) / 2
+    return f"{sha256[:20]}-{round(float(x))}-{round(float(y))}"
+
+
+def sharpness(pixels: Array) -> float:
+    """Standard deviation of the Laplacian of a uint8[S, S, 3] crop's grey image: higher is sharper.
+
+    Source: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000.
+    """
+    return float(cv2.Laplacian(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.CV_64F).std())

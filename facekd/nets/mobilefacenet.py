@@ -1,0 +1,85 @@
+"""MobileFaceNet: S. Chen et al., "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification on
+Mobile Devices", CCBR 2018, arXiv 1804.07573, Table 1."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+# Table 1's bottlenecks: expansion t, channels c, repeats n, stride s of the first.
+BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+
+
+class MobileFaceNet(nn.Module):
+    """0.99 M parameters and 221 M multiply-adds at 112 pixels with a 128-d embedding.
+
+    Args:
+        dim: length of the embedding.
+        size: side of the input in pixels, a multiple of 16; the global depthwise kernel follows it.
+        width: factor on every width but the embedding's; 1 is the paper's.
+    """
+
+    def __init__(self, dim: int = 128, size: int = 112, width: float = 1.0) -> None:
+        super().__init__()
+        assert size % 16 == 0, size
+
+        def wide(channels: int) -> int:
+            return max(8, round(channels * width / 8) * 8)
+
+        stem = wide(64)
+        layers: list[nn.Module] = [conv(3, stem, 3, stride=2), conv(stem, stem, 3, groups=stem)]
+        channels = stem
+        for expansion, out, repeats, stride in BOTTLENECKS:
+            for i in range(repeats):
+                layers.append(Bottleneck(channels, wide(out), expansion, stride if i == 0 else 1))
+                channels = wide(out)
+        head = wide(512)
+        layers.append(conv(channels, head, 1))
+        # A learnt weight for each place (global depthwise convolution) in place of average pooling.
+        layers.append(conv(head, head, size // 16, padding=0, groups=head, act=False))
+        layers.append(conv(head, dim, 1, act=False))
+        self.layers = nn.Sequential(*layers)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", a=0.25)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """float[B, dim] embeddings, not of unit norm, for float[B, 3, size, size]."""
+        embeddings: Tensor = self.layers(x_BCHW).flatten(1)
+        return embeddings
+
+
+class Bottleneck(nn.Module):
+    """Expand, filter each channel, project; the input is added where the shapes agree."""
+
+    def __init__(self, channels: int, out: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        inner = channels * expansion
+        self.layers = nn.Sequential(
+            conv(channels, inner, 1), conv(inner, inner, 3, stride=stride, groups=inner), conv(inner, out, 1, act=False)
+        )
+        self.residual = stride == 1 and channels == out
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        y_BCHW: Tensor = self.layers(x_BCHW)
+        return x_BCHW + y_BCHW if self.residual else y_BCHW
+
+
+def conv(
+    channels: int,
+    out: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    padding: int | None = None,
+    groups: int = 1,
+    act: bool = True,
+) -> nn.Sequential:
+    """Convolution, batch norm and, unless told otherwise, PReLU."""
+    padding = kernel // 2 if padding is None else padding
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, out, kernel, stride, padding, groups=groups, bias=False),
+        nn.BatchNorm2d(out),
+    ]
+    if act:
+        layers.append(nn.PReLU(out))
+    return nn.Sequential(*layers)

@@ -1,0 +1,77 @@
+"""Decoding a photo safely: its header is read and judged before any pixel is."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from facekd.core.files import sha256_bytes
+from facekd.core.types import Array, Photo
+
+# Pillow warns above this size and refuses at twice it; one limit is clearer.
+MAX_PIXELS = 89_478_485
+
+
+class BadPhotoError(Exception):
+    """Why a photo gives no pixels; becomes a row of the ledger.
+
+    Attributes:
+        status: ``unreadable`` or ``too_large``.
+        reason: one sentence.
+    """
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def decode(data: bytes, source: str) -> Photo:
+    """An upright RGB photo from a file's bytes.
+
+    EXIF orientation is applied. Grey becomes three equal channels, 16 bits are cut to their upper 8,
+    transparency is laid on white, CMYK is converted without its colour profile, of an animation the first
+    frame counts.
+
+    Raises:
+        BadPhotoError: no image, a damaged or truncated one, or one above MAX_PIXELS.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise BadPhotoError("too_large", _too_large(width, height))
+            image.load()
+            pixels = _rgb(ImageOps.exif_transpose(image))
+    except BadPhotoError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadPhotoError("too_large", f"more than {MAX_PIXELS / 1e6:.0f} megapixels; shrink it") from error
+    except Image.UnidentifiedImageError as error:
+        kind = "an empty file" if not data else "no image that can be read"
+        raise BadPhotoError("unreadable", f"{kind}; replace the file") from error
+    except Exception as error:
+        # Pillow's parsers raise whatever damaged bytes lead them to: any of it means this file is bad.
+        raise BadPhotoError("unreadable", f"damaged image ({type(error).__name__}: {error}); replace the file") from error
+    return Photo(pixels, source, sha256_bytes(data))
+
+
+def _rgb(image: Image.Image) -> Array:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "I":  # Pillow's form of 16-bit PNG and PGM
+        grey = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "F":
+        raise BadPhotoError("unreadable", "floating-point pixels; save it as an 8-bit image")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return np.array(image.convert("RGB"))
+
+
+def _too_large(width: int, height: int) -> str:
+    return f"{width}x{height} pixels, more than {MAX_PIXELS / 1e6:.0f} million; shrink it"

@@ -1,0 +1,217 @@
+"""Exact rates over all pairs of labelled embeddings, without ever keeping the pairs.
+
+Scores come from blocked matrix products over the upper triangle. Genuine scores are kept (8 bytes each with their
+person: less than the embeddings themselves unless a person has more photos than the embeddings have numbers);
+of the impostor scores only the few that can be thresholds are looked at, see windows.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from facekd.core.types import Array, Rate
+from facekd.errors import UserError
+from facekd.rates.intervals import wilson_by_person
+from facekd.rates.rates import far_budget, support
+from facekd.rates.windows import Found, Tally, Window, guess, locate
+
+SIDE = 1024  # of a tile: its scores are 4 MiB
+SAMPLE = 1024  # side of the random tile that the first windows are guessed from
+
+Tile = tuple[int, int, int, int]  # rows r0:r1 against columns c0:c1
+Product = Callable[[Array, Array, Array], object]  # (f32[a, D], f32[b, D], out f32[a, b]): out = left @ right.T
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was counted in some tiles; merge those of all tiles."""
+
+    tallies: list[Tally]  # one for each window
+    genuine: list[Array] = field(default_factory=list)  # float32, genuine scores
+    rows: list[Array] = field(default_factory=list)  # int32, the row each belongs to
+
+    def merge(self, other: Counts) -> None:
+        """Add the counts of other tiles, counted with the same windows."""
+        for mine, theirs in zip(self.tallies, other.tallies, strict=True):
+            mine.merge(theirs)
+        self.genuine += other.genuine
+        self.rows += other.rows
+
+
+def numpy_product(left: Array, right: Array, out: Array) -> None:
+    """``out = left @ right.T`` on the CPU."""
+    np.matmul(left, right.T, out=out)
+
+
+def all_pairs(
+    vectors: Array,
+    persons: Array,
+    fars: Sequence[float],
+    *,
+    failed_persons: Array | None = None,
+    product: Product = numpy_product,
+) -> list[Rate]:
+    """TAR at each of `fars` over all unordered pairs of different photos, as `rates.rate_at` over their list.
+
+    low and high are the 95 % interval of tar with the person as the unit (`intervals.wilson_by_person`), the
+    threshold taken as given.
+
+    Args:
+        vectors: float32[N, D], unit norm.
+        persons: [N], names or numbers: two photos are a genuine pair where these are equal.
+        failed_persons: [F], the persons of photos without embedding: all their pairs count, and none is accepted.
+        product: for a GPU; must compute in full float32.
+
+    Raises:
+        UserError: fewer labels than vectors, pairs of one class only, or a FAR that accepts every pair.
+    """
+    if vectors.ndim != 2 or len(vectors) != len(persons):
+        raise UserError(f"{len(persons)} person labels for embeddings of shape {vectors.shape}: give one for each row")
+    failed = np.zeros(0, persons.dtype) if failed_persons is None else failed_persons
+    _, number, photos = np.unique(np.concatenate([persons, failed]), return_inverse=True, return_counts=True)
+    number, n_photos = number[: len(persons)], len(number)
+    genuine_pairs = photos * (photos - 1) // 2  # [persons]
+    n_genuine = int(genuine_pairs.sum())
+    n_impostor = n_photos * (n_photos - 1) // 2 - n_genuine
+    if n_genuine == 0 or n_impostor == 0:
+        raise UserError(
+            f"{n_photos} photos of {len(photos)} persons make {n_genuine} genuine and {n_impostor} impostor pairs: "
+            "rates need both kinds"
+        )
+    supported = [far for far in fars if support(far, n_impostor) != "none"]
+    embedded = np.bincount(number, minlength=len(photos))
+    n_scored = (len(vectors) ** 2 - int((embedded**2).sum())) // 2
+    budgets = [far_budget(far, n_impostor) for far in supported]
+    for far, budget in zip(supported, budgets, strict=True):
+        if budget >= n_scored:
+            raise UserError(
+                f"FAR {far} would accept each of the {n_scored} impostor pairs compared; ask for a lower one"
+            )
+
+    order = np.argsort(number, kind="stable")  # photos of a person side by side: genuine cells lie at the diagonal
+    if not np.array_equal(order, np.arange(len(order))):
+        vectors, number = vectors[order], number[order]
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    person_end = np.cumsum(embedded)[number]  # [N], one past the last row of the same person
+
+    windows = _first_windows(vectors, number, [(budget + 1) / n_scored for budget in budgets], product)
+    found: dict[int, Found] = {}
+    counts: Counts | None = None
+    open_windows = dict(enumerate(windows))
+    while open_windows:
+        passed = count_on_cores(vectors, person_end, list(open_windows.values()), tiles(len(vectors)), product)
+        counts = counts or passed  # genuine scores are the same in each pass
+        for (index, window), tally in zip(list(open_windows.items()), passed.tallies, strict=True):
+            result = locate(window, tally, budgets[index] + 1)
+            if isinstance(result, Window):
+                open_windows[index] = result
+            else:
+                found[index] = result
+                del open_windows[index]
+
+    genuine, rows = (np.zeros(0, np.float32), np.zeros(0, np.int32))
+    if counts is not None:
+        genuine, rows = np.concatenate(counts.genuine), np.concatenate(counts.rows)
+    rates = {}
+    for index, far in enumerate(supported):
+        blocking = found[index]  # the impostor score that one more accepted pair would need
+        accepted = genuine > np.float32(blocking.score)
+        hits = np.bincount(number[rows[accepted]], minlength=len(photos))
+        threshold = min(blocking.next_above, float(genuine[accepted].min(initial=np.inf)))
+        low, high = wilson_by_person(hits, genuine_pairs)
+        rates[far] = Rate(
+            far_asked=far,
+            far=blocking.above / n_impostor,
+            tar=int(hits.sum()) / n_genuine,
+            threshold=threshold if threshold < np.inf else None,
+            n_genuine=n_genuine,
+            n_impostor=n_impostor,
+            low=low,
+            high=high,
+        )
+    return [rates.get(far, Rate(far, 0.0, None, None, n_genuine, n_impostor, None, None)) for far in fars]
+
+
+def tiles(n: int) -> list[Tile]:
+    """Tiles that cover each cell of the upper triangle of an n x n matrix once; those on the diagonal are square."""
+    starts = range(0, n, SIDE)
+    return [(r, min(r + SIDE, n), c, min(c + SIDE, n)) for r in starts for c in starts if c >= r]
+
+
+def count_tiles(
+    vectors: Array, person_end: Array, windows: Sequence[Window], over: Iterable[Tile], product: Product = numpy_product
+) -> Counts:
+    """Score the tiles one after the other and count; other threads or machines may count other tiles.
+
+    Args:
+        vectors: float32[N, D], the photos of a person side by side.
+        person_end: int64[N], one past the last row of the same person.
+    """
+    counts = Counts([Tally() for _ in windows])
+    lowest = np.float32(min(window.low for window in windows))
+    buffer = np.empty(SIDE * SIDE, np.float32)
+    for r0, r1, c0, c1 in over:
+        scores = buffer[: (r1 - r0) * (c1 - c0)].reshape(r1 - r0, c1 - c0)
+        product(vectors[r0:r1], vectors[c0:c1], scores)
+        if person_end[r1 - 1] > c0:
+            genuine, rows = _take_genuine(scores, r0, c0, person_end)
+            counts.genuine.append(genuine)
+            counts.rows.append(rows)
+        high = np.sort(buffer[np.flatnonzero(scores >= lowest)])
+        for window, tally in zip(windows, counts.tallies, strict=True):
+            tally.add(window, high)
+    return counts
+
+
+def count_on_cores(
+    vectors: Array, person_end: Array, windows: Sequence[Window], over: Iterable[Tile], product: Product = numpy_product
+) -> Counts:
+    """`count_tiles` with a thread for each core; each thread fetches its next tile when it is done with one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shared = iter(list(over))  # next() of a list's iterator is one step: no tile is given out twice
+    # A product that uses one core in each thread keeps all cores busy while other threads sift their scores.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores) as pool:
+        running = [pool.submit(count_tiles, vectors, person_end, windows, shared, product) for _ in range(cores)]
+    counts = running[0].result()
+    for other in running[1:]:
+        counts.merge(other.result())
+    return counts
+
+
+def _take_genuine(scores: Array, r0: int, c0: int, person_end: Array) -> tuple[Array, Array]:
+    """The genuine scores of a tile and the row of each; what is no impostor pair is overwritten with -inf."""
+    r1, c1 = r0 + scores.shape[0], c0 + scores.shape[1]
+    first = r0 + int(np.searchsorted(person_end[r0:r1], c0, side="right"))  # the first row whose person reaches c0
+    end = min(c1, int(person_end[r1 - 1]))
+    part, row, column = scores[first - r0 :, : end - c0], np.arange(first, r1), np.arange(c0, end)
+    not_impostor = column < person_end[first:r1, None]  # the diagonal and the cells below it too
+    at = np.flatnonzero(not_impostor & (column > row[:, None]))
+    genuine, rows = part.ravel()[at], row[at // part.shape[1]].astype(np.int32)
+    part[not_impostor] = -np.inf
+    return genuine, rows
+
+
+def _first_windows(vectors: Array, number: Array, shares: Sequence[float], product: Product) -> list[Window]:
+    """Guess from a random tile where the score lies that each share of the impostor pairs reaches."""
+    rng = np.random.default_rng(0)  # a guess: no rate depends on it
+    n = len(vectors)
+    row = rng.choice(n, min(n, SAMPLE), replace=False)
+    column = rng.choice(n, min(n, SAMPLE), replace=False)
+    scores = np.empty((len(row), len(column)), np.float32)
+    product(vectors[row], vectors[column], scores)
+    impostor = number[row, None] != number[column]
+    scores[~impostor] = -np.inf
+    sample = np.sort(scores, axis=None)[int((~impostor).sum()) :]
+    windows = []
+    for share in shares:
+        # Scores that share a photo move together, so the spread is that of the rows' and columns' own shares.
+        reached = scores >= sample[max(0, len(sample) - 1 - int(share * len(sample)))]
+        spread = sum(np.var(reached.mean(axis=axis)) / reached.shape[1 - axis] for axis in (0, 1))
+        windows.append(guess(sample, share, float(np.sqrt(spread))))
+    return windows

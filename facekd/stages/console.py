@@ -1,0 +1,65 @@
+"""What a person at a terminal sees: progress on stderr, tables on stdout, nothing with --quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+T = TypeVar("T")
+PLAIN_EVERY = 10.0  # seconds between lines where stderr is no terminal
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """One line to stderr."""
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *, unit: int = 1) -> Iterator[T]:
+    """`items`, with a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet.
+
+    Args:
+        total: how many things there are in all; each item stands for `unit` of them.
+    """
+    if quiet:
+        yield from items
+    elif sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(label, total=total)
+            for item in items:
+                yield item
+                bar.advance(task, unit)
+    else:
+        start = last = time.monotonic()
+        for done, item in enumerate(items, 1):
+            yield item
+            now = time.monotonic()
+            if now - last > PLAIN_EVERY:
+                last = now
+                say(f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s")
+
+
+def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = False) -> None:
+    """A table on stdout; its first column is text, the others are figures."""
+    if quiet:
+        return
+    print(title, flush=True)
+    shown = Table()
+    for i, column in enumerate(columns):
+        shown.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)

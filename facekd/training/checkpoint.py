@@ -1,0 +1,78 @@
+"""Where a killed run goes on: every tensor that training changes, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from facekd.core.files import write_bytes
+from facekd.errors import UserError
+
+LAST = Path("checkpoints") / "last.safetensors"  # below the run folder
+
+
+def save_checkpoint(
+    path: Path, step: int, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, about: Mapping[str, str]
+) -> None:
+    """Write modules, optimiser state and torch's random state after `step` steps.
+
+    Args:
+        about: what the run is (net, data digest, plan …); `restore` refuses another.
+    """
+    tensors = {
+        f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()
+    }
+    for place, parameter in enumerate(_parameters(optimizer)):
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{place}.{key}"] = value
+    tensors["rng"] = torch.get_rng_state()
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    write_bytes(path, safetensors.torch.save(plain, {"step": str(step), "about": json.dumps(dict(about))}))
+
+
+def restore(
+    path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, about: Mapping[str, str]
+) -> int:
+    """Put a checkpoint's state into `modules` and `optimizer`; the number of steps done comes back.
+
+    Returns 0, and changes nothing, where there is no checkpoint yet.
+
+    Raises:
+        UserError: a damaged file, or a checkpoint of another run (other data, net, plan or seed).
+    """
+    if not path.exists():
+        return 0
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+        step, found = int(metadata["step"]), json.loads(metadata["about"])
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: no readable checkpoint ({error}); delete it to start again") from error
+    other = [key for key in about if found.get(key) != about[key]]
+    if other:
+        key = other[0]
+        raise UserError(
+            f"{path}: is of another run ({key} was {found.get(key)!r} and is {about[key]!r}); choose another --out"
+        )
+    for name, module in modules.items():
+        prefix = f"{name}."
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    for place, parameter in enumerate(_parameters(optimizer)):
+        prefix = f"optimizer.{place}."
+        state = {k.removeprefix(prefix): v.to(parameter.device) for k, v in tensors.items() if k.startswith(prefix)}
+        if state:
+            optimizer.state[parameter] = state
+    torch.set_rng_state(tensors["rng"])
+    return step
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,0 +1,95 @@
+"""The loop that trains teachers and students: modules, batches and a loss come in as arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from facekd.errors import UserError
+from facekd.training.schedule import learning_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Views of crops, as the networks take them."""
+
+    images_BCHW: Tensor  # float32, the input of the network that is trained
+    labels_B: Tensor  # int64; -1 where a crop has no identity
+    crop_ids: tuple[str, ...]
+    teacher_images_BCHW: Tensor | None = None  # the same views as the teacher takes them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How long and how hard to train."""
+
+    steps: int
+    warmup: int  # steps
+    peak_lr: float
+    weight_decay: float
+    momentum: float = 0.9
+    clip: float = 5.0  # largest norm of the gradient
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError("the training has no step: give more --epochs or more crops")
+
+
+def make_optimizer(modules: Mapping[str, nn.Module], plan: Plan) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum; norms, PReLU slopes and biases are not decayed."""
+    parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=plan.peak_lr, momentum=plan.momentum, nesterov=True)
+
+
+def fit(
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], Mapping[str, Tensor]],
+    plan: Plan,
+    start: int,
+    accelerator: Accelerator,
+) -> Iterator[dict[str, float]]:
+    """Train from step `start` to the plan's end; a row comes out after each step.
+
+    Args:
+        modules: all that learns, by name; they and `optimizer` come from `accelerator.prepare`.
+        batches: one for each step from `start` on.
+        loss: the weighted terms of a batch, by name; their sum is minimised.
+
+    Yields:
+        ``step`` (steps done), ``loss``, ``lr`` and each term.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+    for module in modules.values():
+        module.train()
+    for step, batch in enumerate(batches, start):
+        rate = learning_rate(step, plan.steps, plan.warmup, plan.peak_lr)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with accelerator.autocast():
+            terms = loss(batch)
+        total = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(total):
+            parts = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
+            raise UserError(
+                f"the loss is not finite at step {step} ({parts}; crops {', '.join(batch.crop_ids[:4])} …): "
+                "lower --lr; the last checkpoint is from before"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        accelerator.backward(total)
+        accelerator.clip_grad_norm_(parameters, plan.clip)
+        optimizer.step()
+        row = {name: float(term.detach()) for name, term in terms.items()}
+        yield {"step": step + 1, "loss": float(total.detach()), "lr": rate, **row}
