@@ -90,3 +90,23 @@ def wilson_by_search(hits, n, z):
         return inner
 
     return edge(hits / n, 0.0), edge(hits / n, 1.0)
+
+
+def repeat_by_person(values, same, left, right, times):
+    """The pairs of a list in which person p occurs times[p] times, written out one by one."""
+    out = []
+    for value, is_same, a, b in zip(values, same, left, right, strict=True):
+        copies = times[a] if is_same else times[a] * times[b]
+        out += [(value, is_same)] * int(copies)
+    return [v for v, _ in out], [s for _, s in out]
+
+
+def pairs_of(vectors, persons, failed_persons=()):
+    """(scores, same) of all unordered pairs; a failed photo scores -inf with each other photo."""
+    photos = [(v, p) for v, p in zip(vectors.tolist(), persons, strict=True)] + [(None, p) for p in failed_persons]
+    values, same = [], []
+    for (v, p), (w, q) in itertools.combinations(photos, 2):
+        failed = v is None or w is None
+        values.append(float("-inf") if failed else sum(x * y for x, y in zip(v, w, strict=True)))
+        same.append(bool(p == q))
+    return values, same

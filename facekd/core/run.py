@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from facekd.core.files import sha256_file, write_json, write_text
+from facekd.errors import UserError
 
 PACKAGES = (
     "facekd", "torch", "torchvision", "facenet-pytorch", "opencv-python-headless", "albumentations", "numpy",
@@ -34,9 +35,22 @@ def start_run(out: Path, command: str, config: Mapping[str, Any], inputs: tuple[
 
     Args:
         inputs: files whose digests are recorded; of a folder only its path is.
+
+    Raises:
+        UserError: the folder holds a run with other settings.
     """
-    values = {key: _plain(value) for key, value in config.items()}
-    write_text(out / "run.yaml", yaml.safe_dump({"command": command, **values}, sort_keys=False, allow_unicode=True))
+    values = {"command": command, **{key: _plain(value) for key, value in config.items()}}
+    path = out / "run.yaml"
+    if path.exists():
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        other = [key for key in values if key != "out" and found.get(key) != values[key]]
+        if other:
+            key = other[0]
+            raise UserError(
+                f"{out}: holds a run with other settings ({key} was {found.get(key)!r} and is {values[key]!r}); "
+                "choose another --out, or give the settings it was begun with"
+            )
+    write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     write_json(out / "environment.json", environment(inputs))
 
 

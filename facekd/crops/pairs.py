@@ -146,6 +146,8 @@ def _from_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> PairLi
         fold = np.array([int(str(v)) for v in columns.get("fold", [-1] * len(same))], np.int16)
     except ValueError as error:
         raise UserError(f"{path}: a fold is no whole number ({error})") from error
-    groups = {name: tuple(map(str, values)) for name, values in columns.items() if name not in ("a", "b", "same", "fold")}
+    groups = {
+        name: tuple(map(str, values)) for name, values in columns.items() if name not in ("a", "b", "same", "fold")
+    }
     left, right = (tuple(str(v) for v in columns[side]) for side in ("a", "b"))
     return PairList(left, right, np.array(same, bool), fold, groups)

@@ -91,7 +91,9 @@ def read_crops(path: Path) -> CropSet:
         # Rows of such a file have no id of their own: the file's name and the row's number are one.
         ids, template = [f"{path.stem}-{row}" for row in range(len(table))], "arcface"
     else:
-        raise UserError(f"{path}: neither a crop store's folder nor a .parquet file; run 'facekd align {path} CROPS' first")
+        raise UserError(
+            f"{path}: neither a crop store's folder nor a .parquet file; run 'facekd align {path} CROPS' first"
+        )
     if len(ids) == 0:
         raise UserError(f"{path}: holds no crop; align photos that show faces")
     size = decode_crop(images[0].as_py()).shape[0]
@@ -109,8 +111,8 @@ def merge(sets: Sequence[CropSet]) -> CropSet:
     for other in sets[1:]:
         if (other.size, other.template) != (first.size, first.template):
             raise UserError(
-                f"{other.path} holds {other.template} crops of {other.size} pixels, {first.path} {first.template} crops "
-                f"of {first.size}: align both alike"
+                f"{other.path} holds {other.template} crops of {other.size} pixels, "
+                f"{first.path} {first.template} crops of {first.size}: align both alike"
             )
     return CropSet(
         first.path,
@@ -151,5 +153,7 @@ def _read_hub_parquet(path: Path) -> pa.Table:
         raise UserError(f"{path}: not a readable Parquet file ({error}); copy it again") from error
     kind = table.schema.field("image").type if "image" in table.column_names else None
     if not (isinstance(kind, pa.StructType) and kind.get_field_index("bytes") >= 0):
-        raise UserError(f"{path}: has no column image with bytes and path, as Hugging Face image files have; convert it")
+        raise UserError(
+            f"{path}: has no column image with bytes and path, as Hugging Face image files have; convert it"
+        )
     return table

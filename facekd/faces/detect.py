@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from facekd.core.suggest import nearest
@@ -24,7 +26,7 @@ def load_detector(name: str, *, min_face: int = 20, weights: Path | None = None,
             ``yunet`` (OpenCV).
         min_face: smallest face looked for, in pixels.
         weights: YuNet's ONNX file; the others carry theirs.
-        threads: cores it may use; None leaves the libraries' own choice.
+        threads: cores it may use; None: all that this process may use.
 
     Raises:
         UserError: an unknown name, or weights that are missing or not wanted.
@@ -41,13 +43,27 @@ def load_detector(name: str, *, min_face: int = 20, weights: Path | None = None,
                 "--detector yunet needs its weights: give the path of face_detection_yunet_2023mar.onnx "
                 "(OpenCV's model zoo), or use --detector mtcnn, which carries its own"
             )
-        return yunet.load(weights, min_face, threads)
+        return _each(yunet.load(weights, min_face), threads)
     if weights is not None:
         raise UserError(f"--detector {name} carries its own weights; leave {weights} out or use --detector yunet")
     if name == "facenet":
+        import torch
+
         from facekd.faces import facenet
 
-        return facenet.load(min_face, threads)
+        if threads is not None:
+            torch.set_num_threads(threads)  # it spreads one photo over the cores
+        return _each(facenet.load(min_face), 1)
     from facekd.faces import mtcnn
 
-    return mtcnn.load(min_face, threads)
+    return _each(mtcnn.load(min_face), threads)
+
+
+def _each(detect_one: Callable[[Array], Faces], threads: int | None) -> Detect:
+    """`detect_one` over many photos, `threads` of them at once."""
+    if threads is None:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads == 1:
+        return lambda photos: [detect_one(photo) for photo in photos]
+    pool = ThreadPoolExecutor(threads, "detect")
+    return lambda photos: list(pool.map(detect_one, photos))

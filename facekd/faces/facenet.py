@@ -6,7 +6,7 @@ convolutional networks", IEEE Signal Processing Letters 23(10), 2016.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,22 +14,19 @@ from facekd.core.types import Array, Faces
 from facekd.faces.torchvision_cpu import repair
 
 
-def load(min_face: int = 20, threads: int | None = None) -> Callable[[Sequence[Array]], list[Faces]]:
-    """A ``detect(photos)`` that runs ``facenet_pytorch.MTCNN.detect(landmarks=True)`` on one photo after another.
+def load(min_face: int = 20) -> Callable[[Array], Faces]:
+    """A function from a photo to its faces, largest first, by ``facenet_pytorch.MTCNN.detect(landmarks=True)``.
 
     One photo at a time, because it refuses photos of unequal sizes and its answer for one photo depends on
-    the others in its batch. Faces come largest first.
+    the others in its batch.
 
     Args:
         min_face: smallest face looked for, in pixels.
-        threads: of torch, for the whole process; None leaves them as they are.
     """
     repair()
     import torch
     from facenet_pytorch import MTCNN
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     network = MTCNN(min_face_size=min_face, keep_all=True, device=torch.device("cpu"))
 
     def detect_one(photo: Array) -> Faces:
@@ -42,7 +39,4 @@ def load(min_face: int = 20, threads: int | None = None) -> Callable[[Sequence[A
             return Faces.none()
         return Faces(boxes.astype(np.float32), scores.astype(np.float32), landmarks.astype(np.float32))
 
-    def detect(photos: Sequence[Array]) -> list[Faces]:
-        return [detect_one(photo) for photo in photos]
-
-    return detect
+    return detect_one

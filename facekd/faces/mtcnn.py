@@ -2,8 +2,8 @@
 
 The same faces as ``facenet_pytorch.MTCNN.detect(landmarks=True)``, at several times its speed on a processor:
 the networks run in ONNX Runtime (`mtcnn_nets`); every resampled pixel, of the pyramid and of the crops, is an
-exact mean read from one integral image; no step loops over boxes. Each core works on photos of its own, and a
-photo's faces are computed from that photo alone, so they are the same bits in every batch.
+exact mean read from one integral image; no step loops over boxes. A photo's faces are computed from that photo
+alone and on one core, so they are the same bits in every batch; speed on several cores comes from several photos.
 
 K. Zhang, Z. Zhang, Z. Li, Y. Qiao, "Joint face detection and alignment using multitask cascaded
 convolutional networks", IEEE Signal Processing Letters 23(10), 2016. F. C. Crow, "Summed-area tables for
@@ -12,9 +12,8 @@ texture mapping", SIGGRAPH 1984.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import cv2
@@ -37,22 +36,13 @@ class Nets(NamedTuple):
     onet: Any
 
 
-def load(min_face: int = 20, threads: int | None = None) -> Callable[[Sequence[Array]], list[Faces]]:
-    """A ``detect(photos)`` that finds faces of at least `min_face` pixels, largest first.
+def load(min_face: int = 20) -> Callable[[Array], Faces]:
+    """A function from a photo to its faces of at least about `min_face` pixels, largest first.
 
-    Args:
-        threads: photos worked on at once; None: one for each core that this process may use.
+    Threads may share it; one call keeps to one core.
     """
     nets = Nets(load_net("pnet"), load_net("rnet"), load_net("onet"))
-    if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(threads, "mtcnn") if threads > 1 else None
-
-    def detect(photos: Sequence[Array]) -> list[Faces]:
-        one = pool.map if pool is not None and len(photos) > 1 else map
-        return list(one(lambda photo: detect_one(photo, min_face, nets), photos))
-
-    return detect
+    return lambda photo: detect_one(photo, min_face, nets)
 
 
 def detect_one(photo: Array, min_face: int, nets: Nets) -> Faces:
@@ -87,28 +77,31 @@ def _integral(photo: Array) -> Array:
     """
     height, width = photo.shape[:2]
     sums = np.empty((3, height + 1, width + 1), np.int32)
-    for colour in range(3):
-        cv2.integral(np.ascontiguousarray(photo[..., colour]), sums[colour], sdepth=cv2.CV_32S)
+    for colour, plane in enumerate(cv2.split(photo)):
+        cv2.integral(plane, sums[colour], sdepth=cv2.CV_32S)
     return sums
 
 
 def _propose(sums: Array, min_face: int, pnet: Any) -> Array:
     """float32[n, 4] boxes that P-Net takes for faces, moved by its offsets, of the whole pyramid."""
     height, width = sums.shape[1] - 1, sums.shape[2] - 1
-    levels = []
-    for scale in _scales(min(height, width), min_face):
-        shape = (int(height * scale + 1), int(width * scale + 1))
-        found = _level(sums, shape, pnet)  # [m, 7]: row, column, logit, four offsets
-        scores = _probability(found[:, 2])
-        cells = found[:, 1::-1] * STRIDE  # x, y
-        boxes = np.floor(np.concatenate([cells + 1, cells + WINDOW], axis=1) / np.float32(scale))
-        kept = nms(boxes, scores, 0.5)
-        levels.append(np.column_stack([boxes, scores, found[:, 3:]])[kept])
+    scales = list(_scales(min(height, width), min_face))
+    levels = [_level(sums, (int(height * scale + 1), int(width * scale + 1)), pnet) for scale in scales]
     if not levels:
         return np.zeros((0, 4), np.float32)
-    every = np.concatenate(levels)
-    every = every[nms(every[:, :4], every[:, 4], 0.7)]
-    return np.asarray(every[:, :4] + every[:, 5:] * np.tile(every[:, 2:4] - every[:, :2], 2), np.float32)
+    found = np.concatenate(levels)  # [n, 7]: row, column, logit, four offsets
+    counts = [len(level) for level in levels]
+    shrunk = np.repeat(np.array(scales, np.float32), counts)[:, None]
+    cells = found[:, 1::-1] * STRIDE  # x, y
+    boxes = np.floor(np.concatenate([cells + 1, cells + WINDOW], axis=1) / shrunk)
+    scores = _probability(found[:, 2])
+    starts = np.cumsum([0, *counts])
+    kept = np.concatenate(
+        [start + nms(boxes[start:end], scores[start:end], 0.5) for start, end in itertools.pairwise(starts)]
+    )
+    kept = kept[nms(boxes[kept], scores[kept], 0.7)]
+    boxes = boxes[kept]
+    return np.asarray(boxes + found[kept, 3:] * np.tile(boxes[:, 2:] - boxes[:, :2], 2), np.float32)
 
 
 def _scales(shorter: int, min_face: int) -> Iterator[float]:

@@ -9,6 +9,7 @@ import numpy as np
 from facekd.core.types import Array
 
 BLOCK = 128  # candidates compared with each other at once: their matrix stays inside the core's cache
+LATER = np.triu(np.ones((BLOCK, BLOCK), bool), 1)
 
 
 def nms(
@@ -32,12 +33,14 @@ def nms(
     boxes = boxes[order]
     kept = np.zeros(len(order), bool)
     most = np.float64(threshold)  # torchvision compares a float32 overlap with a float64 threshold
-    for start in range(0, len(order), BLOCK):
-        block = np.arange(start, min(start + BLOCK, len(order)))
-        better = boxes[:start][kept[:start]]
-        if len(better):
-            block = block[~(_overlap(better, boxes[block], over, pixel) > most).any(axis=0)]
-        kept[block] = _survivors(np.triu(_overlap(boxes[block], boxes[block], over, pixel) > most, 1))
+    with np.errstate(invalid="ignore"):  # two boxes without area: 0 / 0 is NaN, which is not more than `most`
+        for start in range(0, len(order), BLOCK):
+            block = np.arange(start, min(start + BLOCK, len(order)))
+            better = boxes[:start][kept[:start]]
+            if len(better):
+                block = block[~(_overlap(better, boxes[block], over, pixel) > most).any(axis=0)]
+            beats = _overlap(boxes[block], boxes[block], over, pixel) > most
+            kept[block] = _survivors(beats & LATER[: len(block), : len(block)])
     return order[kept]
 
 
@@ -64,6 +67,5 @@ def _overlap(a: Array, b: Array, over: str, pixel: int) -> Array:
     inter *= np.maximum(np.minimum(ay2, by2) - np.maximum(ay1, by1) + one, zero)
     area_a, area_b = (ax2 - ax1 + one) * (ay2 - ay1 + one), (bx2 - bx1 + one) * (by2 - by1 + one)
     whole = area_a + area_b - inter if over == "union" else np.minimum(area_a, area_b)
-    with np.errstate(divide="ignore", invalid="ignore"):  # two boxes without area: NaN, which overlaps nothing
-        inter /= whole
+    inter /= whole
     return np.asarray(inter)

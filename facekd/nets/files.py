@@ -88,7 +88,9 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int | None) -> N
     contract = _contract_of(path, session.get_modelmeta().custom_metadata_map, contract_file, digest)
     (first_input, *more) = session.get_inputs()
     if more or first_input.type != "tensor(float)":
-        raise UserError(f"{path}: takes {len(more) + 1} inputs, the first {first_input.type}; one float image is needed")
+        raise UserError(
+            f"{path}: takes {len(more) + 1} inputs, the first {first_input.type}; one float image is needed"
+        )
     batch = first_input.shape[0] if isinstance(first_input.shape[0], int) else None
     output = session.get_outputs()[0].name
 
@@ -113,7 +115,9 @@ def _contract_of(path: Path, metadata: dict[str, str], contract_file: Path | Non
     if contract_file is not None:
         given = read_contract(contract_file)
         if given.weights_sha256 and given.weights_sha256 != digest:
-            raise UserError(f"{contract_file}: was written for other weights than {path}; give the contract of this file")
+            raise UserError(
+                f"{contract_file}: was written for other weights than {path}; give the contract of this file"
+            )
         return replace(given, weights_sha256=digest)
     if METADATA in metadata:
         return Contract.from_mapping(json.loads(metadata[METADATA]), f"{path} (its metadata)")
@@ -134,7 +138,9 @@ def _check_fit(path: Path, contract: Contract, run: Callable[[Array], Array]) ->
         first = str(error).splitlines()[0]
         raise UserError(f"{path}: does not take input {shape} as its contract says ({first})") from error
     if dim != contract.dim:
-        raise UserError(f"{path}: gives {dim} numbers where its contract says dim: {contract.dim}; correct the contract")
+        raise UserError(
+            f"{path}: gives {dim} numbers where its contract says dim: {contract.dim}; correct the contract"
+        )
 
 
 def _onnx_parameters(path: Path) -> int:

@@ -20,9 +20,7 @@ class IResNet(nn.Module):
         dropout: before the fully connected layer, in [0, 1).
     """
 
-    def __init__(
-        self, depth: int, dim: int = 512, size: int = 112, width: float = 1.0, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, depth: int, dim: int = 512, size: int = 112, width: float = 1.0, dropout: float = 0.0) -> None:
         super().__init__()
         assert size % 16 == 0, size
         widths = [max(8, round(c * width / 8) * 8) for c in (64, 128, 256, 512)]

@@ -41,7 +41,7 @@ def save_model(
 ) -> Contract:
     """Write a network to `path`; the contract that comes back carries the digest of its weights."""
     weights = {f"net.{key}": value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-    contract = replace(contract, weights_sha256=digest({k: v for k, v in weights.items()}))
+    contract = replace(contract, weights_sha256=digest(weights))
     if head is not None:
         weights["head.weight"] = head.weight.detach().cpu().contiguous()
         weights["head.bias"] = head.bias.detach().cpu().contiguous()
@@ -68,7 +68,9 @@ def load_model(path: Path) -> SavedModel:
         identities = tuple(json.loads(metadata["identities"]))
         contract = Contract.from_mapping(json.loads(contract_text), str(path))
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: not a facekd network ({error}); give a finished run folder or an .onnx file") from error
+        raise UserError(
+            f"{path}: not a facekd network ({error}); give a finished run folder or an .onnx file"
+        ) from error
     net = build(name, dim=contract.dim, size=contract.size)
     own = {key.removeprefix("net."): value for key, value in weights.items() if key.startswith("net.")}
     try:

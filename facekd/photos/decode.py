@@ -54,7 +54,9 @@ def decode(data: bytes, source: str) -> Photo:
         raise BadPhotoError("unreadable", f"{kind}; replace the file") from error
     except Exception as error:
         # Pillow's parsers raise whatever damaged bytes lead them to: any of it means this file is bad.
-        raise BadPhotoError("unreadable", f"damaged image ({type(error).__name__}: {error}); replace the file") from error
+        raise BadPhotoError(
+            "unreadable", f"damaged image ({type(error).__name__}: {error}); replace the file"
+        ) from error
     return Photo(pixels, source, sha256_bytes(data))
 
 

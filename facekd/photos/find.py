@@ -15,7 +15,25 @@ from pathlib import Path, PurePosixPath
 from facekd.errors import UserError
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .pgm .ppm .pbm .pnm .jp2 .avif .heic".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".pgm",
+        ".ppm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".avif",
+        ".heic",
+    ]
 )
 LFW_NAME = re.compile(r"(.+)_\d{4}")
 MAX_BYTES = 256 * 2**20  # no photo is larger; a bomb's member is

@@ -69,10 +69,15 @@ def all_pairs(
         product: for a GPU; must compute in full float32.
 
     Raises:
-        UserError: fewer labels than vectors, pairs of one class only, or a FAR that accepts every pair.
+        UserError: fewer labels than vectors, embeddings that are not finite, pairs of one class only, or a FAR that
+            accepts every pair.
     """
     if vectors.ndim != 2 or len(vectors) != len(persons):
         raise UserError(f"{len(persons)} person labels for embeddings of shape {vectors.shape}: give one for each row")
+    assert vectors.dtype == np.float32, vectors.dtype
+    n_damaged = int(np.count_nonzero(~np.isfinite(np.einsum("nd,nd->n", vectors, vectors))))
+    if n_damaged:
+        raise UserError(f"{n_damaged} of {len(vectors)} embeddings are not finite: embed their photos again")
     failed = np.zeros(0, persons.dtype) if failed_persons is None else failed_persons
     _, number, photos = np.unique(np.concatenate([persons, failed]), return_inverse=True, return_counts=True)
     number, n_photos = number[: len(persons)], len(number)
@@ -97,7 +102,7 @@ def all_pairs(
     order = np.argsort(number, kind="stable")  # photos of a person side by side: genuine cells lie at the diagonal
     if not np.array_equal(order, np.arange(len(order))):
         vectors, number = vectors[order], number[order]
-    vectors = np.ascontiguousarray(vectors, np.float32)
+    vectors = np.ascontiguousarray(vectors)
     person_end = np.cumsum(embedded)[number]  # [N], one past the last row of the same person
 
     windows = _first_windows(vectors, number, [(budget + 1) / n_scored for budget in budgets], product)
@@ -110,6 +115,7 @@ def all_pairs(
         for (index, window), tally in zip(list(open_windows.items()), passed.tallies, strict=True):
             result = locate(window, tally, budgets[index] + 1)
             if isinstance(result, Window):
+                assert result != window, f"scores are missing: {window}, rank {budgets[index] + 1}"
                 open_windows[index] = result
             else:
                 found[index] = result

@@ -184,21 +184,24 @@ def _shrinkage(left: Array, right: Array, accepted: Array, n_persons: int) -> li
 
 
 def _resampled_tars(pairs: _Pairs, fars: Sequence[float], resamples: int, seed: int) -> Array:
-    values, same = pairs.values, pairs.same
-    genuine = np.flatnonzero(same)
-    genuine = genuine[np.argsort(values[genuine])[::-1]]
-    impostor = np.flatnonzero(~same)
-    impostor = impostor[np.argsort(values[impostor])[::-1]]
-    genuine_person, left, right = pairs.left[genuine], pairs.left[impostor], pairs.right[impostor]
-    n_finite = int(np.count_nonzero(values[genuine] > -np.inf))
-    # genuine pairs above the impostor at each place: what is accepted when that impostor is the first one too many
-    above = np.searchsorted(-values[genuine], -values[impostor], side="left")
-    above = np.append(np.minimum(above, n_finite), n_finite)
-    budget = np.array([far_budget(far, len(impostor)) for far in fars], np.int64)
-    shrink = np.array(_shrinkage(left, right, budget, pairs.n_persons))
-    ones = np.ones(len(impostor))
-    couples = sparse.coo_array((ones, (left, right)), shape=(pairs.n_persons, pairs.n_persons)).tocsr()
-    guess = min(len(impostor), int(1.3 * max(fars, default=0) * len(impostor)) + 100)
+    if not fars:
+        return np.zeros((resamples, 0))
+    genuine, impostor = np.flatnonzero(pairs.same), np.flatnonzero(~pairs.same)
+    genuine = genuine[np.argsort(pairs.values[genuine])[::-1]]
+    impostor = impostor[np.argsort(pairs.values[impostor])[::-1]]
+    person, left, right = pairs.left[genuine], pairs.left[impostor], pairs.right[impostor]
+    falling_genuine = -pairs.values[genuine]  # ascending, as searchsorted wants them
+    falling_impostor = np.append(-pairs.values[impostor], np.inf)  # past the last one every score is accepted
+    couples = sparse.coo_array((np.ones(len(left)), (left, right)), shape=(pairs.n_persons, pairs.n_persons)).tocsr()
+
+    def first_of_tie(place: Array) -> Array:
+        first: Array = np.searchsorted(falling_impostor, falling_impostor[place], side="left")
+        return first
+
+    # The impostor that may not be accepted any more stands at this place: as many before it are.
+    blocking = first_of_tie(np.array([far_budget(far, len(impostor)) for far in fars]))
+    shrink = np.array(_shrinkage(left, right, blocking, pairs.n_persons))
+    enough = min(len(impostor), int(1.3 * max(fars) * len(impostor)) + 100)
 
     def chunk(start: int) -> Array:
         count = min(CHUNK, resamples - start)
@@ -207,21 +210,20 @@ def _resampled_tars(pairs: _Pairs, fars: Sequence[float], resamples: int, seed: 
         tars = np.full((count, len(fars)), np.nan)
         for i, (weight, total) in enumerate(zip(weights, totals, strict=True)):
             budgets = [far_budget(far, int(total)) for far in fars]
-            n = guess
+            n = enough
             while True:
-                false_accepts = np.cumsum(weight[left[:n]] * weight[right[:n]])
-                first_over = np.searchsorted(false_accepts, budgets, side="right")
-                if n == len(impostor) or first_over.max() < n:
+                false_accepts = np.cumsum(np.take(weight, left[:n]) * np.take(weight, right[:n]))
+                place = np.searchsorted(false_accepts, budgets, side="right")
+                if n == len(impostor) or place.max() < n:
                     break
                 n = min(len(impostor), 2 * n)
-            first_over = np.rint(budget + shrink * (first_over - budget)).astype(np.int64)
-            accepted = np.append(0, np.cumsum(weight[genuine_person]))
+            place = np.rint(blocking + shrink * (first_of_tie(place) - blocking)).astype(np.int64)
+            n_accepted = np.searchsorted(falling_genuine, falling_impostor[place], side="left")
+            accepted = np.append(0, np.cumsum(np.take(weight, person)))
             if accepted[-1] > 0:
-                tars[i] = accepted[above[first_over]] / accepted[-1]
+                tars[i] = accepted[n_accepted] / accepted[-1]
         return tars
 
-    if not fars:
-        return np.zeros((resamples, 0))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(cores) as pool:
         return np.concatenate(list(pool.map(chunk, range(0, resamples, CHUNK))))

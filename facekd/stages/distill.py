@@ -77,7 +77,7 @@ def distill(
     from facekd.losses.softmax import softmax_cross_entropy
     from facekd.nets import build
     from facekd.nets.cost import num_macs, num_parameters
-    from facekd.nets.saved import MODEL, load_model, save_model
+    from facekd.nets.saved import MODEL, save_model
     from facekd.stages.training_run import batch_loader, embed_crops, held_out_rates, read_training_data, train
     from facekd.teachers.teacher import load_teacher
     from facekd.training.loop import Plan
@@ -85,14 +85,10 @@ def distill(
     crops = read_training_data(data, held_out, seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     master = None if teacher is None else load_teacher(teacher, contract, device)
-    if master is not None and (master.contract.size, master.contract.template) != (crops.train.size, crops.train.template):
-        raise UserError(
-            f"{teacher}: takes {master.contract.template} crops of {master.contract.size} pixels and the data holds "
-            f"{crops.train.template} crops of {crops.train.size}; align the photos to the teacher's contract"
-        )
     terms = _terms(labels, logits, embedding, master, crops.names, data[0])
     out = out or default_out("distill")
-    start_run(out, "distill", {k: v for k, v in locals().items() if k in CONFIG}, inputs=(*data, *filter(None, [teacher])))
+    config = {k: v for k, v in locals().items() if k in CONFIG}
+    start_run(out, "distill", config, inputs=(*data, *filter(None, [teacher])))
 
     torch.manual_seed(seed)
     student = build(net, dim=dim, size=crops.train.size).to(memory_format=torch.channels_last)
@@ -112,10 +108,6 @@ def distill(
         f"learns from {', '.join(f'{weight:g} {name}' for name, weight in terms.items())}",
         quiet,
     )
-    if (out / MODEL).exists():
-        say(f"{out}: is trained already", quiet)
-        return Trained(out, load_model(out).contract.model_id)
-
     def loss(batch: Batch) -> Mapping[str, Tensor]:
         embeddings = student(batch.images_BCHW)
         guessed = None if head is None else head(embeddings)
@@ -180,8 +172,8 @@ def _terms(
         if teacher.head is not None and names and logits:
             if teacher.identities != names:
                 raise UserError(
-                    f"{teacher.path}: its head knows {len(teacher.identities)} identities, {data} has {len(names)} others; "
-                    "train it on this data with the same --held-out and --seed, or give --logits 0"
+                    f"{teacher.path}: its head knows {len(teacher.identities)} identities, {data} has {len(names)} "
+                    "others; train it on this data with the same --held-out and --seed, or give --logits 0"
                 )
             terms["logits"] = logits
     terms = {name: weight for name, weight in terms.items() if weight > 0}

@@ -26,7 +26,7 @@ def synth(out: Path | None = None, *, people: int = 100, photos: int = 10, seed:
     """Draw photos of people who do not exist, to try everything without anyone's face.
 
     Writes OUT/photos/person-0001/photo-0001.jpg and so on, and OUT/contact-sheet.jpg to look at. The same seed
-    gives the same files, byte for byte, on one machine; a run that was stopped goes on where it was, and asking
+    gives the same files, byte for byte, on one machine. A run that was stopped goes on where it was, and asking
     for more people or photos adds to what is there.
 
     Example: facekd synth nobodies/ --people 200 --photos 20
@@ -58,6 +58,7 @@ def synth(out: Path | None = None, *, people: int = 100, photos: int = 10, seed:
     for _ in progress(_draw_all(todo), total, "photos drawn", quiet):
         pass
     write_bytes(out / "contact-sheet.jpg", _contact_sheet(out, min(people, SHEET_ROWS), min(photos, SHEET_COLUMNS)))
+    say(f"{out}: {people} people drawn, {photos} photos each; next: facekd align {out / 'photos'}", quiet)
     return out
 
 

@@ -65,13 +65,15 @@ def train_teacher(
     from facekd.losses.softmax import softmax_cross_entropy
     from facekd.nets import build
     from facekd.nets.cost import num_macs, num_parameters
-    from facekd.nets.saved import MODEL, load_model, save_model
+    from facekd.nets.saved import MODEL, save_model
     from facekd.stages.training_run import batch_loader, embed_crops, held_out_rates, read_training_data, train
     from facekd.training.loop import Plan
 
     crops = read_training_data(data, held_out, seed)
     if not crops.names:
-        raise UserError(f"{data[0]}: its crops have no identities to learn; align photos that lie in a folder per person")
+        raise UserError(
+            f"{data[0]}: its crops have no identities to learn; align photos that lie in a folder per person"
+        )
     out = out or default_out("train-teacher")
     config = {k: v for k, v in locals().items() if k in CONFIG}
     start_run(out, "train-teacher", config, inputs=tuple(data))
@@ -81,14 +83,10 @@ def train_teacher(
     head = torch.nn.Linear(dim, len(crops.names))
     contract = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
     say(
-        f"{net}: {num_parameters(backbone) / 1e6:.2f} M parameters, {num_macs(backbone, contract.size) / 1e6:.0f} M MACs; "
-        f"{len(crops.train)} crops of {len(crops.names)} identities, {len(crops.held)} held out",
+        f"{net}: {num_parameters(backbone) / 1e6:.2f} M parameters, "
+        f"{num_macs(backbone, contract.size) / 1e6:.0f} M MACs; {len(crops.train)} crops of {len(crops.names)} identities, {len(crops.held)} held out",
         quiet,
     )
-    if (out / MODEL).exists():
-        say(f"{out}: is trained already", quiet)
-        return Trained(out, load_model(out).contract.model_id)
-
     def loss(batch: Batch) -> Mapping[str, Tensor]:
         return {"labels": softmax_cross_entropy(head(backbone(batch.images_BCHW)), batch.labels_B)}
 

@@ -126,6 +126,9 @@ def train(
     path = out / LAST
     about = {**about, **{key: str(value) for key, value in dataclasses.asdict(plan).items()}}
     start = restore(path, modules, optimizer, about)
+    if start == plan.steps:
+        say(f"{label}: trained already", quiet)
+        return
     if start:
         _forget_after(out, start)
         say(f"{label}: goes on after step {start} of {plan.steps}", quiet)

@@ -25,9 +25,7 @@ def save_checkpoint(
     Args:
         about: what the run is (net, data digest, plan …); `restore` refuses another.
     """
-    tensors = {
-        f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()
-    }
+    tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for place, parameter in enumerate(_parameters(optimizer)):
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.photos.synth.people import Person
+from facekd.photos.synth.people import STYLES, Person
 from facekd.photos.synth.shots import Shot
 
 # Half width, half height, squareness, thickness, linear RGB.
@@ -47,7 +47,8 @@ def draw(image: Array, p: Person, shot: Shot, project: Callable[[Array], Array])
             outer = middle + half_w
             hinge = np.array([[side * outer, centre_y + 0.06, plane - 0.12 * outer**2]])
             ear = np.array([[side * (p.width + 0.03), centre_y + 0.05, 0.12]])
-            lines.append(hinge + (ear - hinge) * np.linspace(0, 1, 8)[:, None])
+            reach = 0.3 if STYLES[p.style][3] else 1.0  # long hair falls over it
+            lines.append(hinge + (ear - hinge) * np.linspace(0, reach, 8)[:, None])
     inner = middle - half_w
     bridge = np.linspace(-inner, inner, 9)
     lines.append(np.column_stack([bridge, centre_y + 0.05 + 0.03 * (1 - (bridge / inner) ** 2), np.full(9, plane)]))

@@ -106,7 +106,7 @@ def mouth(colour: Array, x: Array, y: Array, p: Person, shot: Shot, soft: float)
     bottom = inner_low - p.lip_low * thin * within**0.75 * (1 - 0.08 * gauss(m, 0.12))
 
     skin = linear(p.skin)
-    lips = skin * np.array([0.8, 0.48, 0.5], np.float32)
+    lips = skin * np.array([0.79, 0.43, 0.46], np.float32)
     lips = lips * (1 - 0.5 * p.lip_red) + 0.5 * p.lip_red * skin * np.array([0.85, 0.3, 0.32], np.float32)
     if shot.makeup > 0:
         painted = np.array([[0.42, 0.03, 0.05], [0.35, 0.06, 0.1], [0.3, 0.09, 0.07]], np.float32)[p.index % 3]

@@ -245,7 +245,7 @@ def _shadow(depth: Array, shot: Shot) -> Array:
         )
         np.maximum(hidden, moved - np.float32(distance * max(lz, 0.2) / flat + 0.25 * distance), out=hidden)
     soft = cv2.GaussianBlur(np.clip((hidden - depth) * 14, 0, 1), (0, 0), 0.5 + 0.006 * shot.scale)
-    return cv2.resize(soft, (full.shape[1], full.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(soft, (full.shape[1], full.shape[0]), interpolation=cv2.INTER_LINEAR))
 
 
 def _camera(image: Array, shot: Shot, rng: np.random.Generator) -> Array:

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from facekd.errors import UserError
+from facekd.rates import allpairs, windows
+from facekd.rates.allpairs import all_pairs, tiles
+from facekd.rates.counts import curve
+from facekd.rates.intervals import wilson_by_person
+from facekd.rates.rates import rate_at
+from facekd.rates.windows import Found, Tally, Window, guess, locate
+
+FARS = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
+
+
+def without_interval(rates):
+    return [(r.far_asked, r.far, r.tar, r.threshold, r.n_genuine, r.n_impostor) for r in rates]
+
+
+def persons_and_vectors(n, dim=48, seed=0, spread=0.9):
+    rng = np.random.default_rng(seed)
+    persons = rng.integers(0, n // 6, n)
+    vectors = rng.normal(size=(n // 6, dim))[persons] + spread * rng.normal(size=(n, dim))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32), persons
+
+
+def listed(vectors, persons):
+    """The rates of the list of all pairs, scored by one product."""
+    scores = vectors @ vectors.copy().T
+    left, right = np.triu_indices(len(vectors), 1)
+    return curve(scores[left, right], persons[left] == persons[right])
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    vectors, persons = persons_and_vectors(2500)
+    return vectors, persons, [rate_at(listed(vectors, persons), far) for far in FARS]
+
+
+def test_the_rates_are_those_of_the_list_of_all_pairs(crowd):
+    vectors, persons, expected = crowd
+    assert 0.3 < expected[3].tar < 0.999
+    assert without_interval(all_pairs(vectors, persons, FARS)) == without_interval(expected)
+
+
+def test_names_serve_as_persons_and_the_order_of_photos_is_free(crowd):
+    vectors, persons, expected = crowd
+    order = np.random.default_rng(0).permutation(len(persons))
+    names = np.array([f"person {p}" for p in persons])
+    assert without_interval(all_pairs(vectors[order], names[order], FARS)) == without_interval(expected)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Window(2.0, 3.0),  # above every score
+        Window(-3.0, -2.0),  # below
+        Window(windows.LOWEST, math.inf),  # everything
+        Window(0.1, 0.1),  # nothing
+    ],
+)
+def test_a_wrong_guess_costs_a_pass_and_changes_no_rate(crowd, monkeypatch, wrong):
+    vectors, persons, expected = crowd
+    monkeypatch.setattr(allpairs, "guess", lambda sample, share, spread: wrong)
+    monkeypatch.setattr(windows, "MAX_BINS", 500)
+    monkeypatch.setattr(windows, "PENDING", 10_000)
+    assert without_interval(all_pairs(vectors, persons, FARS[1:4])) == without_interval(expected[1:4])
+
+
+def test_one_pass_is_enough_on_ordinary_scores(crowd, monkeypatch):
+    vectors, persons, _ = crowd
+    passes = []
+
+    def counted(*args):
+        passes.append(1)
+        return original(*args)
+
+    original = allpairs.count_on_cores
+    monkeypatch.setattr(allpairs, "count_on_cores", counted)
+    all_pairs(vectors, persons, FARS)
+    assert len(passes) == 1
+
+
+def test_parts_counted_apart_and_merged_are_the_whole(crowd):
+    """What a cluster does: tiles shared out, counts merged in any order."""
+    vectors, persons, _ = crowd
+    order = np.argsort(persons, kind="stable")
+    vectors, persons = vectors[order], persons[order]
+    ends = np.searchsorted(persons, persons, side="right")
+    sought = [Window(0.1, 0.2), Window(0.3, math.inf)]
+    shared = tiles(len(vectors))
+    whole = allpairs.count_tiles(vectors, ends, sought, shared)
+    merged = allpairs.count_tiles(vectors, ends, sought, shared[4:])
+    for part in (shared[2:4], shared[:2]):
+        merged.merge(allpairs.count_tiles(vectors, ends, sought, part))
+    impostor = (vectors @ vectors.copy().T)[np.triu(persons[:, None] != persons, 1)]
+    for window, one, other in zip(sought, whole.tallies, merged.tallies, strict=True):
+        one.settle()
+        other.settle()
+        assert one.above == other.above == (impostor >= np.float32(window.high)).sum()
+        inside = (impostor >= np.float32(window.low)) & (impostor < np.float32(window.high))
+        assert one.inside == other.inside == inside.sum()
+        np.testing.assert_array_equal(one.bins, other.bins)
+        np.testing.assert_array_equal(one.counts, other.counts)
+    np.testing.assert_array_equal(np.sort(np.concatenate(whole.genuine)), np.sort(np.concatenate(merged.genuine)))
+
+
+# Unit vectors whose cosines are exact in any order of summation: multiples of a quarter, so ties everywhere.
+CORNERS = np.array([[a, b, c, d] for a in (-1, 1) for b in (-1, 1) for c in (-1, 1) for d in (-1, 1)], np.float32) / 2
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 15), st.integers(0, 3)), min_size=8, max_size=30),
+    st.lists(st.integers(0, 4), max_size=4),
+)
+def test_agrees_with_looking_at_each_pair(photos, failed):
+    corners, persons = np.array(photos).T
+    vectors = CORNERS[corners]
+    values, same = oracles.pairs_of(vectors, persons.tolist(), failed)
+    failed = np.array(failed, persons.dtype)
+    if len(set(same)) == 1:
+        with pytest.raises(UserError, match="rates need both kinds"):
+            all_pairs(vectors, persons, [0.5], failed_persons=failed)
+        return
+    n_scored = sum(v > -math.inf and not s for v, s in zip(values, same, strict=True))
+    fars = [far for far in (0.05, 0.2, 0.5, 0.7) if math.floor(far * same.count(False)) < n_scored]
+    made = curve(np.array(values), np.array(same))
+    expected = [rate_at(made, far) for far in fars]
+    assert without_interval(all_pairs(vectors, persons, fars, failed_persons=failed)) == without_interval(expected)
+
+
+def test_constant_scores():
+    vectors = np.tile(CORNERS[3], (1500, 1))
+    rates = all_pairs(vectors, np.arange(1500) // 3, [0.1])
+    assert (rates[0].tar, rates[0].far, rates[0].threshold) == (0.0, 0.0, None)
+
+
+def test_few_impostors_in_a_large_set():
+    """The sample may hold no impostor pair at all."""
+    vectors, _ = persons_and_vectors(2500)
+    persons = np.zeros(2500, int)
+    persons[77] = 1
+    expected = rate_at(listed(vectors, persons), 0.01)
+    assert without_interval(all_pairs(vectors, persons, [0.01])) == without_interval([expected])
+
+
+def test_the_interval_has_the_person_as_unit(crowd):
+    vectors, persons, expected = crowd
+    rate = all_pairs(vectors, persons, [1e-4])[0]
+    scores = vectors @ vectors.copy().T
+    hits, n = np.zeros(persons.max() + 1, int), np.zeros(persons.max() + 1, int)
+    for i, person in enumerate(persons):
+        other = np.flatnonzero(persons[i + 1 :] == person) + i + 1
+        n[person] += len(other)
+        hits[person] += (scores[i, other] >= np.float32(rate.threshold)).sum()
+    assert (rate.low, rate.high) == pytest.approx(wilson_by_person(hits, n))
+    assert rate.high - rate.low > 1.2 * (expected[3].high - expected[3].low)
+
+
+def test_below_the_floor_there_is_no_number(crowd):
+    vectors, persons, _ = crowd
+    rate = all_pairs(vectors, persons, [1e-9])[0]
+    assert rate.tar is rate.threshold is rate.low is rate.high is None
+    assert rate.n_genuine + rate.n_impostor == 2500 * 2499 // 2
+
+
+def test_another_product_can_be_handed_in(crowd):
+    vectors, persons, expected = crowd
+
+    def product(left, right, out):
+        out[:] = np.inner(left, right)
+
+    assert without_interval(all_pairs(vectors, persons, FARS, product=product)) == without_interval(expected)
+
+
+@pytest.mark.parametrize(
+    ("persons", "far", "says"),
+    [
+        (np.zeros(30, int), 0.1, "rates need both kinds"),
+        (np.arange(30), 0.1, "rates need both kinds"),
+        (np.arange(30) // 2, 1.0, "would accept each of the"),
+        (np.arange(29) // 2, 0.1, "29 person labels"),
+        (np.arange(30) // 2, 0.0, "FAR 0.0"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(persons, far, says):
+    vectors, _ = persons_and_vectors(30)
+    with pytest.raises(UserError, match=says):
+        all_pairs(vectors, persons, [far])
+
+
+def test_embeddings_that_are_not_finite_are_refused():
+    vectors, _ = persons_and_vectors(30)
+    vectors[7, 3] = np.nan
+    with pytest.raises(UserError, match="1 of 30 embeddings are not finite"):
+        all_pairs(vectors, np.arange(30) // 2, [0.1])
+
+
+def test_a_product_that_loses_scores_is_found_out(crowd):
+    vectors, persons, _ = crowd
+
+    def broken(left, right, out):
+        out[:] = np.nan
+
+    with pytest.raises(AssertionError, match="scores are missing"):
+        all_pairs(vectors, persons, [0.1], product=broken)
+
+
+@pytest.mark.parametrize("n", [1, 1024, 1025, 3000])
+def test_tiles_cover_each_pair_once(n):
+    covered = np.zeros((n, n), np.int8)
+    for r0, r1, c0, c1 in tiles(n):
+        covered[r0:r1, c0:c1] += 1
+    assert (covered[np.triu_indices(n, 1)] == 1).all()
+    assert covered.max() == 1
+
+
+FLOATS = st.one_of(st.floats(-1, 1, width=32), st.sampled_from([-0.0, 0.0, 0.25, -0.25, 1.0, -1.0]))
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=50), st.data())
+def test_any_window_leads_to_the_score_of_the_rank(scores, data):
+    scores = np.sort(np.array(scores, np.float32))
+    rank = data.draw(st.integers(1, len(scores)))
+    low, high = sorted((data.draw(FLOATS), data.draw(FLOATS)))
+    window = Window(low, high)
+    for _ in range(5):
+        tally = Tally()
+        for part in np.array_split(scores, 3):
+            tally.add(window, part)
+        result = locate(window, tally, rank)
+        if isinstance(result, Found):
+            break
+        window = result
+    assert isinstance(result, Found)
+    value = scores[::-1][rank - 1]
+    assert result.score == value
+    assert result.above == (scores > value).sum()
+    assert result.next_above == scores[scores > value].min(initial=np.inf)
+
+
+def test_a_window_of_too_many_values_is_narrowed_until_it_is_exact(monkeypatch):
+    monkeypatch.setattr(windows, "MAX_BINS", 64)
+    scores = np.sort(np.random.default_rng(0).normal(size=20_000).astype(np.float32))
+    for rank in (1, 77, 10_000, 19_999, 20_000):
+        window, passes = Window(windows.LOWEST, np.inf), 0
+        while isinstance(window, Window):
+            tally = Tally()
+            tally.add(window, scores)
+            window, passes = locate(window, tally, rank), passes + 1
+        assert window.score == scores[-rank]
+        assert 1 < passes <= 8
+
+
+def test_the_guess_holds_the_quantile_and_little_else():
+    rng = np.random.default_rng(0)
+    scores = np.sort(rng.normal(size=1_000_000).astype(np.float32))
+    sample = np.sort(rng.choice(scores, 100_000))
+    for share in (0.5, 0.1, 1e-2, 1e-3, 1e-4, 1e-6):
+        window = guess(sample, share, math.sqrt(share * (1 - share) / 100_000))
+        assert window.low <= scores[-int(share * 1_000_000) or -1] < window.high
+        inside = np.diff(np.searchsorted(scores, np.array([window.low, window.high], np.float32)))
+        assert inside < 25_000
