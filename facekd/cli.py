@@ -29,6 +29,7 @@ COMMANDS = {
     "enroll": ("facekd.stages.enroll:enroll", "Enroll people into a gallery."),
     "identify": ("facekd.stages.identify:identify", "Name the people in photos, or say that they are unknown."),
 }
+GLOBAL_FLAGS = ("--help", "-h", "--version")
 
 
 def build_app(asked: str = "") -> cyclopts.App:
@@ -56,14 +57,18 @@ def run(tokens: list[str]) -> int:
     """Run one command; its exit code comes back."""
     try:
         tokens, path = _take_config(tokens)
-        if tokens and not tokens[0].startswith("-") and tokens[0] not in COMMANDS:
-            raise UserError(f"no command {tokens[0]!r}{nearest(tokens[0], COMMANDS)}")
+        if not tokens and path is not None:
+            raise UserError(f"--config {path} needs a command before it, such as 'facekd align --config {path}'")
+        if tokens and tokens[0] not in COMMANDS and tokens[0] not in GLOBAL_FLAGS:
+            kind, names = ("flag", GLOBAL_FLAGS) if tokens[0].startswith("-") else ("command", COMMANDS)
+            raise UserError(f"no {kind} {tokens[0]!r}{nearest(tokens[0], names)}")
         app = build_app(*tokens[:1])
         if path is not None:
             app.config = cyclopts.config.Dict(_read_config(path, tokens), source=str(path), use_commands_as_keys=False)
         result: Any = app(tokens, exit_on_error=False, print_error=False)
     except (UserError, cyclopts.CycloptsError) as error:
-        print(f"facekd: {error}", file=sys.stderr)
+        # Parsers of YAML and networks explain themselves over several lines; a user gets one sentence.
+        print("facekd:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("facekd: interrupted; the same command goes on where it stopped", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from facekd.core.geometry import TEMPLATES
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
 
@@ -40,12 +42,16 @@ class Contract:
         object.__setattr__(self, "mean", tuple(float(v) for v in self.mean))
         object.__setattr__(self, "std", tuple(float(v) for v in self.std))
         problems = [
+            (type(self.dim) is not int or type(self.size) is not int, "dim and size are whole numbers, such as 512"),
+            (type(self.flip) is not bool, f"flip is {self.flip!r}: use true or false"),
             (self.channels not in ("RGB", "BGR"), f"channels is {self.channels!r}: use RGB or BGR"),
             (self.layout not in ("NCHW", "NHWC"), f"layout is {self.layout!r}: use NCHW or NHWC"),
+            (self.template not in TEMPLATES, f"template is {self.template!r}: use {' or '.join(TEMPLATES)}"),
             (self.size < 16, f"size is {self.size}: use the crop's side in pixels, such as 112"),
             (self.dim < 1, f"dim is {self.dim}: use the length of the embedding, such as 128"),
             (len(self.mean) != 3 or len(self.std) != 3, "mean and std need three numbers each"),
-            (any(v <= 0 for v in self.std), f"std is {self.std}: use numbers above zero"),
+            (not all(map(math.isfinite, self.mean)), f"mean is {self.mean}: use finite numbers"),
+            (not all(0 < v < math.inf for v in self.std), f"std is {self.std}: use numbers above zero"),
         ]
         for wrong, sentence in problems:
             if wrong:
@@ -75,6 +81,8 @@ class Contract:
             raise UserError(f"{where}: the contract lacks 'dim', the length of the embedding; add it")
         try:
             return cls(**values)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: a contract value has the wrong kind ({error}); correct it") from error
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 from facekd.errors import UserError
 
 PRIVATE = 0o600  # biometric data: for its owner only
+ASIDE = ".part"  # ends the name of a file being written; a kill leaves such a hidden file behind
 
 
 @contextlib.contextmanager
@@ -23,7 +24,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         UserError: the folder can't be written or the disk is full.
     """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{ASIDE}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb") as file:
@@ -37,7 +38,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             f"{path}: can't be written ({error.strerror or error}); free space or choose another --out"
         ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        if os.path.exists(aside):  # it never came to be where its folder can't be
+            aside.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -33,19 +33,23 @@ def similarity(source: Array, target: Array) -> Array:
         float64[2, 3] with ``target ~ matrix @ (x, y, 1)``.
 
     Raises:
-        ValueError: points that are not finite or all coincide.
+        ValueError: points that are not finite, all coincide or are mirrored (no turn lays them on the target).
 
     Source: S. Umeyama, "Least-squares estimation of transformation parameters between two point
     patterns", PAMI 13(4), 1991; in the plane its solution has the closed form below.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    if not (np.isfinite(source).all() and np.isfinite(target).all()):
+        raise ValueError("landmarks are not finite")
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     s, t = source - source_mean, target - target_mean
     spread = (s**2).sum()
-    if not np.isfinite(spread) or spread < 1e-9 or not np.isfinite(t).all():
-        raise ValueError("landmarks coincide or are not finite")
+    if spread < 1e-9:
+        raise ValueError("landmarks coincide")
     a = (s * t).sum() / spread  # scale * cos(angle)
     b = (s[:, 0] * t[:, 1] - s[:, 1] * t[:, 0]).sum() / spread  # scale * sin(angle)
+    if math.hypot(a, b) < 1e-6:
+        raise ValueError("landmarks are mirrored")
     rotation = np.array([[a, -b], [b, a]])
     return np.column_stack([rotation, target_mean - rotation @ source_mean])
 
@@ -57,7 +61,7 @@ def warp(pixels: Array, matrix: Array, size: int) -> Array:
     first shrunk by whole blocks (area average), so that every pixel counts.
     """
     scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    block = max(1, int(1 / scale)) if scale > 0 else 1
+    block = max(1, int(1 / scale + 1e-9))  # 7.999… is 8
     if block > 1:
         # Only the part of the photo that the crop sees is shrunk.
         inverse = cv2.invertAffineTransform(matrix)

@@ -56,7 +56,7 @@ def decode_crop(data: bytes) -> Array:
     Raises:
         UserError: bytes that are no image.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
     if image is None:
         raise UserError("a stored crop is no readable image: the store is damaged; align its photos again")
     return image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -27,7 +28,12 @@ PACKAGES = (
 def default_out(command: str) -> Path:
     """``runs/<command>-<date>``, where outputs go when --out says nothing; never one that exists."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{command}-{stamp}"
+    path = Path("runs") / f"{command}-{stamp}"
+    for number in itertools.count(2):
+        if not path.exists():
+            break
+        path = path.with_name(f"{command}-{stamp}-{number}")
+    return path
 
 
 def start_run(out: Path, command: str, config: Mapping[str, Any], inputs: tuple[Path, ...] = ()) -> None:
@@ -35,23 +41,28 @@ def start_run(out: Path, command: str, config: Mapping[str, Any], inputs: tuple[
 
     Args:
         inputs: files whose digests are recorded; of a folder only its path is.
+    """
+    values = {"command": command, **{key: _plain(value) for key, value in config.items()}}
+    write_text(out / "run.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    write_json(out / "environment.json", environment(inputs))
+
+
+def refuse_other_run(out: Path, config: Mapping[str, Any]) -> None:
+    """Pass where `out` holds nothing yet or a run begun with the same settings.
 
     Raises:
         UserError: the folder holds a run with other settings.
     """
-    values = {"command": command, **{key: _plain(value) for key, value in config.items()}}
     path = out / "run.yaml"
-    if path.exists():
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        other = [key for key in values if key != "out" and found.get(key) != values[key]]
-        if other:
-            key = other[0]
+    if not path.exists():
+        return
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key, value in config.items():
+        if key != "out" and found.get(key) != _plain(value):
             raise UserError(
-                f"{out}: holds a run with other settings ({key} was {found.get(key)!r} and is {values[key]!r}); "
+                f"{out}: holds a run with other settings ({key} was {found.get(key)!r} and is {_plain(value)!r}); "
                 "choose another --out, or give the settings it was begun with"
             )
-    write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-    write_json(out / "environment.json", environment(inputs))
 
 
 def environment(inputs: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -82,8 +93,12 @@ def versions() -> dict[str, str | None]:
 
 def append_metrics(out: Path, row: Mapping[str, Any]) -> None:
     """Add one line to ``metrics.jsonl``."""
-    with open(out / "metrics.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(dict(row)) + "\n")
+    with open(out / "metrics.jsonl", "a+b") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        if file.read(1) not in (b"", b"\n"):  # the last line was torn by a kill
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(dict(row)).encode() + b"\n")
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facekd.core.files import write_text
 from facekd.core.suggest import nearest
 from facekd.core.types import PairList
 from facekd.errors import UserError
@@ -151,3 +152,12 @@ def _from_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> PairLi
     }
     left, right = (tuple(str(v) for v in columns[side]) for side in ("a", "b"))
     return PairList(left, right, np.array(same, bool), fold, groups)
+
+
+def write_pairs(path: Path, pairs: PairList) -> None:
+    """Write a pair list as CSV with columns a, b, same, fold; `read_pairs` reads it back."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["a", "b", "same", "fold"])
+    writer.writerows(zip(pairs.left, pairs.right, pairs.same.astype(int), pairs.fold, strict=True))
+    write_text(path, text.getvalue())

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facekd.core.files import atomic_write, read_json, write_json
+from facekd.core.files import ASIDE, atomic_write, read_json, write_json
 from facekd.errors import UserError
 
 STATUSES = ("ok", "no_face", "too_small", "unreadable", "too_large", "duplicate")
@@ -99,7 +99,7 @@ class CropStore:
                 raise UserError(
                     f"{folder}: its crops were made with other settings ({other}); choose another output folder"
                 )
-        elif folder.exists() and any(folder.iterdir()):
+        elif folder.exists() and not (folder.is_dir() and all(p.name.endswith(ASIDE) for p in folder.iterdir())):
             raise UserError(f"{folder}: holds files but no crop store; choose a new or empty output folder")
         else:
             write_json(path, settings)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from facekd.core.files import sha256_bytes
 from facekd.core.types import Array, Photo
 
 # Pillow warns above this size and refuses at twice it; one limit is clearer.
 MAX_PIXELS = 89_478_485
+# Only formats that photos come in: Pillow would open EPS too, by running Ghostscript on it.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Its remarks on broken EXIF and on sizes would only disturb the progress bar; what matters becomes a ledger row.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class BadPhotoError(Exception):
@@ -39,17 +44,19 @@ def decode(data: bytes, source: str) -> Photo:
         BadPhotoError: no image, a damaged or truncated one, or one above MAX_PIXELS.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BadPhotoError("too_large", _too_large(width, height))
+            if image.format == "JPEG2000" and not data.endswith(b"\xff\xd9"):  # its decoder fills in what is missing
+                raise BadPhotoError("unreadable", "truncated image; replace the file")
             image.load()
             pixels = _rgb(ImageOps.exif_transpose(image))
     except BadPhotoError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadPhotoError("too_large", f"more than {MAX_PIXELS / 1e6:.0f} megapixels; shrink it") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         kind = "an empty file" if not data else "no image that can be read"
         raise BadPhotoError("unreadable", f"{kind}; replace the file") from error
     except Exception as error:

@@ -1,16 +1,20 @@
-"""Finding photos: a folder, a zip or a tar; nothing is ever unpacked to disk."""
+"""Finding photos: a folder, a zip or a tar; no name in an archive ever becomes a path on this disk."""
 
 from __future__ import annotations
 
 import functools
+import io
 import os
 import re
+import shutil
 import tarfile
-import threading
+import tempfile
+import weakref
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from facekd.errors import UserError
 
@@ -37,7 +41,6 @@ SUFFIXES = frozenset(
 )
 LFW_NAME = re.compile(r"(.+)_\d{4}")
 MAX_BYTES = 256 * 2**20  # no photo is larger; a bomb's member is
-_TAR_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +76,12 @@ def find_photos(root: Path) -> Found:
     if root.is_dir():
         members = _walk(root)
         named = [(member, member) for member in members]
-    elif zipfile.is_zipfile(root):
-        members = [entry.filename for entry in _zip(root).infolist() if not entry.is_dir()]
-        named = _without_top(members)
-    elif tarfile.is_tarfile(root):
-        members = [entry.name for entry in _tar(root).getmembers() if not entry.isdir()]
-        named = _without_top(members)
     else:
-        raise UserError(f"{root}: neither a folder nor a zip or tar archive of photos; give one of these")
+        named = _without_top(_members(root))
     photos, others = [], []
     for member, name in named:
         source = printable(member)
-        if PurePosixPath(source).suffix.lower() in SUFFIXES:
+        if PurePosixPath(source).suffix.lower() in SUFFIXES and not (root.is_dir() and (root / member).is_dir()):
             photos.append(PhotoFile(root, member, source, _identity(printable(name))))
         else:
             others.append(source)
@@ -121,21 +118,22 @@ def read_bytes(photo: PhotoFile) -> bytes:
         return path.read_bytes()
     try:
         if zipfile.is_zipfile(photo.root):
-            archive = _zip(photo.root)
+            archive = _zip(photo.root, _stamp(photo.root))
             if archive.getinfo(photo.member).file_size > MAX_BYTES:
                 raise OSError(f"larger than {MAX_BYTES >> 20} MiB")
             return archive.read(photo.member)
-        with _TAR_LOCK:  # a TarFile has one file position
-            tar = _tar(photo.root)
-            entry = tar.getmember(photo.member)
-            if entry.size > MAX_BYTES:
-                raise OSError(f"larger than {MAX_BYTES >> 20} MiB")
-            file = tar.extractfile(entry) if entry.isfile() else None
-            if file is None:
-                raise OSError("a link or device inside a tar, not a file")
-            return file.read()
-    except (KeyError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
-        # RuntimeError: an encrypted member; NotImplementedError: a compression this Python lacks.
+        tar = _tar(photo.root, _stamp(photo.root))
+        place = tar.places[photo.member]
+        if place is None:
+            raise OSError("a link or device inside a tar, not a file")
+        offset, size = place
+        if size > MAX_BYTES:
+            raise OSError(f"larger than {MAX_BYTES >> 20} MiB")
+        return os.pread(tar.file.fileno(), size, offset)
+    except OSError:
+        raise
+    except Exception as error:
+        # The archives' parsers raise whatever damaged bytes lead them to; RuntimeError is an encrypted member.
         raise OSError(f"can't be read from its archive ({error})") from error
 
 
@@ -146,11 +144,39 @@ def printable(name: str) -> str:
 
 
 def _walk(root: Path) -> list[str]:
+    """Files below `root`, and links to folders: these are not followed, so there is no loop, but are accounted for."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename}: can't be read ({error.strerror}); allow it or move it away") from error
+
     members = []
-    for folder, folders, files in os.walk(root):  # links to folders are not followed, so there is no loop
+    for folder, folders, files in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        members += [os.path.relpath(os.path.join(folder, name), root) for name in files if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        names = [name for name in (*files, *links) if not name.startswith(".")]
+        members += [os.path.relpath(os.path.join(folder, name), root) for name in names]
     return members
+
+
+def _members(root: Path) -> list[str]:
+    """Names of the files in an archive, each once: a later entry of the same name replaces the earlier one."""
+    try:
+        if zipfile.is_zipfile(root):
+            names = [entry.filename for entry in _zip(root, _stamp(root)).infolist() if not entry.is_dir()]
+        elif tarfile.is_tarfile(root):
+            names = list(_tar(root, _stamp(root)).places)
+        else:
+            raise UserError(f"{root}: neither a folder nor a zip or tar archive of photos; give one of these")
+    except UserError:
+        raise
+    except Exception as error:  # whatever damaged bytes lead the archives' parsers to
+        raise UserError(f"{root}: a damaged archive ({error}); copy it again") from error
+    return [name for name in dict.fromkeys(names) if not _hidden(name)]
+
+
+def _hidden(name: str) -> bool:
+    """What a file manager adds to archives and nobody means: ``.DS_Store``, ``__MACOSX/._1.jpg``."""
+    return any(part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in name.split("/"))
 
 
 def _without_top(members: Iterable[str]) -> list[tuple[str, str]]:
@@ -162,17 +188,45 @@ def _without_top(members: Iterable[str]) -> list[tuple[str, str]]:
 
 def _identity(name: str) -> str | None:
     path = PurePosixPath(name)
-    if path.parent.name:
+    if path.parent.name not in ("", ".."):
         return path.parent.name
     match = LFW_NAME.fullmatch(path.stem)
     return match.group(1) if match else None
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes when the archive does, so that no old handle of it is used."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 @functools.lru_cache(maxsize=4)
-def _zip(path: Path) -> zipfile.ZipFile:
+def _zip(path: Path, stamp: tuple[int, int]) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+@dataclass(frozen=True)
+class _Tar:
+    """An open tar, uncompressed, and where in it each member's bytes lie."""
+
+    file: IO[bytes]
+    places: dict[str, tuple[int, int] | None]  # name -> offset and size; None of what is no file
+
+
 @functools.lru_cache(maxsize=4)
-def _tar(path: Path) -> tarfile.TarFile:
-    return tarfile.open(path)
+def _tar(path: Path, stamp: tuple[int, int]) -> _Tar:
+    with tarfile.open(path) as tar:
+        places = {
+            m.name: (m.offset_data, m.size) if m.isfile() and not m.issparse() else None for m in tar if not m.isdir()
+        }
+        assert tar.fileobj is not None
+        plain = isinstance(tar.fileobj, io.BufferedReader)
+        index = _Tar(open(path, "rb") if plain else tempfile.TemporaryFile(), places)  # noqa: SIM115 - closed below
+        weakref.finalize(index, index.file.close)
+        if not plain:
+            # Each step back in a compressed tar starts at its beginning again; unpacked once, it is read anywhere.
+            # The file has no name and is gone with this process, whatever ends it.
+            tar.fileobj.seek(0)
+            shutil.copyfileobj(tar.fileobj, index.file)
+            index.file.flush()
+    return index

@@ -100,17 +100,16 @@ def all_pairs(
             )
 
     order = np.argsort(number, kind="stable")  # photos of a person side by side: genuine cells lie at the diagonal
-    if not np.array_equal(order, np.arange(len(order))):
-        vectors, number = vectors[order], number[order]
-    vectors = np.ascontiguousarray(vectors)
+    number = number[order]
     person_end = np.cumsum(embedded)[number]  # [N], one past the last row of the same person
 
-    windows = _first_windows(vectors, number, [(budget + 1) / n_scored for budget in budgets], product)
+    windows = _first_windows(vectors, order, number, [(budget + 1) / n_scored for budget in budgets], product)
     found: dict[int, Found] = {}
     counts: Counts | None = None
     open_windows = dict(enumerate(windows))
     while open_windows:
-        passed = count_on_cores(vectors, person_end, list(open_windows.values()), tiles(len(vectors)), product)
+        sought = list(open_windows.values())
+        passed = count_on_cores(vectors, order, person_end, sought, tiles(len(vectors)), product)
         counts = counts or passed  # genuine scores are the same in each pass
         for (index, window), tally in zip(list(open_windows.items()), passed.tallies, strict=True):
             result = locate(window, tally, budgets[index] + 1)
@@ -151,20 +150,32 @@ def tiles(n: int) -> list[Tile]:
 
 
 def count_tiles(
-    vectors: Array, person_end: Array, windows: Sequence[Window], over: Iterable[Tile], product: Product = numpy_product
+    vectors: Array,
+    order: Array,
+    person_end: Array,
+    windows: Sequence[Window],
+    over: Iterable[Tile],
+    product: Product = numpy_product,
 ) -> Counts:
     """Score the tiles one after the other and count; other threads or machines may count other tiles.
 
     Args:
-        vectors: float32[N, D], the photos of a person side by side.
-        person_end: int64[N], one past the last row of the same person.
+        vectors: float32[N, D].
+        order: int64[N], the rows of `vectors` with the photos of a person side by side; tiles count in this order.
+        person_end: int64[N], one past the last place of the same person.
     """
     counts = Counts([Tally() for _ in windows])
     lowest = np.float32(min(window.low for window in windows))
     buffer = np.empty(SIDE * SIDE, np.float32)
+    left, right = np.empty((2, SIDE, vectors.shape[1]), np.float32)
+    held = -1  # the first row of what is in left: most tiles share it with the one before
     for r0, r1, c0, c1 in over:
+        if r0 != held:
+            np.take(vectors, order[r0:r1], axis=0, out=left[: r1 - r0], mode="clip")  # the other modes buffer
+            held = r0
+        np.take(vectors, order[c0:c1], axis=0, out=right[: c1 - c0], mode="clip")
         scores = buffer[: (r1 - r0) * (c1 - c0)].reshape(r1 - r0, c1 - c0)
-        product(vectors[r0:r1], vectors[c0:c1], scores)
+        product(left[: r1 - r0], right[: c1 - c0], scores)
         if person_end[r1 - 1] > c0:
             genuine, rows = _take_genuine(scores, r0, c0, person_end)
             counts.genuine.append(genuine)
@@ -176,14 +187,19 @@ def count_tiles(
 
 
 def count_on_cores(
-    vectors: Array, person_end: Array, windows: Sequence[Window], over: Iterable[Tile], product: Product = numpy_product
+    vectors: Array,
+    order: Array,
+    person_end: Array,
+    windows: Sequence[Window],
+    over: Iterable[Tile],
+    product: Product = numpy_product,
 ) -> Counts:
     """`count_tiles` with a thread for each core; each thread fetches its next tile when it is done with one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = iter(list(over))  # next() of a list's iterator is one step: no tile is given out twice
     # A product that uses one core in each thread keeps all cores busy while other threads sift their scores.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores) as pool:
-        running = [pool.submit(count_tiles, vectors, person_end, windows, shared, product) for _ in range(cores)]
+        running = [pool.submit(count_tiles, vectors, order, person_end, windows, shared, product) for _ in range(cores)]
     counts = running[0].result()
     for other in running[1:]:
         counts.merge(other.result())
@@ -203,14 +219,16 @@ def _take_genuine(scores: Array, r0: int, c0: int, person_end: Array) -> tuple[A
     return genuine, rows
 
 
-def _first_windows(vectors: Array, number: Array, shares: Sequence[float], product: Product) -> list[Window]:
+def _first_windows(
+    vectors: Array, order: Array, number: Array, shares: Sequence[float], product: Product
+) -> list[Window]:
     """Guess from a random tile where the score lies that each share of the impostor pairs reaches."""
     rng = np.random.default_rng(0)  # a guess: no rate depends on it
     n = len(vectors)
     row = rng.choice(n, min(n, SAMPLE), replace=False)
     column = rng.choice(n, min(n, SAMPLE), replace=False)
     scores = np.empty((len(row), len(column)), np.float32)
-    product(vectors[row], vectors[column], scores)
+    product(vectors[order[row]], vectors[order[column]], scores)
     impostor = number[row, None] != number[column]
     scores[~impostor] = -np.inf
     sample = np.sort(scores, axis=None)[int((~impostor).sum()) :]

@@ -15,7 +15,7 @@ import numpy as np
 from facekd.core.types import Array
 
 MAX_BINS = 1 << 22  # distinct values listed for one window, 12 bytes each; more are joined into coarser bins
-PENDING = 1 << 21  # scores kept until they are sorted into the bins
+PENDING = 1 << 18  # scores kept until they are sorted into the bins
 LOWEST = float(np.finfo(np.float32).min)
 
 

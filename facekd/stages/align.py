@@ -82,7 +82,7 @@ def align(
     from facekd.photos.find import find_photos
 
     found = find_photos(photos)
-    make_detector = _detector_maker(detector, weights, min_face)
+    make_detector = detector_maker(detector, weights, min_face)
     make_detector()  # wrong weights are the user's mistake: say so before the store is touched
     out = out or default_out("align")
     settings = {"detector": detector, "min_face": min_face, "choose": choose, "size": size, "template": "arcface"}
@@ -190,7 +190,7 @@ def _fill(record: PhotoRecord, photo: Photo, faces: Faces, choose: str, size: in
     record.status = "ok" if record.crops else "no_face"
 
 
-def _detector_maker(name: str, weights: Path | None, min_face: int) -> Callable[[], Detector]:
+def detector_maker(name: str, weights: Path | None, min_face: int) -> Callable[[], Detector]:
     """A function that gives each thread a detector of its own (OpenCV's is not thread-safe)."""
     if name == "none":
         return _already_cropped

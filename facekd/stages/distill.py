@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekd.core.run import default_out, start_run
+from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.errors import UserError
 from facekd.stages.console import say
 from facekd.stages.teacher import Trained
@@ -88,6 +88,7 @@ def distill(
     terms = _terms(labels, logits, embedding, master, crops.names, data[0])
     out = out or default_out("distill")
     config = {k: v for k, v in locals().items() if k in CONFIG}
+    refuse_other_run(out, config)
     start_run(out, "distill", config, inputs=(*data, *filter(None, [teacher])))
 
     torch.manual_seed(seed)

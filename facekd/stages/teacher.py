@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facekd.core.run import default_out, start_run
+from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.errors import UserError
 from facekd.stages.console import say
 
@@ -76,6 +76,7 @@ def train_teacher(
         )
     out = out or default_out("train-teacher")
     config = {k: v for k, v in locals().items() if k in CONFIG}
+    refuse_other_run(out, config)
     start_run(out, "train-teacher", config, inputs=tuple(data))
 
     torch.manual_seed(seed)
@@ -84,7 +85,8 @@ def train_teacher(
     contract = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
     say(
         f"{net}: {num_parameters(backbone) / 1e6:.2f} M parameters, "
-        f"{num_macs(backbone, contract.size) / 1e6:.0f} M MACs; {len(crops.train)} crops of {len(crops.names)} identities, {len(crops.held)} held out",
+        f"{num_macs(backbone, contract.size) / 1e6:.0f} M MACs; {len(crops.train)} crops of {len(crops.names)} "
+        f"identities, {len(crops.held)} held out",
         quiet,
     )
     def loss(batch: Batch) -> Mapping[str, Tensor]:

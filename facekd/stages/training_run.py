@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
     from facekd.training.loop import Batch, Plan
 
 LOG_EVERY = 10  # steps between lines of metrics.jsonl
-EVALUATIONS = 8  # times the held-out crops are judged during a run
+EVALUATIONS = 20  # times the held-out crops are judged during a run, at most
+FEWEST_STEPS = 50  # between two of them
+CHECKPOINT_SECONDS = 60.0  # what a kill can cost
 MOST_HELD_OUT = 1024  # crops judged during a run; all of them at its end would cost more than they tell
+SETTLING = 8  # batches over which the norms' statistics are taken at the end
 FAR = 1e-2  # of the TAR shown while training; what a small held-out set can carry
 
 
@@ -109,6 +114,7 @@ def train(
     """Walk from the last checkpoint, or the beginning, to the end of the plan.
 
     Args:
+        modules: all that learns; ``net`` is the network, the others are dropped after the training.
         about: what makes this run this run; a checkpoint of another is refused.
         evaluate: rates on held-out crops, for metrics.jsonl.
     """
@@ -118,6 +124,7 @@ def train(
     from facekd.engines.local import map_ordered
     from facekd.training.checkpoint import LAST, restore, save_checkpoint
     from facekd.training.loop import Batch, fit, make_optimizer
+    from facekd.training.norms import settle_norms
 
     accelerator = Accelerator()
     optimizer = make_optimizer(modules, plan)
@@ -132,7 +139,8 @@ def train(
     if start:
         _forget_after(out, start)
         say(f"{label}: goes on after step {start} of {plan.steps}", quiet)
-    every = max(1, plan.steps // EVALUATIONS)
+    every = max(FEWEST_STEPS, math.ceil(plan.steps / EVALUATIONS))
+    saved = time.monotonic()
 
     def move(batch: Batch) -> Batch:
         device = accelerator.device
@@ -149,14 +157,19 @@ def train(
     rows = fit(prepared, optimizer, batches, loss, plan, start, accelerator)
     for row in progress(rows, plan.steps - start, label, quiet):
         step = int(row["step"])
-        if step % every == 0 or step == plan.steps:
+        last = step == plan.steps
+        if last:
+            ahead = range(plan.steps, plan.steps + SETTLING)
+            settle_norms(modules["net"], (batch.images_BCHW for batch in map(move, map(load, ahead))))
+        if last or step % every == 0:
             row.update(evaluate())
             for module in modules.values():
                 module.train()
-        if step % LOG_EVERY == 0 or step % every == 0 or step == plan.steps:
+        if last or step % every == 0 or step % LOG_EVERY == 0:
             append_metrics(out, row)
-        if step % every == 0 or step == plan.steps:
+        if last or time.monotonic() - saved > CHECKPOINT_SECONDS:
             save_checkpoint(path, step, modules, optimizer, about)
+            saved = time.monotonic()
 
 
 def embed_crops(net: nn.Module, crops: CropSet, contract: Contract, device: torch.device, batch: int = 64) -> Array:

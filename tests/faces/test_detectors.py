@@ -205,7 +205,7 @@ def test_mtcnn_finds_facenet_pytorchs_faces(
     beyond = lfw[1][40:, 110:]  # a face cut by the photo's edge
     photos = [*lfw, *groups, small, beyond, np.ascontiguousarray(lfw[2].transpose(1, 0, 2))]
     ours, theirs = detectors["mtcnn"](photos), detectors["facenet"](photos)
-    assert sum(map(len, theirs)) > 30
+    assert sum(map(len, theirs)) > 20
     for mine, reference in zip(ours, theirs, strict=True):
         assert len(mine) == len(reference)
         if len(mine):
@@ -315,7 +315,7 @@ def test_yunet_drops_faces_under_the_least_size(lfw: list[Array]) -> None:
 def test_mistakes_are_answered_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'mtcnn'"):
         load_detector("mtcn")
-    with pytest.raises(UserError, match="face_detection_yunet_2023mar.onnx"):
+    with pytest.raises(UserError, match="give the path of face_detection_yunet"):
         load_detector("yunet")
     with pytest.raises(UserError, match="no such file"):
         load_detector("yunet", weights=tmp_path / "none.onnx")

@@ -91,14 +91,13 @@ def test_parts_counted_apart_and_merged_are_the_whole(crowd):
     """What a cluster does: tiles shared out, counts merged in any order."""
     vectors, persons, _ = crowd
     order = np.argsort(persons, kind="stable")
-    vectors, persons = vectors[order], persons[order]
-    ends = np.searchsorted(persons, persons, side="right")
+    ends = np.searchsorted(persons[order], persons[order], side="right")
     sought = [Window(0.1, 0.2), Window(0.3, math.inf)]
     shared = tiles(len(vectors))
-    whole = allpairs.count_tiles(vectors, ends, sought, shared)
-    merged = allpairs.count_tiles(vectors, ends, sought, shared[4:])
+    whole = allpairs.count_tiles(vectors, order, ends, sought, shared)
+    merged = allpairs.count_tiles(vectors, order, ends, sought, shared[4:])
     for part in (shared[2:4], shared[:2]):
-        merged.merge(allpairs.count_tiles(vectors, ends, sought, part))
+        merged.merge(allpairs.count_tiles(vectors, order, ends, sought, part))
     impostor = (vectors @ vectors.copy().T)[np.triu(persons[:, None] != persons, 1)]
     for window, one, other in zip(sought, whole.tallies, merged.tallies, strict=True):
         one.settle()

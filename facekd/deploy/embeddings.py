@@ -1,0 +1,158 @@
+"""Embeddings on disk: Parquet or ``.npz``, bound to the model that made them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facekd.core.contract import Contract
+from facekd.core.files import atomic_write
+from facekd.core.types import Array, Embeddings
+from facekd.errors import UserError
+
+MODEL_ID, CONTRACT, RUN = "facekd.model_id", "facekd.contract", "facekd.run"  # keys in the schema's metadata
+GROUP = 4096  # rows written together
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Embeddings with what is known of their crops."""
+
+    embeddings: Embeddings
+    identities: tuple[str | None, ...]
+    sources: tuple[str, ...]  # the photo of each
+
+    def __post_init__(self) -> None:
+        n = len(self.embeddings.ids)
+        assert len(self.identities) == n, (n, len(self.identities))
+        assert len(self.sources) == n, (n, len(self.sources))
+
+
+def write_embeddings(path: Path, pieces: Iterable[Embedded], contract: Contract, run: str = "{}") -> int:
+    """Write embeddings as they come; the file is there whole, when the last is written, or not at all.
+
+    A ``.parquet`` file has the columns id, identity (null where unknown), source and embedding
+    (FixedSizeList<float32>[D]). An ``.npz`` file has the arrays ids, identities (empty where unknown), sources,
+    embeddings, model_id and contract; it is put together in memory.
+
+    Args:
+        run: JSON, how they were made; kept beside the contract in the Parquet file's metadata.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        UserError: another suffix, or a file that can't be written.
+    """
+    if path.suffix == ".npz":
+        return _write_npz(path, list(pieces), contract)
+    if path.suffix != ".parquet":
+        raise UserError(f"{path}: embeddings are written as .parquet or .npz; give a name that ends in one of these")
+    with atomic_write(path) as file:
+        return _write_parquet(file, pieces, contract, run)
+
+
+def read_embeddings(path: Path, model_id: str | None = None) -> Embedded:
+    """The embeddings that `write_embeddings` wrote.
+
+    Args:
+        model_id: the model they have to be of; None takes any.
+
+    Raises:
+        UserError: no such file, no embeddings in it, or those of another model.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of embeddings; make one with 'facekd embed --model MODEL SRC {path}'")
+    embedded = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
+    if model_id is not None and embedded.embeddings.model_id != model_id:
+        raise UserError(
+            f"{path}: embeddings of model {embedded.embeddings.model_id}, where those of model {model_id} are needed; "
+            "embed the photos again with that model"
+        )
+    return embedded
+
+
+def _write_parquet(file: IO[bytes], pieces: Iterable[Embedded], contract: Contract, run: str) -> int:
+    schema = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            ("identity", pa.string()),
+            ("source", pa.string()),
+            pa.field("embedding", pa.list_(pa.float32(), contract.dim), nullable=False),
+        ],
+        metadata={MODEL_ID: contract.model_id, CONTRACT: contract.to_json(), RUN: run},
+    )
+    total = 0
+    waiting: list[pa.RecordBatch] = []
+    with pq.ParquetWriter(file, schema, use_dictionary=["identity"]) as writer:
+        for piece in pieces:
+            assert piece.embeddings.model_id == contract.model_id
+            waiting.append(_record_batch(piece, schema))
+            total += waiting[-1].num_rows
+            if sum(batch.num_rows for batch in waiting) >= GROUP:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))
+    return total
+
+
+def _record_batch(piece: Embedded, schema: pa.Schema) -> pa.RecordBatch:
+    vectors = np.ascontiguousarray(piece.embeddings.vectors, np.float32)
+    columns = [
+        pa.array(piece.embeddings.ids, pa.string()),
+        pa.array(piece.identities, pa.string()),
+        pa.array(piece.sources, pa.string()),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), schema.field("embedding").type.list_size),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _write_npz(path: Path, pieces: list[Embedded], contract: Contract) -> int:
+    ids = [crop_id for piece in pieces for crop_id in piece.embeddings.ids]
+    vectors = [np.zeros((0, contract.dim), np.float32), *(piece.embeddings.vectors for piece in pieces)]
+    with atomic_write(path) as file:
+        np.savez(
+            file,
+            ids=np.array(ids, np.str_),
+            identities=np.array([identity or "" for piece in pieces for identity in piece.identities], np.str_),
+            sources=np.array([source for piece in pieces for source in piece.sources], np.str_),
+            embeddings=np.concatenate(vectors),
+            model_id=np.array(contract.model_id),
+            contract=np.array(contract.to_json()),
+        )
+    return len(ids)
+
+
+def _read_parquet(path: Path) -> Embedded:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error}); embed again") from error
+    metadata = table.schema.metadata or {}
+    if MODEL_ID.encode() not in metadata:
+        raise UserError(
+            f"{path}: holds no embeddings of facekd's; if it holds images, embed them first: "
+            f"facekd embed --model MODEL {path} EMBEDDINGS.parquet"
+        )
+    dim = table.schema.field("embedding").type.list_size
+    vectors: Array = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), dim)
+    embeddings = Embeddings(vectors, tuple(table["id"].to_pylist()), metadata[MODEL_ID.encode()].decode())
+    return Embedded(embeddings, tuple(table["identity"].to_pylist()), tuple(table["source"].to_pylist()))
+
+
+def _read_npz(path: Path) -> Embedded:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ids, identities, sources = (tuple(file[key].tolist()) for key in ("ids", "identities", "sources"))
+            vectors, model_id = file["embeddings"], str(file["model_id"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: holds no embeddings of facekd's ({error}); embed again") from error
+    return Embedded(Embeddings(vectors, ids, model_id), tuple(name or None for name in identities), sources)

@@ -1,0 +1,106 @@
+"""Contracts: what they refuse, and the fingerprint that tells two apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from facekd.core.contract import KNOWN, Contract, known_contract, read_contract
+from facekd.errors import UserError
+
+BASE = Contract(dim=128)
+OTHER = {
+    "dim": 512, "size": 96, "channels": "BGR", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0),
+    "layout": "NHWC", "flip": True, "weights_sha256": "ab" * 32,
+}  # fmt: skip
+
+
+def test_every_field_changes_the_fingerprint() -> None:
+    # The one field that has a single legal value so far is the template.
+    assert set(OTHER) | {"template"} == {field.name for field in dataclasses.fields(Contract)}
+    ids = {dataclasses.replace(BASE, **{name: value}).model_id for name, value in OTHER.items()}
+    assert len(ids | {BASE.model_id}) == len(OTHER) + 1
+
+
+def test_the_fingerprint_stays_the_same_over_releases() -> None:
+    # Galleries on disk are bound to it: if this fails, they all have become strangers.
+    assert BASE.model_id == "3203d4a6d3592bdd"
+
+
+def test_lists_and_whole_numbers_from_yaml_give_the_same_fingerprint() -> None:
+    from_yaml = Contract.from_mapping({"dim": 128, "mean": [127.5, 127.5, 127.5], "std": [127.5] * 3}, "here")
+    assert from_yaml == BASE
+    assert hash(from_yaml) == hash(BASE)
+    assert Contract(dim=128, mean=[0, 0, 0]).model_id == Contract(dim=128, mean=(0.0, 0.0, 0.0)).model_id
+
+
+def test_json_round_trip() -> None:
+    contract = dataclasses.replace(BASE, **OTHER)
+    again = Contract.from_mapping(json.loads(contract.to_json()), "metadata")
+    assert again == contract
+    assert again.model_id == contract.model_id
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"dim": 128, "chanels": "BGR"}, "no key 'chanels'; did you mean 'channels'"),
+        ({}, "lacks 'dim'"),
+        ({"dim": 0}, "dim is 0"),
+        ({"dim": "128"}, "kind"),
+        ({"dim": 128.0}, "whole numbers"),
+        ({"dim": True}, "whole numbers"),
+        ({"dim": 128, "size": 8}, "size is 8"),
+        ({"dim": 128, "size": None}, "kind"),
+        ({"dim": 128, "channels": "rgb"}, "channels is 'rgb': use RGB or BGR"),
+        ({"dim": 128, "layout": "CHW"}, "layout is 'CHW': use NCHW or NHWC"),
+        ({"dim": 128, "template": "arcfcae"}, "template is 'arcfcae': use arcface"),
+        ({"dim": 128, "mean": 127.5}, "kind"),
+        ({"dim": 128, "mean": [1, 2]}, "three numbers"),
+        ({"dim": 128, "mean": [1, 2, float("nan")]}, "finite"),
+        ({"dim": 128, "std": [1, 1, 0]}, "above zero"),
+        ({"dim": 128, "std": [1, 1, float("nan")]}, "above zero"),
+        ({"dim": 128, "std": [1, 1, float("inf")]}, "above zero"),
+        ({"dim": 128, "flip": "no"}, "flip is 'no': use true or false"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(values: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as error:
+        Contract.from_mapping(values, "model.yaml")
+    assert str(error.value).startswith("model.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("", "holds no"), ("- 1", "holds no"), ("dim: [", "not readable as YAML"), ("\x00", "not readable as YAML")],
+)
+def test_a_file_that_is_no_contract(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "contract.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        read_contract(path)
+
+
+def test_a_contract_file_that_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such contract file"):
+        read_contract(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="not readable"):
+        read_contract(tmp_path)
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(UserError, match="not readable"):
+        read_contract(tmp_path / "x.yaml")
+
+
+def test_known_contracts_are_found_by_digest_alone() -> None:
+    paths = sorted(KNOWN.glob("*.yaml"))
+    assert len(paths) >= 3
+    contracts = [read_contract(path) for path in paths]
+    assert len({contract.model_id for contract in contracts}) == len(paths)
+    for contract in contracts:
+        assert len(contract.weights_sha256) == 64
+        assert known_contract(contract.weights_sha256) == contract
+    assert known_contract("0" * 64) is None
+    assert known_contract("") is None

@@ -1,0 +1,69 @@
+"""The run folder says what was asked and what was measured, and survives a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from facekd.core.run import append_metrics, default_out, read_metrics, start_run
+from facekd.core.suggest import nearest
+
+
+def test_run_yaml_holds_the_config_and_environment_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "in.zip").write_bytes(b"data")
+    config = {"photos": tmp_path / "in.zip", "data": [Path("a"), Path("b")], "size": 112, "far": (1e-3,), "out": None}
+    start_run(tmp_path / "run", "align", config, inputs=(tmp_path / "in.zip", tmp_path))
+    assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text()) == {
+        "command": "align", "photos": str(tmp_path / "in.zip"), "data": ["a", "b"], "size": 112, "far": [1e-3],
+        "out": None,
+    }  # fmt: skip
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["inputs"] == {
+        str(tmp_path / "in.zip"): hashlib.sha256(b"data").hexdigest(),
+        str(tmp_path): None,
+    }
+    assert environment["versions"]["numpy"][0].isdigit()
+    assert environment["cores"] >= 1
+    assert {"date", "command", "python", "platform", "processor", "git"} <= set(environment)
+
+
+def test_the_default_folder_is_a_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen = set()
+    for _ in range(3):  # within one second
+        out = default_out("align")
+        assert out.parent == Path("runs")
+        assert out.name.startswith("align-20")
+        assert out not in seen
+        out.mkdir(parents=True)
+        seen.add(out)
+
+
+def test_a_line_torn_by_a_kill_is_passed_over_and_then_written_over(tmp_path: Path) -> None:
+    assert read_metrics(tmp_path) == []
+    append_metrics(tmp_path, {"step": 1, "loss": 0.5})
+    append_metrics(tmp_path, {"step": 2, "loss": 0.25})
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_bytes()
+    for cut in range(len(whole.splitlines(keepends=True)[0]), len(whole)):
+        path.write_bytes(whole[:cut])
+        assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}]
+        append_metrics(tmp_path, {"step": 3})
+        assert read_metrics(tmp_path) == [{"step": 1, "loss": 0.5}, {"step": 3}]
+
+
+def test_a_first_line_torn_by_a_kill(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"st')
+    append_metrics(tmp_path, {"step": 1})
+    assert read_metrics(tmp_path) == [{"step": 1}]
+    assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+def test_the_nearest_name() -> None:
+    assert nearest("batsh", ["batch", "epochs"]) == "; did you mean 'batch'?"
+    assert nearest("xyz", ["batch", "epochs"]) == "; the names are batch, epochs"
