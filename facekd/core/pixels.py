@@ -28,7 +28,7 @@ def to_input(crops: Array, contract: Contract, *, template: str = "arcface") -> 
         raise UserError(f"crops aligned to {template!r} for a model that takes {contract.template!r}: align them again")
     assert crops.dtype == np.uint8, crops.dtype
     values = crops if contract.channels == "RGB" else crops[..., ::-1]
-    values = (values - np.float32(contract.mean)) / np.float32(contract.std)
+    values = (values - np.array(contract.mean, np.float32)) / np.array(contract.std, np.float32)
     if contract.layout == "NCHW":
         values = values.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(values, dtype=np.float32)

@@ -34,7 +34,7 @@ def read_pairs(path: Path) -> PairList:
     if path.suffix == ".parquet":
         try:
             columns = {name: column.to_pylist() for name, column in zip(*_columns(pq.read_table(path)), strict=True)}
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path}: not a readable Parquet file ({error}); write it again") from error
         return _from_columns(path, columns)
     try:
@@ -44,15 +44,24 @@ def read_pairs(path: Path) -> PairList:
     if not text.strip():
         raise UserError(f"{path}: holds no pair")
     first = text.split("\n", 1)[0]
-    if all(word.strip().isdigit() for word in first.split("\t")):
+    if all(word.strip().isdecimal() for word in first.split("\t")):
         return _lfw(path, text)
-    reader = csv.DictReader(io.StringIO(text))
-    rows = list(reader)
-    names = [name for name in reader.fieldnames or [] if name]
-    short = next((i for i, row in enumerate(rows) if None in row or None in row.values()), None)
-    if short is not None:
-        raise UserError(f"{path}, line {short + 2}: not {len(names)} values, as its first line has; correct it")
-    return _from_columns(path, {name: [row[name] for row in rows] for name in names})
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        names = next(reader)
+        rows = []
+        for row in reader:
+            if row and len(row) != len(names):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {len(row)} values, not {len(names)} as in line 1; correct it"
+                )
+            if row:
+                rows.append(row)
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not readable as CSV ({error}); correct it") from error
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: two columns have the same name ({', '.join(names)}); rename one")
+    return _from_columns(path, {name: [row[i] for row in rows] for i, name in enumerate(names)})
 
 
 def resolve(pairs: PairList, names: Mapping[str, str | None], where: str) -> tuple[PairList, frozenset[str]]:
@@ -108,6 +117,8 @@ def _lfw(path: Path, text: str) -> PairList:
     folds, each = (header[0], header[1]) if len(header) == 2 else (1, header[0])
     left, right, same = [], [], []
     for number, line in enumerate(lines[1:], 2):
+        if not line.strip():
+            continue
         words = line.rstrip().split("\t")
         try:
             if len(words) == 3:
@@ -134,7 +145,12 @@ def _columns(table: pa.Table) -> tuple[list[str], list[pa.ChunkedArray]]:
 def _from_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> PairList:
     for needed in ("a", "b", "same"):
         if needed not in columns:
-            raise UserError(f"{path}: has no column {needed!r}{nearest(needed, columns)}")
+            raise UserError(
+                f"{path}: has no column {needed!r}{nearest(needed, columns)}; a pair list has the columns a, b and same"
+                + (", parted by commas" if path.suffix != ".parquet" else "")
+            )
+        if None in columns[needed]:
+            raise UserError(f"{path}: column {needed!r} lacks a value in row {columns[needed].index(None) + 1}; add it")
     same = []
     for number, value in enumerate(columns["same"], 2):
         word = str(value).strip().lower()
@@ -145,8 +161,8 @@ def _from_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> PairLi
         raise UserError(f"{path}: holds no pair")
     try:
         fold = np.array([int(str(v)) for v in columns.get("fold", [-1] * len(same))], np.int16)
-    except ValueError as error:
-        raise UserError(f"{path}: a fold is no whole number ({error})") from error
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{path}: a fold is no whole number up to 32767 ({error})") from error
     groups = {
         name: tuple(map(str, values)) for name, values in columns.items() if name not in ("a", "b", "same", "fold")
     }

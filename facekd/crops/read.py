@@ -25,6 +25,7 @@ class CropSet:
     path: Path
     ids: tuple[str, ...]
     identities: tuple[str | None, ...]
+    sources: tuple[str, ...]  # the photo each comes from; a crop of unknown photo is its own
     images: pa.ChunkedArray  # binary, one encoded crop for each id
     size: int  # pixels
     template: str
@@ -61,6 +62,7 @@ class CropSet:
             self.path,
             tuple(self.ids[i] for i in indices),
             tuple(self.identities[i] for i in indices),
+            tuple(self.sources[i] for i in indices),
             self.images.take(pa.array(indices)),
             self.size,
             self.template,
@@ -84,12 +86,17 @@ def read_crops(path: Path) -> CropSet:
         store = CropStore.open(path)
         table = store.crops()
         ids, template = table["crop_id"].to_pylist(), store.settings["template"]
-        images = table["image"]
+        images, sources = table["image"], table["source"].to_pylist()
     elif path.suffix == ".parquet":
         table = _read_hub_parquet(path)
         images = pc.struct_field(table["image"], "bytes")
+        if images.null_count:
+            raise UserError(f"{path}: {images.null_count} of {len(images)} images have no bytes; put them into it")
         # Rows of such a file have no id of their own: the file's name and the row's number are one.
         ids, template = [f"{path.stem}-{row}" for row in range(len(table))], "arcface"
+        has_paths = table.schema.field("image").type.get_field_index("path") >= 0
+        paths = pc.struct_field(table["image"], "path").to_pylist() if has_paths else [None] * len(ids)
+        sources = [source or crop_id for source, crop_id in zip(paths, ids, strict=True)]
     else:
         raise UserError(
             f"{path}: neither a crop store's folder nor a .parquet file; run 'facekd align {path} CROPS' first"
@@ -97,8 +104,10 @@ def read_crops(path: Path) -> CropSet:
     if len(ids) == 0:
         raise UserError(f"{path}: holds no crop; align photos that show faces")
     size = decode_crop(images[0].as_py()).shape[0]
-    identities = table["identity"].to_pylist() if "identity" in table.column_names else [None] * len(ids)
-    return CropSet(path, tuple(ids), tuple(identities), images, size, template)
+    identities: list[str | None] = [None] * len(ids)
+    if "identity" in table.column_names:
+        identities = [None if name is None else str(name) for name in table["identity"].to_pylist()]
+    return CropSet(path, tuple(ids), tuple(identities), tuple(sources), images, size, template)
 
 
 def merge(sets: Sequence[CropSet]) -> CropSet:
@@ -118,6 +127,7 @@ def merge(sets: Sequence[CropSet]) -> CropSet:
         first.path,
         tuple(crop_id for part in sets for crop_id in part.ids),
         tuple(identity for part in sets for identity in part.identities),
+        tuple(source for part in sets for source in part.sources),
         pa.chunked_array([chunk for part in sets for chunk in part.images.chunks]),
         first.size,
         first.template,
@@ -149,7 +159,7 @@ def photo_names(path: Path) -> dict[str, str | None]:
 def _read_hub_parquet(path: Path) -> pa.Table:
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); copy it again") from error
     kind = table.schema.field("image").type if "image" in table.column_names else None
     if not (isinstance(kind, pa.StructType) and kind.get_field_index("bytes") >= 0):

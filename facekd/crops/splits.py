@@ -25,8 +25,10 @@ def split_identities(identities: Sequence[str | None], held_out: float, seed: in
         Two int64 arrays, ascending.
 
     Raises:
-        UserError: too few identities for both sides.
+        UserError: another share, or too few identities for both sides.
     """
+    if not 0 <= held_out < 1:
+        raise UserError(f"held out share {held_out}: use a number from 0 up to, but not, 1")
     names = sorted({name for name in identities if name is not None})
     count = round(len(names) * held_out)
     if held_out > 0 and (count < 2 or len(names) - count < 2):

@@ -151,11 +151,11 @@ class CropStore:
             return pa.Table.from_pylist([], LEDGER.append(pa.field("part", pa.int32())))
         table = pa.concat_tables(tables)
         newest = {source: row for row, source in enumerate(table["source"].to_pylist())}
-        return table.take([newest[source] for source in sorted(newest)])
+        return table.take(pa.array([newest[source] for source in sorted(newest)], pa.int64()))
 
     def crops(self) -> pa.Table:
         """The crops that the ledger vouches for, in its order; columns of CROPS."""
-        wanted = {}  # (part, crop_id) -> place
+        wanted: dict[tuple[int, str], int] = {}  # (part, crop_id) -> place
         ledger = self.ledger().select(["part", "status", "crop_ids"]).to_pylist()
         for row in ledger:
             if row["status"] == "ok":
@@ -166,12 +166,12 @@ class CropStore:
             path = self.folder / "crops" / f"part-{number:05d}.arrow"
             try:
                 table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-            except (OSError, pa.ArrowInvalid) as error:
+            except (OSError, pa.ArrowException) as error:
                 raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error
             rows = [i for i, crop in enumerate(table["crop_id"].to_pylist()) if (number, crop) in wanted]
             places += [wanted[number, table["crop_id"][i].as_py()] for i in rows]
             # A whole part stays memory-mapped; take() would copy it.
-            tables.append(table if len(rows) == len(table) else table.take(rows))
+            tables.append(table if len(rows) == len(table) else table.take(pa.array(rows, pa.int64())))
         table = pa.concat_tables(tables) if tables else pa.Table.from_pylist([], CROPS)
         if places == sorted(places):
             return table
@@ -182,5 +182,5 @@ class CropStore:
 def _read_parquet(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error

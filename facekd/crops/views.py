@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from typing import Any
 
@@ -20,7 +21,10 @@ def view(pixels: Array, seed: int, index: int, number: int) -> Array:
     process or resumed run.
     """
     pipeline = _pipeline()
-    pipeline.set_random_seed(int(np.random.SeedSequence([seed, index, number]).generate_state(1)[0]))
+    sequence = np.random.SeedSequence([seed, index, number])
+    # One stream for all steps: set_random_seed would give each its own of the same seed, so that they all happen or
+    # none does.
+    pipeline.set_random_state(np.random.default_rng(sequence), random.Random(int(sequence.generate_state(1)[0])))
     augmented: Array = pipeline(image=pixels)["image"]
     return augmented
 

@@ -192,7 +192,7 @@ class Gallery:
         if len(self) == 0:
             raise UserError(f"{self.folder}: nobody is enrolled; run 'facekd enroll PEOPLE {self.folder}' first")
         best = [matches[0] for matches in self.search(probes)]
-        return [Answer(match.person_id if match.score > threshold else None, match.score) for match in best]
+        return [Answer(match.person_id if match.score >= threshold else None, match.score) for match in best]
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

@@ -6,7 +6,6 @@ import functools
 import io
 import os
 import re
-import shutil
 import tarfile
 import tempfile
 import weakref
@@ -227,6 +226,7 @@ def _tar(path: Path, stamp: tuple[int, int]) -> _Tar:
             # Each step back in a compressed tar starts at its beginning again; unpacked once, it is read anywhere.
             # The file has no name and is gone with this process, whatever ends it.
             tar.fileobj.seek(0)
-            shutil.copyfileobj(tar.fileobj, index.file)
+            while block := tar.fileobj.read(2**20):
+                index.file.write(block)
             index.file.flush()
     return index

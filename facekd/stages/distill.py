@@ -92,7 +92,7 @@ def distill(
     start_run(out, "distill", config, inputs=(*data, *filter(None, [teacher])))
 
     torch.manual_seed(seed)
-    student = build(net, dim=dim, size=crops.train.size).to(memory_format=torch.channels_last)
+    student = build(net, dim=dim, size=crops.train.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
     modules: dict[str, torch.nn.Module] = {"net": student}
     head = torch.nn.Linear(dim, len(crops.names)) if {"labels", "logits"} & set(terms) else None
@@ -109,6 +109,7 @@ def distill(
         f"learns from {', '.join(f'{weight:g} {name}' for name, weight in terms.items())}",
         quiet,
     )
+
     def loss(batch: Batch) -> Mapping[str, Tensor]:
         embeddings = student(batch.images_BCHW)
         guessed = None if head is None else head(embeddings)

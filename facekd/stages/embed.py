@@ -182,7 +182,6 @@ def _crop_embeddings(src: Path, embedder: Embedder, quiet: bool) -> Iterator[Emb
             f"{src}: holds {crops.template} crops of {crops.size} pixels, the model takes {embedder.contract.template} "
             f"crops of {embedder.contract.size}; align the photos again with --size {embedder.contract.size}"
         )
-    sources = _sources(src, crops.ids)
 
     def results() -> Iterator[Embedded]:
         starts = range(0, len(crops), CROPS)
@@ -190,24 +189,9 @@ def _crop_embeddings(src: Path, embedder: Embedder, quiet: bool) -> Iterator[Emb
             here = slice(start, start + CROPS)
             vectors = embedder.embed(crops.batch(np.arange(start, min(start + CROPS, len(crops)))))
             embeddings = Embeddings(vectors, crops.ids[here], embedder.model_id)
-            yield Embedded(embeddings, crops.identities[here], sources[here])
+            yield Embedded(embeddings, crops.identities[here], crops.sources[here])
 
     return results()
-
-
-def _sources(src: Path, ids: Sequence[str]) -> tuple[str, ...]:
-    """The photo of each crop; a crop of unknown photo is its own."""
-    import pyarrow.parquet as pq
-
-    from facekd.crops.store import CropStore
-
-    if src.is_dir():
-        return tuple(CropStore.open(src).crops()["source"].to_pylist())
-    names = {field.name for field in pq.read_schema(src).field("image").type}
-    if "path" not in names:
-        return tuple(ids)
-    rows = pq.ParquetFile(src).read(columns=["image.path"])["image"].to_pylist()
-    return tuple(row["path"] or crop_id for row, crop_id in zip(rows, ids, strict=True))
 
 
 def _photo_embeddings(

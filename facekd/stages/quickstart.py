@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,12 @@ from facekd.core.files import read_json, write_json
 from facekd.core.run import environment, refuse_other_run, start_run
 from facekd.errors import UserError
 from facekd.stages.console import say, table
-from facekd.stages.verify import Judged, far_name, percent
+from facekd.stages.quickstart_parts import name_people, write_report
+from facekd.stages.verify import Judged, far_name, judge, percent
 
 if TYPE_CHECKING:
     from facekd.crops.read import CropSet
+    from facekd.deploy.embedder import Embedder
 
 PEOPLE, PHOTOS = 100, 8  # drawn where no photos are given
 HELD_OUT = 0.3  # share of the identities that no training sees
@@ -58,7 +59,6 @@ def quickstart(
         seed: Of the people drawn, the split, the initialisations, the order and the views.
         quiet: Print nothing.
     """
-    from facekd.crops.read import read_crops
     from facekd.deploy.embedder import Embedder
     from facekd.stages.align import align
     from facekd.stages.distill import distill
@@ -98,7 +98,11 @@ def quickstart(
         distill(out=out / "student-alone", epochs=student_epochs, net=STUDENT_NET, **shared)  # type: ignore[arg-type]
     with clock("student"):
         distill(
-            out=out / "student", teacher=out / "teacher", epochs=student_epochs, net=STUDENT_NET, **shared  # type: ignore[arg-type]
+            out=out / "student",
+            teacher=out / "teacher",
+            epochs=student_epochs,
+            net=STUDENT_NET,
+            **shared,  # type: ignore[arg-type]
         )
     with clock("student_onnx"):
         exported = export(out / "student", out / "student.onnx", crops=crops, quiet=quiet)
@@ -112,9 +116,9 @@ def quickstart(
         }
         judged = _verify(out, models, data.held, seed, quiet)
     with clock("gallery"):
-        named = _name_people(out, judged[-1], models["student_onnx"], data.held, quiet)
+        named = name_people(out, judged[-1], models["student_onnx"], data.held)
 
-    summary = {
+    summary: dict[str, Any] = {
         "rows": {one.name: _row(one, models[one.name], clock.seconds.get(one.name, 0.0)) for one in judged},
         "align": aligned.statuses,
         "identities": {"trained": len(data.names), "held_out": len(set(data.held.identities))},
@@ -127,7 +131,7 @@ def quickstart(
     }
     # An ONNX file's multiply-adds are those of the network it was written from.
     summary["rows"]["student_onnx"]["macs"] = summary["rows"]["student"]["macs"]
-    _write_report(out, summary, judged, data.held)
+    write_report(out, summary, judged, data.held)
     write_json(out / "summary.json", summary)  # last: it says that the run is finished
     _print(summary, quiet)
     say(f"report: {out / 'report.html'}", quiet)

@@ -80,7 +80,7 @@ def train_teacher(
     start_run(out, "train-teacher", config, inputs=tuple(data))
 
     torch.manual_seed(seed)
-    backbone = build(net, dim=dim, size=crops.train.size).to(memory_format=torch.channels_last)
+    backbone = build(net, dim=dim, size=crops.train.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     head = torch.nn.Linear(dim, len(crops.names))
     contract = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
     say(
@@ -89,6 +89,7 @@ def train_teacher(
         f"identities, {len(crops.held)} held out",
         quiet,
     )
+
     def loss(batch: Batch) -> Mapping[str, Tensor]:
         return {"labels": softmax_cross_entropy(head(backbone(batch.images_BCHW)), batch.labels_B)}
 
