@@ -5,6 +5,10 @@
 writes ``results/align.json``. Every ratio comes from one run in which the detectors take turns, some photos
 at a time; the median is over these turns. Photos are decoded beforehand. Both cores: facenet-pytorch spreads
 each network over torch's threads, the others work on several photos at once.
+
+Run it when nothing else runs. Beside other work facenet-pytorch's two threads wait for each other and its speed
+can fall to a tenth, which would flatter every ratio; ``cores_used_by_others`` in each race says whether it may be
+believed (it should be near 0).
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import argparse
 import csv
 import io
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -85,6 +89,7 @@ def race(photos: list[Array], turn: int, threads: int) -> tuple[dict[str, list[F
     found: dict[str, list[Faces]] = {name: [] for name in NAMES}
     wall: dict[str, list[float]] = {name: [] for name in NAMES}
     busy = dict.fromkeys(NAMES, 0.0)
+    started, ours, everyone = time.perf_counter(), time.process_time(), busy_seconds()
     for start in range(0, len(photos), turn):
         part = photos[start : start + turn]
         for name, detect in run.items():
@@ -92,7 +97,8 @@ def race(photos: list[Array], turn: int, threads: int) -> tuple[dict[str, list[F
             found[name] += detect(part)
             wall[name].append((time.perf_counter() - before) / len(part))
             busy[name] += time.process_time() - cpu
-    report: dict[str, Any] = {}
+    others = busy_seconds() - everyone - (time.process_time() - ours)
+    report: dict[str, Any] = {"cores_used_by_others": round(others / (time.perf_counter() - started), 2)}
     for name in NAMES:
         report[name] = {
             "photos_per_s": round(1 / statistics.median(wall[name]), 2),
@@ -179,10 +185,25 @@ def peak_memory(name: str, photos: str, count: int) -> dict[str, float]:
     """Greatest resident memory of this process in MiB, with the libraries and photos loaded and after detecting."""
     _, pixels = read(photos, count)
     detect = detector(name, 2)
-    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    loaded = high_water()
     for start in range(0, len(pixels), TURN[photos]):
         detect(pixels[start : start + TURN[photos]])
-    return {"loaded": round(loaded), "peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+    return {"loaded": loaded, "peak": high_water()}
+
+
+def high_water() -> float:
+    """Greatest resident memory of this process so far, in MiB.
+
+    Not ``getrusage``: its ``ru_maxrss`` is handed down by the parent, so a small child shows its parent's peak.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
+
+
+def busy_seconds() -> float:
+    """Core seconds that all processes of the machine have worked since it started."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

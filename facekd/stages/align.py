@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from facekd.core.run import default_out, start_run
+from facekd.errors import UserError
 from facekd.stages.console import progress, say, table
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def align(
     from facekd.engines.local import batches, cores, map_ordered
     from facekd.photos.find import find_photos
 
+    if not 16 <= size <= 4096:
+        raise UserError(f"--size {size}: a crop is from 16 to 4096 pixels wide, most often 112")
     found = find_photos(photos)
     make_detector = detector_maker(detector, weights, min_face)
     make_detector()  # wrong weights are the user's mistake: say so before the store is touched
@@ -141,7 +144,7 @@ def align_batch(
             record.status, record.reason = error.status, error.reason
             continue
         record.height, record.width = photo.pixels.shape[:2]
-        if make_detector is not _already_cropped and min(record.width, record.height) < min_face:
+        if min(record.width, record.height) < min_face:
             record.status = "too_small"
             record.reason = f"{record.width}x{record.height} pixels can hold no face of {min_face}"
             continue

@@ -52,14 +52,14 @@ def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *,
                 say(f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s")
 
 
-def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = False) -> None:
-    """A table on stdout; its first column is text, the others are figures."""
+def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = False, *, figures: bool = True) -> None:
+    """A table on stdout; its first column is text, the others are figures unless told otherwise."""
     if quiet:
         return
     print(title, flush=True)
     shown = Table()
     for i, column in enumerate(columns):
-        shown.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        shown.add_column(column, justify="right" if figures and i > 0 else "left", overflow="fold")
     for row in rows:
         shown.add_row(*row)
     Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)

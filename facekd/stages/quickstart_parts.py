@@ -114,7 +114,7 @@ def write_report(out: Path, summary: dict[str, Any], judged: Sequence[Judged], h
         Section(
             "What came out",
             (
-                rates_table(judged, fars, note),
+                rates_table({TITLES[name]: row for name, row in rows.items()}, fars, note),
                 Figure(plots.roc(curves), "ROC on people whom no training saw"),
                 Figure(plots.histograms(judged[-1].scores), "Scores of the exported student"),
             ),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from facekd.crops.read import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.rates.counts import Curve
+    from facekd.reports.document import Table
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
 
@@ -247,16 +248,16 @@ def _print(judged: Sequence[Judged], fars: Sequence[float], quiet: bool) -> None
     table(title, columns, rows, quiet)
 
 
-def rates_table(judged: Sequence[Judged], fars: Sequence[float], note: str = "") -> Any:
-    """The rates of several models as a table of the report."""
+def rates_table(rows_of: Mapping[str, Mapping[str, Any]], fars: Sequence[float], note: str = "") -> Table:
+    """The rates of several models, by name, as a table of the report."""
     from facekd.reports.document import Table
 
     columns = ("model", "10-fold accuracy", "EER", *(f"TAR at FAR {far_name(far)}" for far in fars))
     rows = []
-    for one in judged:
-        accuracy = one.rates["accuracy"]
+    for name, rates in rows_of.items():
+        accuracy = rates["accuracy"]
         shown = "–" if accuracy is None else f"{percent(accuracy['mean'])} ± {100 * accuracy['std']:.2f}"
-        rows.append((one.name, shown, percent(one.rates["eer"]), *(tar_text(rate) for rate in one.rates["tar"])))
+        rows.append((name, shown, percent(rates["eer"]), *(tar_text(rate) for rate in rates["tar"])))
     note = note or "In brackets the 95 % Wilson interval over genuine pairs taken as independent."
     return Table("Rates", columns, tuple(rows), note)
 
@@ -278,7 +279,7 @@ def _write_report(path: Path, judged: Sequence[Judged], fars: Sequence[float], p
         Figure(plots.det(curves), "DET: both error rates, log axes"),
         *(Figure(plots.histograms(one.scores, _marks(one)), f"Scores of {one.name}") for one in judged),
     ]
-    sections = [Section("Rates", (rates_table(judged, fars),)), Section("Curves", tuple(figures))]
+    sections = [Section("Rates", (rates_table({one.name: one.rates for one in judged}, fars),)), Section("Curves", tuple(figures))]
     repeat = Repeat((f"facekd verify --config {out}/run.yaml",), environment())
     write_html(path, title="Verification", lead=lead, sections=sections, repeat=repeat)
 

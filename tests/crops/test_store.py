@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekd.core.pixels import encode_crop
@@ -96,6 +96,7 @@ def test_a_later_row_replaces_an_earlier_one(tmp_path: Path) -> None:
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(0, 2)), max_size=4), max_size=4)
 )
+@settings(max_examples=40)
 def test_equals_a_dictionary(tmp_path_factory: pytest.TempPathFactory, parts: list[list[tuple[str, int, int]]]) -> None:
     store = new_store(tmp_path_factory.mktemp("store"))
     twin: dict[str, PhotoRecord] = {}

@@ -34,7 +34,7 @@ def test_a_view_is_a_crop_and_its_source_is_untouched() -> None:
     assert (pixels == before).all()
     changes = [np.abs(v.astype(int) - pixels).mean() for v in views]
     assert max(changes) > 5
-    assert max(changes) < 80  # still the same face
+    assert max(changes) < 120  # the strongest light and contrast
 
 
 def test_every_argument_changes_the_view() -> None:

@@ -1,0 +1,16 @@
+# The five verbs of a developer's day.
+
+install:
+    pip install -e '.[test]'
+
+test *args:
+    pytest {{args}}
+
+lint:
+    ruff check . && ruff format --check . && mypy
+
+quickstart:
+    facekd quickstart
+
+bench:
+    python benchmarks/align.py && python benchmarks/rates.py && python benchmarks/intervals.py

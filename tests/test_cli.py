@@ -1,0 +1,206 @@
+"""The command line is the stages' signatures: quick to help, exact about mistakes, repeatable from run.yaml."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from facekd.cli import COMMANDS, build_app, run
+
+HEAVY = ("torch", "torchvision", "matplotlib", "lancedb", "albumentations", "onnxruntime", "scipy", "accelerate")
+EXISTING = [name for name, (target, _) in COMMANDS.items() if importlib.util.find_spec(target.split(":")[0])]
+
+
+def stage(command: str):
+    module, name = COMMANDS[command][0].split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos" / "Ann"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "1.png")
+    return tmp_path / "photos"
+
+
+def test_the_commands_exist() -> None:
+    assert len(EXISTING) >= 10
+    assert "align" in EXISTING
+
+
+@pytest.mark.parametrize("command", EXISTING)
+def test_every_command_shows_an_example_and_explains_each_flag(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Usage: facekd {command}" in shown
+    assert f"Example: facekd {command}" in shown
+    assert "--config FILE.yaml" in shown
+    documented = inspect.getdoc(stage(command)) or ""
+    for name, parameter in inspect.signature(stage(command)).parameters.items():
+        assert re.search(rf"--{name.replace('_', '-')}\b", shown), name
+        assert re.search(rf"^    {name}: \S", documented, re.MULTILINE), f"{name} is explained nowhere"
+        assert parameter.annotation is not inspect.Parameter.empty
+
+
+@pytest.mark.parametrize("command", EXISTING)
+def test_every_example_is_one_that_parses(command: str) -> None:
+    text = inspect.getdoc(stage(command)) or ""
+    example = re.search(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", text, re.MULTILINE)
+    assert example is not None
+    build_app().parse_args([command, *example.group(1).split()], exit_on_error=False, print_error=False)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(f"│ {name} ") for name in COMMANDS]
+    assert places == sorted(places)  # in the order of the work
+    assert run([]) == 0
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.endswith("\n")
+
+
+@pytest.mark.parametrize("tokens", [["--help"], ["verify", "--help"], ["distill", "--help"]])
+def test_help_comes_in_under_a_second(tokens: list[str]) -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "facekd", *tokens], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    print(f"facekd {' '.join(tokens)}: {statistics.median(seconds):.2f} s")
+    assert statistics.median(seconds) < 1.5  # one second, and half of one for a busy machine
+
+
+@pytest.mark.parametrize("command", EXISTING)
+def test_help_loads_nothing_heavy(command: str) -> None:
+    code = f"""
+import sys
+from facekd.cli import run
+assert run([{command!r}, "--help"]) == 0
+print("loaded:", *[name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded:"
+
+
+def refused(tokens: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the one line says that a mistake brings."""
+    assert run(tokens) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    (line,) = shown.err.splitlines()
+    assert line.startswith("facekd: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["aling"], "no command 'aling'; did you mean 'align'"),
+        (["train_teacher"], "did you mean 'train-teacher'"),
+        (["xyzzy"], "the names are quickstart, doctor"),
+        (["--hlep"], "no flag '--hlep'; did you mean '--help'"),
+        (["--quiet", "align"], "no flag '--quiet'"),
+        (["align", "PHOTOS", "--detecter", "none"], "Did you mean --detector?"),
+        (["align", "PHOTOS", "--detector", "mtcn"], '"mtcnn"'),
+        (["align", "PHOTOS", "--size", "big"], "--size"),
+        (["align", "PHOTOS", "--size"], "--size"),
+        (["align", "PHOTOS", "out", "more"], "more"),
+        (["align"], "--photos"),
+        (["align", "--config"], "--config needs a YAML file"),
+        (["--config", "x.yaml"], "needs a command before it"),
+    ],
+)
+def test_a_typo_is_answered_with_the_nearest_name(
+    tokens: list[str], words: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert words in refused([str(photos) if t == "PHOTOS" else t for t in tokens], capsys)
+    assert [p.name for p in tmp_path.iterdir()] == ["photos"]  # nothing was begun
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("facekd.stages.align.align", lambda photos: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(["align", str(tmp_path)])
+
+
+def test_run_yaml_of_a_run_repeats_it(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, again = tmp_path / "one", tmp_path / "two"
+    flags = ["--detector", "none", "--size", "96", "--choose", "best", "--min-face", "30", "--quiet"]
+    assert run(["align", str(photos), str(first), *flags]) == 0
+    config = yaml.safe_load((first / "run.yaml").read_text())
+    assert config["weights"] is None
+    assert run(["align", "--config", str(first / "run.yaml"), "--quiet"]) == 0  # all of it is done
+    assert run(["align", f"--config={first / 'run.yaml'}", "--out", str(again), "--quiet"]) == 0  # a flag wins
+    assert yaml.safe_load((again / "run.yaml").read_text()) == {**config, "out": str(again)}
+    assert (again / "store.json").read_text() == (first / "store.json").read_text()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("command", EXISTING)
+def test_every_default_survives_run_yaml(command: str, tmp_path: Path) -> None:
+    """What start_run writes of a command's arguments is read back as the same arguments."""
+    from facekd import cli
+    from facekd.core.run import start_run
+
+    text = inspect.getdoc(stage(command)) or ""
+    example = re.search(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", text, re.MULTILINE)
+    assert example is not None
+    app = build_app()
+    _, bound, _ = app.parse_args([command, *example.group(1).split()], exit_on_error=False, print_error=False)
+    bound.apply_defaults()
+    start_run(tmp_path, command, bound.arguments)
+    values = cli._read_config(tmp_path / "run.yaml", [command])
+    app = build_app()
+    app.config = cli.cyclopts.config.Dict(values, source="run.yaml", use_commands_as_keys=False)
+    _, again, _ = app.parse_args([command], exit_on_error=False, print_error=False)
+    again.apply_defaults()
+    assert again.arguments == bound.arguments
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("photos: p\ndetecter: none\n", "detector"),
+        ("command: distill\nphotos: p\n", "was written for 'facekd distill', not for 'align'"),
+        ("photos: [\n", "not readable as YAML"),
+        ("- photos\n", "holds no 'flag: value' lines"),
+        ("", "holds no 'flag: value' lines"),
+        ("photos: p\nsize: big\n", "size"),
+        ("photos: p\ndetector: 5\n", "detector"),
+    ],
+)
+def test_a_config_that_can_not_be_followed(
+    text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    line = refused(["align", "--config", str(path)], capsys)
+    assert words in line
+    assert "run.yaml" in line or words == "size"
+    assert "no-such" in refused(["align", "--config", "no-such.yaml"], capsys)
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    done = subprocess.run(
+        f"'{sys.executable}' -m facekd align --help | true", shell=True, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
