@@ -7,8 +7,8 @@ at a time; the median is over these turns. Photos are decoded beforehand. Both c
 each network over torch's threads, the others work on several photos at once.
 
 Run it when nothing else runs. Beside other work facenet-pytorch's two threads wait for each other and its speed
-can fall to a tenth, which would flatter every ratio; ``cores_used_by_others`` in each race says whether it may be
-believed (it should be near 0).
+can fall to a tenth, which would flatter every ratio. So each race notes ``cores_used_by_others``, and a ratio
+measured while the cores were not free is null.
 """
 
 from __future__ import annotations
@@ -98,14 +98,15 @@ def race(photos: list[Array], turn: int, threads: int) -> tuple[dict[str, list[F
             wall[name].append((time.perf_counter() - before) / len(part))
             busy[name] += time.process_time() - cpu
     others = busy_seconds() - everyone - (time.process_time() - ours)
-    report: dict[str, Any] = {"cores_used_by_others": round(others / (time.perf_counter() - started), 2)}
+    taken = others / (time.perf_counter() - started)
+    free = taken + threads <= (os.cpu_count() or 1) + 0.1
+    report: dict[str, Any] = {"cores_used_by_others": round(taken, 2)}
     for name in NAMES:
+        ratio = statistics.median(a / b for a, b in zip(wall["facenet"], wall[name], strict=True))
         report[name] = {
             "photos_per_s": round(1 / statistics.median(wall[name]), 2),
             "cpu_ms_per_photo": round(1e3 * busy[name] / len(photos), 2),
-            "times_facenet": round(
-                statistics.median(a / b for a, b in zip(wall["facenet"], wall[name], strict=True)), 2
-            ),
+            "times_facenet": round(ratio, 2) if free else None,
             "faces": sum(map(len, found[name])),
         }
     return found, report

@@ -37,10 +37,12 @@ def load(weights: Path, min_face: int = 20) -> Callable[[Array], Faces]:
         raise UserError(f"{weights}: no such file; give face_detection_yunet_2023mar.onnx of OpenCV's model zoo")
     cv2.setNumThreads(1)
     own = threading.local()  # OpenCV's detector keeps state from one call to the next: each thread has its own
+    making = threading.Lock()  # OpenCV's log level, which _network changes for a moment, is the whole process's
 
     def detect_one(photo: Array) -> Faces:
         if not hasattr(own, "network"):
-            own.network = _network(weights)
+            with making:
+                own.network = _network(weights)
         return _found(own.network, photo, min_face)
 
     try:

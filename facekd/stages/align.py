@@ -55,7 +55,7 @@ def align(
     detector: DetectorName = "mtcnn",
     weights: Path | None = None,
     min_face: int = 20,
-    choose: Choice = "largest",
+    choose: Choice = "best",
     size: int = 112,
     quiet: bool = False,
 ) -> AlignSummary:
@@ -64,7 +64,7 @@ def align(
     Running it again aligns only what is new or has changed. Exits with 1 when a photo gave no crop; the
     ledger says which and why.
 
-    Example: facekd align photos/ crops/ --choose largest
+    Example: facekd align photos/ crops/ --choose all
 
     Args:
         photos: A folder, zip or tar of photos; a folder per person names the identities, else LFW's
@@ -74,7 +74,8 @@ def align(
             none, where each photo already is a crop.
         weights: The ONNX file of yunet.
         min_face: Smallest face looked for, pixels.
-        choose: Which face of several becomes the crop.
+        choose: Which face of several becomes the crop: the largest, the one nearest to the middle (centre), the one
+            that best combines both, or all.
         size: Side of a crop, pixels.
         quiet: Print nothing.
     """

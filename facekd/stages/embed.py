@@ -50,7 +50,7 @@ def embed(
     detector: DetectorName = "mtcnn",
     weights: Path | None = None,
     min_face: int = 20,
-    choose: Choice = "largest",
+    choose: Choice = "best",
     quiet: bool = False,
 ) -> EmbedSummary:
     """Embed crops, or photos that are aligned on the way.

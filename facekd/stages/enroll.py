@@ -60,7 +60,7 @@ def enroll(
     Example: facekd enroll people/ staff.gallery --model student.onnx --threshold 0.42
 
     Args:
-        people: A folder, zip or tar with a folder of photos for each person; the largest face of a photo counts.
+        people: A folder, zip or tar with a folder of photos for each person; of several faces the large one near the middle counts.
         gallery: The gallery's folder, new or of the same model.
         model: Run folder or ONNX file.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
@@ -93,7 +93,7 @@ def enroll(
         detector=detector,
         weights=weights,
         min_face=min_face,
-        choose="largest",
+        choose="best",
         label="enroll",
         quiet=quiet,
     )
