@@ -1,8 +1,11 @@
-"""Detectors: speed and memory against facenet-pytorch, agreement with it, and against marked boxes.
+"""Alignment: detectors against facenet-pytorch and marked boxes; all of LFW; cost against number; area-correct warping.
 
-    python benchmarks/align.py [--photos 1000] [--groups 134]
+    python benchmarks/align.py [--only PART ...]
 
-writes ``results/align.json``. Every ratio comes from one run in which the detectors take turns, some photos
+writes ``results/align.json``. The parts, each of some minutes: ``detectors``, ``lfw_mtcnn``, ``lfw_yunet``,
+``cost_1000``, ``cost_4000``, ``cost_16000``, ``area``. With --only the other parts in the file stay as they were.
+
+In ``detectors`` every ratio comes from one run in which the detectors take turns, some photos
 at a time; the median is over these turns. Photos are decoded beforehand. Both cores: facenet-pytorch spreads
 each network over torch's threads, the others work on several photos at once.
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import datetime
 import io
 import json
 import os
@@ -36,6 +40,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 YUNET = DATA / "weights" / "face_detection_yunet_2023mar.onnx"
 SETS = {"lfw": "lfw.zip", "groups": "group-photos.zip"}
 TURN = {"lfw": 20, "groups": 6}  # photos a turn
+PARTS = ("detectors", "lfw_mtcnn", "lfw_yunet", "cost_1000", "cost_4000", "cost_16000", "area")
 LEAST = 20  # pixels; marked boxes with a shorter side below it are ignored
 
 
@@ -44,13 +49,46 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=1000, help="photos of lfw.zip, spread over it")
     parser.add_argument("--groups", type=int, default=134, help="photos of group-photos.zip")
     parser.add_argument("--memory-of", nargs=2, metavar=("DETECTOR", "SET"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
     arguments = parser.parse_args()
     counts = {"lfw": arguments.photos, "groups": arguments.groups}
     if arguments.memory_of:
         print(json.dumps(peak_memory(*arguments.memory_of, counts[arguments.memory_of[1]])))
         return
-    from _record import record
+    from _align_stage import all_of_lfw, area_step, cost
 
+    for part in arguments.only:
+        kind, _, which = part.partition("_")
+        load = round(os.getloadavg()[0], 2)  # of the minute before
+        if kind == "detectors":
+            result = detectors(counts)
+        elif kind == "lfw":
+            result = all_of_lfw(which)
+        elif kind == "cost":
+            result = cost(int(which))
+        else:
+            result = area_step()
+        result["measured"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        result["load_average"] = load
+        keep(part, result)
+        print(json.dumps({part: result}, indent=2))
+
+
+def keep(part: str, result: dict[str, Any]) -> None:
+    """Put one part into ``results/align.json``, and what follows from several once they are there."""
+    from _record import RESULTS, record
+
+    path = RESULTS / "align.json"
+    parts = json.loads(path.read_text())["result"] if path.exists() else {}
+    parts[part] = result
+    if {"lfw_mtcnn", "lfw_yunet"} <= parts.keys():
+        mtcnn, yunet = (parts[f"lfw_{name}"]["lfw_accuracy"] for name in ("mtcnn", "yunet"))
+        parts["lfw_points_mtcnn_above_yunet"] = {name: round(100 * (mtcnn[name] - yunet[name]), 3) for name in mtcnn}
+    record("align", {name: parts[name] for name in (*PARTS, "lfw_points_mtcnn_above_yunet") if name in parts})
+
+
+def detectors(counts: dict[str, int]) -> dict[str, Any]:
+    """Speed, agreement, memory and recall of every detector."""
     result: dict[str, Any] = {"min_face": LEAST, "photos": counts}
     for name, count in counts.items():
         names, photos = read(name, count)
@@ -63,8 +101,7 @@ def main() -> None:
             result["groups_marked"] = {
                 detector: against_marks(found, [truth[photo] for photo in names]) for detector, found in faces.items()
             }
-    record("align", result)
-    print(json.dumps(result, indent=2))
+    return result
 
 
 def read(name: str, count: int) -> tuple[list[str], list[Array]]:
@@ -185,20 +222,13 @@ def memory(name: str, photos: str, count: int) -> dict[str, float]:
 def peak_memory(name: str, photos: str, count: int) -> dict[str, float]:
     """Greatest resident memory of this process in MiB, with the libraries and photos loaded and after detecting."""
     _, pixels = read(photos, count)
+    from _align_stage import high_water
+
     detect = detector(name, 2)
     loaded = high_water()
     for start in range(0, len(pixels), TURN[photos]):
         detect(pixels[start : start + TURN[photos]])
     return {"loaded": loaded, "peak": high_water()}
-
-
-def high_water() -> float:
-    """Greatest resident memory of this process so far, in MiB.
-
-    Not ``getrusage``: its ``ru_maxrss`` is handed down by the parent, so a small child shows its parent's peak.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024)
 
 
 def busy_seconds() -> float:

@@ -5,6 +5,7 @@ Stages are named, not imported: only the one that is asked for is loaded.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ COMMANDS = {
     "enroll": ("facekd.stages.enroll:enroll", "Enroll people into a gallery."),
     "identify": ("facekd.stages.identify:identify", "Name the people in photos, or say that they are unknown."),
 }
+CONFIG_FLAGS = {"--config": "a YAML file", "--resume": "the folder of a run"}
+RUN_FILE = "run.yaml"  # of core.run.start_run
 GLOBAL_FLAGS = ("--help", "-h", "--version")
 
 
@@ -38,7 +41,8 @@ def build_app(asked: str = "") -> cyclopts.App:
         name="facekd",
         version=_version,
         help="From photos of people to a small network that tells them apart, and the proof of how well it does.",
-        help_epilogue="Any command takes --config FILE.yaml: its keys are the flags' names; flags win over it.",
+        help_epilogue="Any command takes --config FILE.yaml: its keys are the flags' names; flags win over it. "
+        "--resume RUN is --config RUN/run.yaml, going on in RUN.",
         result_action="return_value",
         default_parameter=cyclopts.Parameter(negative=()),
     )
@@ -49,6 +53,9 @@ def build_app(asked: str = "") -> cyclopts.App:
 
 def main(tokens: list[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 done but something failed, 2 the user's mistake, 130 interrupted."""
+    # Before torch is loaded: its threads otherwise spin while they wait, and one busy neighbour makes a training
+    # step several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     sys.exit(run(tokens))
 
@@ -58,7 +65,7 @@ def run(tokens: list[str]) -> int:
     try:
         tokens, path = _take_config(tokens)
         if not tokens and path is not None:
-            raise UserError(f"--config {path} needs a command before it, such as 'facekd align --config {path}'")
+            raise UserError(f"{path} needs a command before its flag, such as 'facekd align --config {path}'")
         if tokens and tokens[0] not in COMMANDS and tokens[0] not in GLOBAL_FLAGS:
             kind, names = ("flag", GLOBAL_FLAGS) if tokens[0].startswith("-") else ("command", COMMANDS)
             raise UserError(f"no {kind} {tokens[0]!r}{nearest(tokens[0], names)}")
@@ -80,15 +87,29 @@ def run(tokens: list[str]) -> int:
 
 
 def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:
-    """The tokens without ``--config FILE``, and that file."""
-    for i, token in enumerate(tokens):
-        if token.startswith("--config="):
-            return tokens[:i] + tokens[i + 1 :], Path(token.removeprefix("--config="))
-        if token == "--config":
-            if i + 1 == len(tokens):
-                raise UserError("--config needs a YAML file after it")
-            return tokens[:i] + tokens[i + 2 :], Path(tokens[i + 1])
-    return tokens, None
+    """The tokens without ``--config FILE`` or ``--resume RUN``, and that file: of a run its ``run.yaml``."""
+    rest: list[str] = []
+    found: list[Path] = []
+    out: list[str] = []
+    waiting = iter(tokens)
+    for token in waiting:
+        flag, equals, value = token.partition("=")
+        if flag not in CONFIG_FLAGS:
+            rest.append(token)
+            continue
+        value = value if equals else next(waiting, "")
+        if not value:
+            raise UserError(f"{flag} needs {CONFIG_FLAGS[flag]} after it")
+        path = Path(value)
+        if flag == "--resume":
+            path = path / RUN_FILE
+            if not path.is_file():
+                raise UserError(f"{value}: no run to go on with, it has no {RUN_FILE}; give the folder of one begun")
+            out = ["--out", value]  # where the run lies now is where it goes on
+        found.append(path)
+    if len(found) > 1:
+        raise UserError("--config and --resume each name a run's settings; give one of them, once")
+    return rest and rest + out, found[0] if found else None
 
 
 def _read_config(path: Path, tokens: list[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from facekd.errors import UserError
 
 PRIVATE = 0o600  # biometric data: for its owner only
 ASIDE = ".part"  # ends the name of a file being written; a kill leaves such a hidden file behind
+LOCK = "lock"  # the file that the one process which writes a folder holds
 
 
 @contextlib.contextmanager
@@ -40,6 +42,28 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     finally:
         if os.path.exists(aside):  # it never came to be where its folder can't be
             aside.unlink()
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """The right to write in `folder`, made where it is missing; one process has it at a time, by its file ``lock``.
+
+    Raises:
+        UserError: another process has it, or the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, PRIVATE)
+    except OSError as error:
+        raise UserError(f"{folder}: can't be written ({error.strerror}); check its owner") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets it go when the process dies
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another command is writing it; run this again when it is done") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -50,6 +50,8 @@ def start_run(out: Path, command: str, config: Mapping[str, Any], inputs: tuple[
 def refuse_other_run(out: Path, config: Mapping[str, Any]) -> None:
     """Pass where `out` holds nothing yet or a run begun with the same settings.
 
+    Paths are not compared: one place has many names, and what lies there is compared by its digest elsewhere.
+
     Raises:
         UserError: the folder holds a run with other settings.
     """
@@ -58,7 +60,7 @@ def refuse_other_run(out: Path, config: Mapping[str, Any]) -> None:
         return
     found = yaml.safe_load(path.read_text(encoding="utf-8"))
     for key, value in config.items():
-        if key != "out" and found.get(key) != _plain(value):
+        if not _names_paths(value) and found.get(key) != _plain(value):
             raise UserError(
                 f"{out}: holds a run with other settings ({key} was {found.get(key)!r} and is {_plain(value)!r}); "
                 "choose another --out, or give the settings it was begun with"
@@ -111,6 +113,10 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
         if line.endswith("\n"):
             rows.append(json.loads(line))
     return rows
+
+
+def _names_paths(value: Any) -> bool:
+    return isinstance(value, Path) or (isinstance(value, list) and any(isinstance(item, Path) for item in value))
 
 
 def _plain(value: Any) -> Any:

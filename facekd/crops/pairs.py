@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from facekd.core.files import write_text
 from facekd.core.suggest import nearest
-from facekd.core.types import PairList
+from facekd.core.types import Array, PairList
 from facekd.errors import UserError
 
 TRUE, FALSE = {"1", "true", "yes", "same"}, {"0", "false", "no", "different"}
@@ -84,6 +85,56 @@ def resolve(pairs: PairList, names: Mapping[str, str | None], where: str) -> tup
     left = tuple(names[name] or name for name in pairs.left)
     right = tuple(names[name] or name for name in pairs.right)
     return replace(pairs, left=left, right=right), failed
+
+
+def without_repeats(pairs: PairList, where: str) -> tuple[PairList, dict[str, int]]:
+    """The list without what would count twice or mean nothing, and how many pairs of each kind were left out.
+
+    Left out are photos paired with themselves (``itself``) and pairs that came before, the other way round too
+    (``repeated``).
+
+    Args:
+        where: the list, for the message.
+
+    Raises:
+        UserError: a pair that is labelled both ways, or a photo that is said not to show the person it shows.
+    """
+    number: dict[str, int] = {}
+    left, right = (
+        np.fromiter((number.setdefault(name, len(number)) for name in side), np.int64, len(side))
+        for side in (pairs.left, pairs.right)
+    )
+    itself = left == right
+    if (itself & ~pairs.same).any():
+        wrong = int(np.flatnonzero(itself & ~pairs.same)[0])
+        raise UserError(
+            f"{where}: pair {wrong + 1} says that {pairs.left[wrong]!r} is another person than itself; correct the list"
+        )
+    key = np.minimum(left, right) * len(number) + np.maximum(left, right)
+    _, first, again = np.unique(key, return_index=True, return_inverse=True)
+    against = np.flatnonzero(pairs.same != pairs.same[first[again]])
+    if len(against):
+        wrong = int(against[0])
+        raise UserError(
+            f"{where}: {len(against)} pairs are labelled as same and as different (first: {pairs.left[wrong]!r} and "
+            f"{pairs.right[wrong]!r}, pairs {first[again[wrong]] + 1} and {wrong + 1}); correct the list"
+        )
+    repeated = (first[again] != np.arange(len(key))) & ~itself
+    counts = {"itself": int(itself.sum()), "repeated": int(repeated.sum())}
+    return (take(pairs, np.flatnonzero(~itself & ~repeated)) if any(counts.values()) else pairs), counts
+
+
+def take(pairs: PairList, kept: Array) -> PairList:
+    """The pairs at the places `kept`, int[K], in that order."""
+    left, right = (tuple(side[i] for i in kept) for side in (pairs.left, pairs.right))
+    groups = {name: tuple(values[i] for i in kept) for name, values in pairs.groups.items()}
+    return PairList(left, right, pairs.same[kept], pairs.fold[kept], groups)
+
+
+def lfw_person(name: str) -> str | None:
+    """The person whom LFW's way of naming gives away, ``Abel_Pacheco/Abel_Pacheco_0001``; None for any other name."""
+    found = re.fullmatch(r"(?:.*/)?([^/]+)/\1_\d{4}(?:\.\w+)?", name)
+    return found[1] if found else None
 
 
 def all_pairs(ids: Sequence[str], identities: Sequence[str], seed: int, folds: int = 10) -> PairList:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ from facekd.core.types import Array
 from facekd.crops.store import FAILED, CropStore
 from facekd.errors import UserError
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class CropSet:
@@ -26,7 +29,8 @@ class CropSet:
     ids: tuple[str, ...]
     identities: tuple[str | None, ...]
     sources: tuple[str, ...]  # the photo each comes from; a crop of unknown photo is its own
-    images: pa.ChunkedArray  # binary, one encoded crop for each id
+    images: pa.ChunkedArray  # binary, encoded crops as they lie there; not all of them need belong to the set
+    rows: Array  # int64[N], the place in `images` of each id
     size: int  # pixels
     template: str
 
@@ -35,7 +39,7 @@ class CropSet:
 
     def encoded(self, index: int) -> bytes:
         """The bytes of one crop's image."""
-        data: bytes = self.images[index].as_py()
+        data: bytes = self.images[int(self.rows[index])].as_py()
         return data
 
     def pixels(self, index: int) -> Array:
@@ -63,7 +67,8 @@ class CropSet:
             tuple(self.ids[i] for i in indices),
             tuple(self.identities[i] for i in indices),
             tuple(self.sources[i] for i in indices),
-            self.images.take(pa.array(indices)),
+            self.images,
+            self.rows[indices],
             self.size,
             self.template,
         )
@@ -84,14 +89,17 @@ def read_crops(path: Path) -> CropSet:
         raise UserError(f"{path}: no such crop store or Parquet file; check the path")
     if path.is_dir():
         store = CropStore.open(path)
-        table = store.crops()
+        lying, rows = store.mapped()
+        images = lying["image"]
+        table = lying.drop_columns(["image"]).take(pa.array(rows))
         ids, template = table["crop_id"].to_pylist(), store.settings["template"]
-        images, sources = table["image"], table["source"].to_pylist()
+        sources = table["source"].to_pylist()
     elif path.suffix == ".parquet":
         table = _read_hub_parquet(path)
         images = pc.struct_field(table["image"], "bytes")
         if images.null_count:
             raise UserError(f"{path}: {images.null_count} of {len(images)} images have no bytes; put them into it")
+        rows = np.arange(len(images))
         # Rows of such a file have no id of their own: the file's name and the row's number are one.
         ids, template = [f"{path.stem}-{row}" for row in range(len(table))], "arcface"
         has_paths = table.schema.field("image").type.get_field_index("path") >= 0
@@ -103,11 +111,11 @@ def read_crops(path: Path) -> CropSet:
         )
     if len(ids) == 0:
         raise UserError(f"{path}: holds no crop; align photos that show faces")
-    size = decode_crop(images[0].as_py()).shape[0]
+    size = decode_crop(images[int(rows[0])].as_py()).shape[0]
     identities: list[str | None] = [None] * len(ids)
     if "identity" in table.column_names:
         identities = [None if name is None else str(name) for name in table["identity"].to_pylist()]
-    return CropSet(path, tuple(ids), tuple(identities), tuple(sources), images, size, template)
+    return CropSet(path, tuple(ids), tuple(identities), tuple(sources), images, rows, size, template)
 
 
 def merge(sets: Sequence[CropSet]) -> CropSet:
@@ -123,12 +131,14 @@ def merge(sets: Sequence[CropSet]) -> CropSet:
                 f"{other.path} holds {other.template} crops of {other.size} pixels, "
                 f"{first.path} {first.template} crops of {first.size}: align both alike"
             )
+    starts = np.cumsum([0, *(len(part.images) for part in sets)])
     return CropSet(
         first.path,
         tuple(crop_id for part in sets for crop_id in part.ids),
         tuple(identity for part in sets for identity in part.identities),
         tuple(source for part in sets for source in part.sources),
         pa.chunked_array([chunk for part in sets for chunk in part.images.chunks]),
+        np.concatenate([part.rows + start for part, start in zip(sets, starts[:-1], strict=True)]),
         first.size,
         first.template,
     )
@@ -137,22 +147,38 @@ def merge(sets: Sequence[CropSet]) -> CropSet:
 def photo_names(path: Path) -> dict[str, str | None]:
     """What a pair list may call each photo of a crop store, and the crop that stands for it.
 
-    A photo answers to its crop's id, its source, its source without suffix, and ``FOLDER/NAME`` of that (so LFW's
-    ``Abel_Pacheco/Abel_Pacheco_0001`` is found wherever the archive puts it). A photo that gave no crop maps to
-    None. A short name that two photos share is left out.
+    A photo answers to its crop's id and to every name of `by_name`. A photo that gave no crop maps to None.
     """
-    names: dict[str, str | None] = {}
-    short: dict[str, set[str | None]] = {}
-    for row in CropStore.open(path).ledger().select(["source", "status", "crop_ids"]).to_pylist():
-        crop = None if row["status"] in FAILED else row["crop_ids"][0]
-        names[row["source"]] = crop
-        names.update({crop_id: crop_id for crop_id in row["crop_ids"]})
-        bare = PurePosixPath(row["source"]).with_suffix("")
-        for name in {str(bare), "/".join(bare.parts[-2:]), PurePosixPath(row["source"]).name, bare.name}:
-            short.setdefault(name, set()).add(crop)
-    for name, crops in short.items():
-        if len(crops) == 1:
-            names.setdefault(name, *crops)
+    rows = CropStore.open(path).ledger().select(["source", "status", "crop_ids"]).to_pylist()
+    names = by_name((row["source"], None if row["status"] in FAILED else row["crop_ids"][0]) for row in rows)
+    return names | {crop_id: crop_id for row in rows for crop_id in row["crop_ids"]}
+
+
+def photo_persons(path: Path) -> dict[str, str | None]:
+    """Who is in each photo of a crop store, by the same names as `photo_names`; None where its folder did not say."""
+    rows = CropStore.open(path).ledger().select(["source", "status", "identity", "crop_ids"]).to_pylist()
+    persons = by_name((row["source"], row["identity"]) for row in rows)
+    # The crop of a duplicate is the first photo's, and so is its person.
+    return persons | {crop: row["identity"] for row in rows if row["status"] == "ok" for crop in row["crop_ids"]}
+
+
+def by_name(photos: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Something known of photos, by all the names that a pair list may give them.
+
+    A photo answers to its source, its source without suffix, ``FOLDER/NAME`` of that (so LFW's
+    ``Abel_Pacheco/Abel_Pacheco_0001`` is found wherever the archive puts it), and its file's name with and without
+    suffix. A short name that photos of different values share is left out.
+    """
+    names: dict[str, T] = {}
+    short: dict[str, set[T]] = {}
+    for source, value in photos:
+        names[source] = value
+        bare = PurePosixPath(source).with_suffix("")
+        for name in {str(bare), "/".join(bare.parts[-2:]), PurePosixPath(source).name, bare.name}:
+            short.setdefault(name, set()).add(value)
+    for name, values in short.items():
+        if len(values) == 1:
+            names.setdefault(name, *values)
     return names
 
 

@@ -7,20 +7,24 @@ On disk::
     STORE/ledger/part-00000.parquet
 
 A part's crops are written first, then its ledger; crops without their ledger part are void. A later row for
-the same photo replaces an earlier one, so that a photo changed on disk can be aligned again.
+the same photo replaces an earlier one, so that a photo changed on disk can be aligned again. One process writes at a
+time: it holds STORE/lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facekd.core.files import ASIDE, atomic_write, read_json, write_json
+from facekd.core.files import ASIDE, LOCK, atomic_write, exclusive, read_json, write_json
+from facekd.core.types import Array
 from facekd.errors import UserError
 
 STATUSES = ("ok", "no_face", "too_small", "unreadable", "too_large", "duplicate")
@@ -38,6 +42,10 @@ CROPS = pa.schema(
         ("matrix", pa.list_(pa.float64(), 6)),  # photo -> crop, row by row
         ("score", pa.float32()),  # the detector's confidence
         ("quality", pa.float32()),  # sharpness of the crop
+        ("eyes", pa.float32()),  # px of the photo between the eyes
+        ("yaw", pa.float32()),  # radians; faces.align.pose
+        ("pitch", pa.float32()),
+        ("roll", pa.float32()),
     ]
 )
 LEDGER = pa.schema(
@@ -49,7 +57,8 @@ LEDGER = pa.schema(
         ("reason", pa.string()),  # empty for ok
         ("width", pa.int32()),
         ("height", pa.int32()),
-        ("boxes", pa.list_(pa.list_(pa.float32(), 4))),  # every face found
+        ("turned", pa.int32()),  # degrees counterclockwise by which it was turned for a face to be found; mostly 0
+        ("boxes", pa.list_(pa.list_(pa.float32(), 4))),  # every face found, px of the upright photo
         ("chosen", pa.list_(pa.int32())),  # places in `boxes` of those that became crops
         ("crop_ids", pa.list_(pa.string())),  # of a duplicate: the crops of the first photo with its bytes
         ("seconds", pa.float32()),
@@ -68,6 +77,7 @@ class PhotoRecord:
     sha256: str | None = None
     width: int | None = None
     height: int | None = None
+    turned: int = 0
     boxes: list[list[float]] = field(default_factory=list)
     chosen: list[int] = field(default_factory=list)
     crop_ids: list[str] = field(default_factory=list)
@@ -85,24 +95,29 @@ class CropStore:
         self.folder = folder
 
     @classmethod
+    @contextlib.contextmanager
+    def writing(cls, folder: Path, settings: dict[str, Any]) -> Iterator[CropStore]:
+        """`create`, for one process at a time; what a killed one left half-written is cleared away.
+
+        Raises:
+            UserError: as `create`, or another process is writing the store.
+        """
+        _begun(folder, settings)  # a folder with something else in it gets no lock file either
+        with exclusive(folder):
+            store = cls.create(folder, settings)
+            for torn in folder.rglob(f".*{ASIDE}"):
+                torn.unlink()
+            yield store
+
+    @classmethod
     def create(cls, folder: Path, settings: dict[str, Any]) -> CropStore:
         """Open the store in `folder` to write crops made with `settings`; begin it where there is none.
 
         Raises:
             UserError: the folder holds a store made with other settings, or something else.
         """
-        path = folder / "store.json"
-        if path.exists():
-            found = read_json(path)
-            if found != settings:
-                other = ", ".join(f"{k}={found.get(k)!r}" for k in settings if found.get(k) != settings[k])
-                raise UserError(
-                    f"{folder}: its crops were made with other settings ({other}); choose another output folder"
-                )
-        elif folder.exists() and not (folder.is_dir() and all(p.name.endswith(ASIDE) for p in folder.iterdir())):
-            raise UserError(f"{folder}: holds files but no crop store; choose a new or empty output folder")
-        else:
-            write_json(path, settings)
+        if not _begun(folder, settings):
+            write_json(folder / "store.json", settings)
         return cls(folder)
 
     @classmethod
@@ -154,29 +169,59 @@ class CropStore:
         return table.take(pa.array([newest[source] for source in sorted(newest)], pa.int64()))
 
     def crops(self) -> pa.Table:
-        """The crops that the ledger vouches for, in its order; columns of CROPS."""
+        """The crops that the ledger vouches for, in its order, copied into memory; columns of CROPS."""
+        table, rows = self.mapped()
+        return table.take(pa.array(rows))
+
+    def mapped(self) -> tuple[pa.Table, Array]:
+        """Every crop of the whole parts as it lies on disk, memory-mapped, and which of these rows count.
+
+        Returns:
+            A table with the columns of CROPS, and int64[n]: the rows that the ledger vouches for, in its order.
+        """
         wanted: dict[tuple[int, str], int] = {}  # (part, crop_id) -> place
-        ledger = self.ledger().select(["part", "status", "crop_ids"]).to_pylist()
-        for row in ledger:
+        for row in self.ledger().select(["part", "status", "crop_ids"]).to_pylist():
             if row["status"] == "ok":
                 for crop in row["crop_ids"]:
                     wanted[row["part"], crop] = len(wanted)
-        tables, places = [], []
+        tables = [CROPS.empty_table()]
+        rows, start = np.full(len(wanted), -1, np.int64), 0
         for number in self.parts():
             path = self.folder / "crops" / f"part-{number:05d}.arrow"
             try:
                 table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             except (OSError, pa.ArrowException) as error:
                 raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error
-            rows = [i for i, crop in enumerate(table["crop_id"].to_pylist()) if (number, crop) in wanted]
-            places += [wanted[number, table["crop_id"][i].as_py()] for i in rows]
-            # A whole part stays memory-mapped; take() would copy it.
-            tables.append(table if len(rows) == len(table) else table.take(pa.array(rows, pa.int64())))
-        table = pa.concat_tables(tables) if tables else pa.Table.from_pylist([], CROPS)
-        if places == sorted(places):
-            return table
-        order = sorted(range(len(places)), key=places.__getitem__)
-        return table.take(order)
+            for row, crop in enumerate(table["crop_id"].to_pylist(), start):
+                if (number, crop) in wanted:
+                    rows[wanted[number, crop]] = row
+            tables.append(table)
+            start += len(table)
+        if (rows < 0).any():
+            raise UserError(f"{self.folder}: lacks crops that its ledger names; align its photos into a new folder")
+        return pa.concat_tables(tables), rows
+
+
+def _begun(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether `folder` holds a store made with `settings`; False where one can be begun.
+
+    Raises:
+        UserError: the folder holds a store made with other settings, or something else.
+    """
+    path = folder / "store.json"
+    if path.exists():
+        found = read_json(path)
+        if found != settings:
+            other = ", ".join(f"{k}={found.get(k)!r}" for k in settings if found.get(k) != settings[k])
+            raise UserError(
+                f"{folder}: its crops were made with other settings ({other}); choose another output folder"
+            )
+        return True
+    if folder.exists() and not (
+        folder.is_dir() and all(p.name.endswith(ASIDE) or p.name == LOCK for p in folder.iterdir())
+    ):
+        raise UserError(f"{folder}: holds files but no crop store; choose a new or empty output folder")
+    return False
 
 
 def _read_parquet(path: Path) -> pa.Table:

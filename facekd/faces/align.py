@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
-from facekd.core.geometry import similarity, template_points, warp
+from facekd.core.geometry import ARCFACE, similarity, template_points, warp
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, Crop, Faces, Photo
 from facekd.errors import UserError
 
 CHOICES = ("largest", "centre", "best", "all")
+# A head seen from the front, in distances between the eyes: the template, made symmetric, and a nose whose tip stands
+# 25 of the mean pupil distance of 63 mm before the plane of eyes and mouth (z points away from the viewer).
+_MIRRORED = ARCFACE[[1, 0, 2, 4, 3]] * (-1, 1)
+_FRONT = (ARCFACE + _MIRRORED) / 2  # x from the middle of the face
+_HEAD = np.column_stack([_FRONT / np.linalg.norm(_FRONT[1] - _FRONT[0]), [0, 0, -0.4, 0, 0]])
+_FROM_HEAD = np.linalg.pinv(_HEAD - _HEAD.mean(axis=0))
 
 
 def choose(faces: Faces, shape: tuple[int, int], policy: str) -> list[int]:
@@ -68,3 +76,29 @@ def sharpness(pixels: Array) -> float:
     Source: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000.
     """
     return float(cv2.Laplacian(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.CV_64F).std())
+
+
+def eye_distance(landmarks: Array) -> float:
+    """Pixels of the photo between the eyes of float32[5, 2] landmarks: how much of the face the photo holds."""
+    return float(np.linalg.norm(landmarks[1].astype(np.float64) - landmarks[0]))
+
+
+def pose(landmarks: Array) -> tuple[float, float, float]:
+    """Yaw, pitch and roll of a face in radians, estimated from float32[5, 2] landmarks alone.
+
+    Zero is the template's view. Yaw is above zero for a face turned to the picture's right, pitch for one that looks
+    down, roll for one tilted clockwise; roll is the angle of the line between the eyes. They tell a profile from a
+    front view. Five points can't tell a low nose from a nod: a person's own pitch is off by up to some 20 degrees.
+
+    Source: the first step of DeMenthon and Davis, "Model-based object pose in 25 lines of code", IJCV 15, 1995 (a
+    scaled orthographic view of a known head), its two rows made orthogonal and equally long by an SVD.
+    """
+    points = landmarks.astype(np.float64)
+    along = points[1] - points[0]
+    roll = math.atan2(along[1], along[0])
+    cosine, sine = math.cos(roll), math.sin(roll)
+    upright = (points - points.mean(axis=0)) @ np.array([[cosine, -sine], [sine, cosine]])
+    left, _, right = np.linalg.svd(upright.T @ _FROM_HEAD.T, full_matrices=False)
+    x_axis, y_axis = left @ right  # of the picture, in the head's coordinates
+    z_axis = np.cross(x_axis, y_axis)
+    return math.asin(float(np.clip(z_axis[0], -1, 1))), math.atan2(z_axis[1], z_axis[2]), roll

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facekd.core.files import PRIVATE, atomic_write
+from facekd.core.files import atomic_write, exclusive
 from facekd.core.types import Array, Embeddings
 from facekd.errors import UserError
 from facekd.gallery.meta import GalleryMeta, exists, read_meta, write_meta
@@ -201,23 +199,13 @@ class Gallery:
         Raises:
             UserError: another command has it, or the folder can't be written.
         """
-        try:
-            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, PRIVATE)
-        except OSError as error:
-            raise UserError(f"{self.folder}: can't be written ({error.strerror}); check its owner") from error
-        try:
+        with exclusive(self.folder):
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets it go when the process dies
-            except BlockingIOError as error:
-                raise UserError(
-                    f"{self.folder}: another command is writing it; run this again when it is done"
-                ) from error
-            self.table.checkout_latest()
-            self._writing = True
-            yield
-        finally:
-            self._writing = False
-            os.close(handle)
+                self.table.checkout_latest()
+                self._writing = True
+                yield
+            finally:
+                self._writing = False
 
     def upsert(self, people: Sequence[Person]) -> int:
         """Enrol people, each replacing an earlier template of the same id; inside `writing`.

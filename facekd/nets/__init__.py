@@ -30,8 +30,10 @@ def build(name: str, *, dim: int, size: int = 112) -> nn.Module:
     """The network called `name`, freshly initialised from torch's global seed.
 
     Raises:
-        UserError: no such network.
+        UserError: no such network, or a size that none takes.
     """
     if name not in NETS:
         raise UserError(f"no network {name!r}{nearest(name, NETS)}")
+    if size % 16 != 0:
+        raise UserError(f"{name}: takes crops of 112 or another multiple of 16 pixels, not {size}; align them again")
     return NETS[name](dim=dim, size=size)

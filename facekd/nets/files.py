@@ -86,13 +86,15 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int | None) -> N
         raise UserError(f"{path}: not an ONNX network that can be run ({first}); give another file") from error
     digest = sha256_file(path)
     contract = _contract_of(path, session.get_modelmeta().custom_metadata_map, contract_file, digest)
-    (first_input, *more) = session.get_inputs()
-    if more or first_input.type != "tensor(float)":
+    inputs, output = session.get_inputs(), session.get_outputs()[0]
+    if len(inputs) != 1 or {inputs[0].type, output.type} != {"tensor(float)"} or len(inputs[0].shape) != 4:
+        taken = ", ".join(f"{one.type} of {one.shape}" for one in inputs) or "no input"
         raise UserError(
-            f"{path}: takes {len(more) + 1} inputs, the first {first_input.type}; one float image is needed"
+            f"{path}: takes {taken} and gives {output.type}; an embedder takes one batch of float images and gives "
+            "floats, so give another file"
         )
+    first_input = inputs[0]
     batch = first_input.shape[0] if isinstance(first_input.shape[0], int) else None
-    output = session.get_outputs()[0].name
 
     def run(inputs: Array) -> Array:
         # A batch size frozen into the graph is met by running it piece by piece.
@@ -103,7 +105,7 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int | None) -> N
             missing = step - len(piece)
             if missing:
                 piece = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])
-            vectors = session.run([output], {first_input.name: piece})[0]
+            vectors = session.run([output.name], {first_input.name: piece})[0]
             pieces.append(vectors[: step - missing].reshape(step - missing, -1))
         return np.concatenate(pieces) if pieces else np.zeros((0, contract.dim), np.float32)
 
@@ -120,7 +122,11 @@ def _contract_of(path: Path, metadata: dict[str, str], contract_file: Path | Non
             )
         return replace(given, weights_sha256=digest)
     if METADATA in metadata:
-        return Contract.from_mapping(json.loads(metadata[METADATA]), f"{path} (its metadata)")
+        try:
+            values = json.loads(metadata[METADATA])
+        except ValueError as error:
+            raise UserError(f"{path}: its contract is no JSON ({error}); export it again or give --contract") from error
+        return Contract.from_mapping(values, f"{path} (its metadata)")
     known = known_contract(digest)
     if known is None:
         raise UserError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import safetensors
@@ -17,6 +17,8 @@ from facekd.errors import UserError
 from facekd.nets import build
 
 MODEL = "model.safetensors"  # its name in a run folder
+ABOUT = "facekd"  # the one key of its metadata: safetensors writes several in any order, and the same network is to
+# have the same bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ def save_model(
     if head is not None:
         weights["head.weight"] = head.weight.detach().cpu().contiguous()
         weights["head.bias"] = head.bias.detach().cpu().contiguous()
-    metadata = {"name": name, "contract": contract.to_json(), "identities": json.dumps(identities)}
-    write_bytes(path, safetensors.torch.save(weights, metadata))
+    about = {"name": name, "contract": asdict(contract), "identities": identities}
+    write_bytes(path, safetensors.torch.save(weights, {ABOUT: json.dumps(about)}))
     return contract
 
 
@@ -62,12 +64,11 @@ def load_model(path: Path) -> SavedModel:
         raise UserError(f"{path}: no trained network there; give a finished run folder or an .onnx file")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {})[ABOUT])
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-        name, contract_text = metadata["name"], metadata["contract"]
-        identities = tuple(json.loads(metadata["identities"]))
-        contract = Contract.from_mapping(json.loads(contract_text), str(path))
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        name, identities = about["name"], tuple(about["identities"])
+        contract = Contract.from_mapping(about["contract"], str(path))
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(
             f"{path}: not a facekd network ({error}); give a finished run folder or an .onnx file"
         ) from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from facekd.photos.find import PhotoFile
 
     Detector = Callable[[Sequence[Array]], list[Faces]]
+    Records = list[PhotoRecord]
+    Function = Callable[[Sequence[PhotoFile]], Records]
 
-BATCH = 16  # photos detected together
+BATCH = 16  # photos handed to a worker together
 PART = 512  # photos in a part of the store: what a kill can cost
 DetectorName = Literal["mtcnn", "facenet", "yunet", "none"]
+Engine = Literal["local", "ray"]
 Choice = Literal["largest", "centre", "best", "all"]
 
 
@@ -56,7 +59,11 @@ def align(
     weights: Path | None = None,
     min_face: int = 20,
     choose: Choice = "best",
+    turn: bool = False,
     size: int = 112,
+    engine: Engine = "local",
+    address: str | None = None,
+    show: int = 0,
     quiet: bool = False,
 ) -> AlignSummary:
     """Find the faces in photos, warp each to a crop, and account for every photo.
@@ -76,41 +83,70 @@ def align(
         min_face: Smallest face looked for, pixels.
         choose: Which face of several becomes the crop: the largest, the one nearest to the middle (centre), the one
             that best combines both, or all.
+        turn: Where no face is found, look again in the photo turned by 90, 180 and 270 degrees.
         size: Side of a crop, pixels.
+        engine: local, on the cores of this machine; ray, on a Ray cluster, with the same result.
+        address: The cluster of ray, such as ray://HOST:10001 or auto; without it one is started here. Its machines
+            need facekd, and the photos and weights at the same paths.
+        show: Write OUT/show.html, to look at: as many of the first photos, the failures and the least certain.
         quiet: Print nothing.
     """
+    from facekd.core.files import sha256_file
     from facekd.crops.store import CropStore
-    from facekd.engines.local import batches, cores, map_ordered
     from facekd.photos.find import find_photos
 
     if not 16 <= size <= 4096:
         raise UserError(f"--size {size}: a crop is from 16 to 4096 pixels wide, most often 112")
+    if show < 0:
+        raise UserError(f"--show {show}: give how many photos to show, such as 20")
+    map_batches = _engine(engine, address)
     found = find_photos(photos)
     make_detector = detector_maker(detector, weights, min_face)
     make_detector()  # wrong weights are the user's mistake: say so before the store is touched
     out = out or default_out("align")
-    settings = {"detector": detector, "min_face": min_face, "choose": choose, "size": size, "template": "arcface"}
-    store = CropStore.create(out, settings)
-    config = {"photos": photos, "out": out, "weights": weights, **settings}
-    config.pop("template")
-    start_run(out, "align", config, inputs=(photos,))
-
-    todo, known = _unfinished(found.photos, store)
-    if len(todo) < len(found.photos):
-        say(f"{out}: {len(found.photos) - len(todo)} of {len(found.photos)} photos are done already", quiet)
-    function = partial(align_batch, make_detector=make_detector, choose=choose, min_face=min_face, size=size)
-    results = map_ordered(function, batches(todo, BATCH), cores())
-    part: list[PhotoRecord] = []
-    for records in progress(results, len(todo), "align", quiet, unit=BATCH):
-        part += [_as_duplicate(record, known) for record in records]
-        if len(part) >= PART:
+    made = {"detector": detector, "min_face": min_face, "choose": choose, "turn": turn, "size": size}
+    digest = None if weights is None else sha256_file(weights)
+    with CropStore.writing(out, {**made, "weights_sha256": digest, "template": "arcface"}) as store:
+        how = {"engine": engine, "address": address, "show": show}
+        start_run(out, "align", {"photos": photos, "out": out, "weights": weights, **made, **how}, inputs=(photos,))
+        todo, known = _unfinished(found.photos, store)
+        if len(todo) < len(found.photos):
+            say(f"{out}: {len(found.photos) - len(todo)} of {len(found.photos)} photos are done already", quiet)
+        function = partial(
+            align_batch, make_detector=make_detector, choose=choose, min_face=min_face, size=size, turn=turn
+        )
+        part: list[PhotoRecord] = []
+        for records in progress(map_batches(function, todo), len(todo), "align", quiet, unit=BATCH):
+            part += [_as_duplicate(record, known) for record in records]
+            if len(part) >= PART:
+                store.append(part)
+                part = []
+        if part:
             store.append(part)
-            part = []
-    if part:
-        store.append(part)
-    summary = _summary(out, found.photos, len(todo), len(found.others), store)
+        summary = _summary(out, found.photos, len(todo), len(found.others), store)
+        if show:
+            from facekd.stages.align_show import write_sheet
+
+            write_sheet(found.photos, store, show)
     _print(summary, store, quiet)
+    if show:
+        say(f"to look at: {out / 'show.html'}", quiet)
     return summary
+
+
+def _engine(engine: Engine, address: str | None) -> Callable[[Function, Sequence[PhotoFile]], Iterator[Records]]:
+    """A function that maps another over photos, BATCH of them at a time, in their order."""
+    from facekd.engines import local
+
+    if engine == "local":
+        if address is not None:
+            raise UserError(f"--address {address} is of a Ray cluster; add --engine ray or leave it out")
+        return lambda function, files: local.map_ordered(function, local.batches(files, BATCH), local.cores())
+    try:
+        from facekd.engines import ray
+    except ModuleNotFoundError as error:
+        raise UserError("--engine ray needs Ray; install it with: pip install 'facekd[ray]'") from error
+    return lambda function, files: ray.map_ordered(function, list(local.batches(files, BATCH)), address)
 
 
 def align_batch(
@@ -120,61 +156,73 @@ def align_batch(
     choose: str,
     min_face: int,
     size: int,
+    turn: bool = False,
 ) -> list[PhotoRecord]:
-    """Read, decode, detect and warp some photos; one record each, never an exception for a bad photo."""
+    """Read, decode, detect and warp some photos; one record each, never an exception for a bad photo.
+
+    One photo after the other: no detector gains from several at once, and memory holds one photo for each worker.
+    """
+    detect = make_detector()
+    records = []
+    for file in files:
+        start = time.perf_counter()
+        record = _align_photo(file, detect, choose, min_face, size, turn)
+        record.seconds = time.perf_counter() - start
+        records.append(record)
+    return records
+
+
+def _align_photo(file: PhotoFile, detect: Detector, choose: str, min_face: int, size: int, turn: bool) -> PhotoRecord:
     from facekd.core.files import sha256_bytes
     from facekd.crops.store import PhotoRecord
+    from facekd.faces.turned import detect_turned
     from facekd.photos.decode import BadPhotoError, decode
     from facekd.photos.find import read_bytes
 
-    start = time.perf_counter()
-    records: list[PhotoRecord] = []
-    decoded: list[tuple[int, Photo]] = []
-    for file in files:
-        record = PhotoRecord(file.source, file.identity, "unreadable")
-        records.append(record)
-        try:
-            data = read_bytes(file)
-        except OSError as error:
-            record.reason = str(error)
-            continue
-        record.sha256 = sha256_bytes(data)
-        try:
-            photo = decode(data, file.source)
-        except BadPhotoError as error:
-            record.status, record.reason = error.status, error.reason
-            continue
-        record.height, record.width = photo.pixels.shape[:2]
-        if min(record.width, record.height) < min_face:
-            record.status = "too_small"
-            record.reason = f"{record.width}x{record.height} pixels can hold no face of {min_face}"
-            continue
-        decoded.append((len(records) - 1, photo))
-    detect = make_detector()
-    for (place, photo), faces in zip(decoded, detect([photo.pixels for _, photo in decoded]), strict=True):
-        _fill(records[place], photo, faces, choose, size)
-    seconds = (time.perf_counter() - start) / len(files)
-    for record in records:
-        record.seconds = seconds
-    return records
+    record = PhotoRecord(file.source, file.identity, "unreadable")
+    try:
+        data = read_bytes(file)
+    except OSError as error:
+        record.reason = str(error)
+        return record
+    record.sha256 = sha256_bytes(data)
+    try:
+        photo = decode(data, file.source)
+    except BadPhotoError as error:
+        record.status, record.reason = error.status, error.reason
+        return record
+    record.height, record.width = photo.pixels.shape[:2]
+    if min(record.width, record.height) < min_face:
+        record.status = "too_small"
+        record.reason = f"{record.width}x{record.height} pixels can hold no face of {min_face}"
+        return record
+    faces = detect([photo.pixels])[0]
+    if len(faces) == 0 and turn:
+        faces, record.turned = detect_turned(detect, photo.pixels)
+    if len(faces) == 0:
+        record.status = "no_face"
+        record.reason = "the detector found no face" + (", however the photo was turned" if turn else "")
+        return record
+    _fill(record, photo, faces, choose, size)
+    return record
 
 
 def _fill(record: PhotoRecord, photo: Photo, faces: Faces, choose: str, size: int) -> None:
     """Turn the faces of one photo into the crops of its record."""
     from facekd.core.pixels import encode_crop
-    from facekd.faces.align import align_face
+    from facekd.faces.align import align_face, eye_distance, pose
     from facekd.faces.align import choose as choose_faces
 
     record.boxes = faces.boxes.tolist()
-    if len(faces) == 0:
-        record.status, record.reason = "no_face", "the detector found no face"
-        return
     for place in choose_faces(faces, photo.pixels.shape[:2], choose):
         try:
             crop = align_face(photo, faces.boxes[place], faces.landmarks[place], size)
         except ValueError as error:
             record.reason = f"face {place}: {error}"
             continue
+        if crop.crop_id in record.crop_ids:
+            continue  # a box about the same middle: the same face again
+        yaw, pitch, roll = pose(faces.landmarks[place])
         record.chosen.append(place)
         record.crop_ids.append(crop.crop_id)
         record.crops.append(
@@ -189,46 +237,31 @@ def _fill(record: PhotoRecord, photo: Photo, faces: Faces, choose: str, size: in
                 "matrix": crop.matrix.ravel().tolist(),
                 "score": float(faces.scores[place]),
                 "quality": crop.quality,
+                "eyes": eye_distance(faces.landmarks[place]),
+                "yaw": yaw,
+                "pitch": pitch,
+                "roll": roll,
             }
         )
     record.status = "ok" if record.crops else "no_face"
 
 
 def detector_maker(name: str, weights: Path | None, min_face: int) -> Callable[[], Detector]:
-    """A function that gives each thread a detector of its own (OpenCV's is not thread-safe)."""
+    """A function that gives this process's detector, loaded once; it can be sent to another process."""
+    return partial(_detector, name, weights, min_face)
+
+
+@functools.lru_cache(maxsize=4)
+def _detector(name: str, weights: Path | None, min_face: int) -> Detector:
     if name == "none":
-        return _already_cropped
+        from facekd.faces.cropped import detect_one
+
+        if weights is not None:
+            raise UserError(f"--detector none needs no weights; leave {weights} out or use --detector yunet")
+        return lambda photos: [detect_one(photo) for photo in photos]
     from facekd.faces.detect import load_detector
 
-    own = threading.local()
-
-    def make() -> Detector:
-        if not hasattr(own, "detector"):
-            own.detector = load_detector(name, min_face=min_face, weights=weights, threads=1)
-        return own.detector  # type: ignore[no-any-return]
-
-    return make
-
-
-def _already_cropped() -> Detector:
-    """The "detector" of photos that are crops: their landmarks are the template's, scaled to the photo."""
-    import numpy as np
-
-    from facekd.core.geometry import TEMPLATES
-    from facekd.core.types import Faces
-
-    def detect(photos: Sequence[Array]) -> list[Faces]:
-        faces = []
-        for pixels in photos:
-            height, width = pixels.shape[:2]
-            side = min(height, width)
-            corner = np.array([(width - side) / 2, (height - side) / 2])
-            points = (TEMPLATES["arcface"] + 0.5) * (side / 112) - 0.5 + corner
-            box = np.array([[*corner, *(corner + side)]], np.float32)
-            faces.append(Faces(box, np.ones(1, np.float32), points[None].astype(np.float32)))
-        return faces
-
-    return detect
+    return load_detector(name, min_face=min_face, weights=weights, threads=1)
 
 
 def _unfinished(files: Sequence[PhotoFile], store: CropStore) -> tuple[list[PhotoFile], dict[str, PhotoRecord]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,7 @@ def distill(
         quiet: Print nothing.
     """
     import torch
+    from accelerate import Accelerator
 
     from facekd.core.contract import Contract
     from facekd.losses.distillation import embedding_mse, softened_logits
@@ -78,22 +80,35 @@ def distill(
     from facekd.nets import build
     from facekd.nets.cost import num_macs, num_parameters
     from facekd.nets.saved import MODEL, save_model
-    from facekd.stages.training_run import batch_loader, embed_crops, held_out_rates, read_training_data, train
+    from facekd.stages.training_run import (
+        batch_loader,
+        embed_crops,
+        held_out_rates,
+        make_plan,
+        read_training_data,
+        train,
+    )
     from facekd.teachers.teacher import load_teacher
-    from facekd.training.loop import Plan
 
+    if contract is not None and teacher is None:
+        raise UserError(f"--contract {contract}: is for a teacher; give --teacher too, or leave it out")
+    if not 0 < temperature < math.inf:
+        raise UserError(f"--temperature {temperature}: use a number above zero, such as 4")
     crops = read_training_data(data, held_out, seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    plan = make_plan(len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay)
+    device = Accelerator().device
     master = None if teacher is None else load_teacher(teacher, contract, device)
     terms = _terms(labels, logits, embedding, master, crops.names, data[0])
+    judged_taught = None if master is None else _teach(master, crops.judged)
+    spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
+    torch.manual_seed(seed)
+    student = build(net, dim=dim, size=spec.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    # Begun only once every setting is known to be good: a run folder refuses other settings.
     out = out or default_out("distill")
     config = {k: v for k, v in locals().items() if k in CONFIG}
     refuse_other_run(out, config)
-    start_run(out, "distill", config, inputs=(*data, *filter(None, [teacher])))
-
-    torch.manual_seed(seed)
-    student = build(net, dim=dim, size=crops.train.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
+    start_run(out, "distill", config, inputs=(*data, *filter(None, [teacher, contract])))
     modules: dict[str, torch.nn.Module] = {"net": student}
     head = torch.nn.Linear(dim, len(crops.names)) if {"labels", "logits"} & set(terms) else None
     if head is not None:
@@ -124,20 +139,16 @@ def distill(
                 found["embedding"] = terms["embedding"] * embedding_mse(projection(embeddings), taught)
         return found
 
-    held_taught = None if master is None else _teach(master, crops.held)
-
     def evaluate() -> Mapping[str, float]:
-        vectors = embed_crops(student, crops.held, spec, device)
-        rates = held_out_rates(vectors, crops.held.identities)
-        if held_taught is not None and "embedding" in terms and len(vectors):
+        vectors = embed_crops(student, crops.judged, spec)
+        rates = held_out_rates(vectors, crops.judged.identities)
+        if judged_taught is not None and "embedding" in terms and len(vectors):
             with torch.no_grad():
                 mapped = projection(torch.from_numpy(vectors).to(device)).cpu()
-            cosine = torch.nn.functional.cosine_similarity(mapped, torch.from_numpy(held_taught))
+            cosine = torch.nn.functional.cosine_similarity(mapped, torch.from_numpy(judged_taught))
             rates["held_out_cosine"] = float(cosine.mean())
         return rates
 
-    steps = round(epochs * len(crops.train) / batch)
-    plan = Plan(steps=steps, warmup=max(1, steps // 10), peak_lr=lr, weight_decay=weight_decay)
     about = {
         "net": net,
         "dim": str(dim),
@@ -166,8 +177,11 @@ def _terms(
     """The weights of the terms that this data and teacher can carry.
 
     Raises:
-        UserError: none is left, or the teacher's identities are not the data's.
+        UserError: a weight below zero, a teacher whose identities are not the data's, or nothing to learn from.
     """
+    for name, weight in (("labels", labels), ("logits", logits), ("embedding", embedding)):
+        if not 0 <= weight < math.inf:
+            raise UserError(f"--{name} {weight}: use zero or a weight above it")
     terms = {"labels": labels if names else 0.0}
     if teacher is not None:
         terms["embedding"] = embedding
@@ -181,6 +195,8 @@ def _terms(
     terms = {name: weight for name, weight in terms.items() if weight > 0}
     if not terms:
         raise UserError(f"{data}: nothing to learn from: give --teacher, identities, or a weight above zero")
+    if teacher is not None and not {"logits", "embedding"} & set(terms):
+        raise UserError(f"{teacher.path}: would teach nothing: give --embedding above zero, or leave --teacher out")
     return terms
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def export(run: Path, model: Path, *, crops: Path | None = None, quiet: bool = F
     import numpy as np
 
     from facekd.core.files import write_bytes
+    from facekd.core.run import versions
     from facekd.crops.read import read_crops
     from facekd.deploy.export import check_parity, to_onnx
     from facekd.errors import UserError
@@ -51,7 +53,7 @@ def export(run: Path, model: Path, *, crops: Path | None = None, quiet: bool = F
         crop_set = read_crops(crops)
         checked = crop_set.batch(np.arange(min(PARITY_CROPS, len(crop_set))))
     say(f"exporting {saved.name} …", quiet)
-    data = to_onnx(saved.net, saved.contract, {"facekd.net": saved.name})
+    data = to_onnx(saved.net, saved.contract, {"facekd.net": saved.name, "facekd.versions": json.dumps(versions())})
     parity = check_parity(saved.net, data, saved.contract, checked)
     write_bytes(model, data)
     say(

@@ -102,7 +102,7 @@ def write_report(out: Path, summary: dict[str, Any], judged: Sequence[Judged], h
         f"On {summary['identities']['held_out']} people whom no training saw, the distilled student accepts "
         f"{percent(tar['student'], 1)} of genuine pairs at FAR {far_name(GAP_FAR)}, the same student without a teacher "
         f"{percent(tar['student_alone'], 1)}, the teacher {percent(tar['teacher'], 1)}"
-        + (f": {gap:.0%} of the gap is closed." if gap is not None else ".")
+        + (f": {100 * gap:.0f} % of the gap is closed." if gap is not None else ".")
     )
     pairs = rows["teacher"]["pairs"]
     note = (

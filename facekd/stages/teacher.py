@@ -66,26 +66,34 @@ def train_teacher(
     from facekd.nets import build
     from facekd.nets.cost import num_macs, num_parameters
     from facekd.nets.saved import MODEL, save_model
-    from facekd.stages.training_run import batch_loader, embed_crops, held_out_rates, read_training_data, train
-    from facekd.training.loop import Plan
+    from facekd.stages.training_run import (
+        batch_loader,
+        embed_crops,
+        held_out_rates,
+        make_plan,
+        read_training_data,
+        train,
+    )
 
     crops = read_training_data(data, held_out, seed)
     if not crops.names:
         raise UserError(
             f"{data[0]}: its crops have no identities to learn; align photos that lie in a folder per person"
         )
+    plan = make_plan(len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay)
+    spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
+    torch.manual_seed(seed)
+    backbone = build(net, dim=dim, size=spec.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    head = torch.nn.Linear(dim, len(crops.names))
+
+    # Begun only once every setting is known to be good: a run folder refuses other settings.
     out = out or default_out("train-teacher")
     config = {k: v for k, v in locals().items() if k in CONFIG}
     refuse_other_run(out, config)
     start_run(out, "train-teacher", config, inputs=tuple(data))
-
-    torch.manual_seed(seed)
-    backbone = build(net, dim=dim, size=crops.train.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    head = torch.nn.Linear(dim, len(crops.names))
-    contract = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
     say(
         f"{net}: {num_parameters(backbone) / 1e6:.2f} M parameters, "
-        f"{num_macs(backbone, contract.size) / 1e6:.0f} M MACs; {len(crops.train)} crops of {len(crops.names)} "
+        f"{num_macs(backbone, spec.size) / 1e6:.0f} M MACs; {len(crops.train)} crops of {len(crops.names)} "
         f"identities, {len(crops.held)} held out",
         quiet,
     )
@@ -94,18 +102,14 @@ def train_teacher(
         return {"labels": softmax_cross_entropy(head(backbone(batch.images_BCHW)), batch.labels_B)}
 
     def evaluate() -> Mapping[str, float]:
-        device = next(backbone.parameters()).device
-        return held_out_rates(embed_crops(backbone, held, contract, device), held.identities)
+        return held_out_rates(embed_crops(backbone, crops.judged, spec), crops.judged.identities)
 
-    held = crops.held
-    steps = round(epochs * len(crops.train) / batch)
-    plan = Plan(steps=steps, warmup=max(1, steps // 10), peak_lr=lr, weight_decay=weight_decay)
     about = {"net": net, "dim": str(dim), "data": crops.train.digest(), "batch": str(batch), "seed": str(seed)}
-    load = batch_loader(crops, contract, None, batch, seed)
+    load = batch_loader(crops, spec, None, batch, seed)
     train(out, {"net": backbone, "head": head}, loss, load, plan, about, evaluate, label="teacher", quiet=quiet)
-    contract = save_model(out / MODEL, net, backbone, contract, head, crops.names)
+    spec = save_model(out / MODEL, net, backbone, spec, head, crops.names)
     say(f"{out}: teacher trained; next: facekd distill --teacher {out} --data {data[0]}", quiet)
-    return Trained(out, contract.model_id)
+    return Trained(out, spec.model_id)
 
 
 CONFIG = ("data", "out", "net", "dim", "epochs", "batch", "lr", "weight_decay", "held_out", "seed")

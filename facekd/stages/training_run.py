@@ -14,7 +14,6 @@ from facekd.core.run import append_metrics, read_metrics
 from facekd.stages.console import progress, say
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from facekd.core.contract import Contract
@@ -26,7 +25,8 @@ LOG_EVERY = 10  # steps between lines of metrics.jsonl
 EVALUATIONS = 20  # times the held-out crops are judged during a run, at most
 FEWEST_STEPS = 50  # between two of them
 CHECKPOINT_SECONDS = 60.0  # what a kill can cost
-MOST_HELD_OUT = 1024  # crops judged during a run; all of them at its end would cost more than they tell
+MOST_JUDGED = 1024  # held-out crops judged during a run; more would cost more than they tell
+MOST_WARMUP = 500  # steps; a tenth of a short run
 SETTLING = 8  # batches over which the norms' statistics are taken at the end
 FAR = 1e-2  # of the TAR shown while training; what a small held-out set can carry
 
@@ -37,6 +37,7 @@ class TrainingData:
 
     train: CropSet
     held: CropSet
+    judged: CropSet  # those of `held` that are judged while training: at most MOST_JUDGED, person by person
     names: tuple[str, ...]  # identities of `train`, the classes
     labels: Array  # int64[len(train)], -1 where a crop has no identity
 
@@ -46,6 +47,9 @@ def read_training_data(data: list[Path], held_out: float, seed: int, minimum: in
 
     Identities with fewer than `minimum` crops are left out: a class of one photo teaches nothing about
     what stays the same between two.
+
+    Raises:
+        UserError: as `crops.read` and `crops.splits`; or a share or a seed out of range.
     """
     import numpy as np
 
@@ -53,6 +57,10 @@ def read_training_data(data: list[Path], held_out: float, seed: int, minimum: in
     from facekd.crops.splits import classes, frequent, split_identities
     from facekd.errors import UserError
 
+    if not 0 <= held_out < 1:
+        raise UserError(f"held out share {held_out}: use a number from 0 up to, but not, 1")
+    if seed < 0:
+        raise UserError(f"--seed {seed}: use a whole number from 0 up")
     crops = merge([read_crops(path) for path in data])
     if any(name is not None for name in crops.identities):
         nameless = np.flatnonzero([name is None for name in crops.identities])
@@ -65,11 +73,36 @@ def read_training_data(data: list[Path], held_out: float, seed: int, minimum: in
         train, held = split_identities(crops.identities, held_out, seed)
     else:
         order = np.random.default_rng(seed).permutation(len(crops))
-        count = min(round(len(crops) * held_out), MOST_HELD_OUT)
+        count = min(round(len(crops) * held_out), MOST_JUDGED)
         train, held = np.sort(order[count:]), np.sort(order[:count])
+    by_person = sorted(held.tolist(), key=lambda i: crops.identities[i] or "")
+    judged = np.sort(np.array(by_person[:MOST_JUDGED], np.int64))
     train_set = crops.take(train)
     names, labels = classes(train_set.identities)
-    return TrainingData(train_set, crops.take(held), names, labels)
+    return TrainingData(train_set, crops.take(held), crops.take(judged), names, labels)
+
+
+def make_plan(crops: int, *, epochs: float, batch: int, lr: float, weight_decay: float) -> Plan:
+    """The steps in which `crops` crops are seen `epochs` times; the first tenth of them warms up.
+
+    Raises:
+        UserError: a number out of its range, or not one step.
+    """
+    from facekd.errors import UserError
+    from facekd.training.loop import Plan
+
+    problems = [
+        (not 0 < epochs < math.inf, f"--epochs {epochs}: use a number above zero"),
+        (batch < 2, f"--batch {batch}: use 2 or more, a norm over one crop is undefined"),
+        (not 0 < lr < math.inf, f"--lr {lr}: use a number above zero, such as 0.1"),
+        (not 0 <= weight_decay < math.inf, f"--weight-decay {weight_decay}: use zero or a number above it"),
+    ]
+    for wrong, sentence in problems:
+        if wrong:
+            raise UserError(sentence)
+    steps = round(epochs * crops / batch)
+    warmup = min(max(1, steps // 10), MOST_WARMUP)
+    return Plan(steps=steps, warmup=warmup, peak_lr=lr, weight_decay=weight_decay)
 
 
 def batch_loader(
@@ -136,8 +169,8 @@ def train(
     if start == plan.steps:
         say(f"{label}: trained already", quiet)
         return
+    _forget_after(out, start)
     if start:
-        _forget_after(out, start)
         say(f"{label}: goes on after step {start} of {plan.steps}", quiet)
     every = max(FEWEST_STEPS, math.ceil(plan.steps / EVALUATIONS))
     saved = time.monotonic()
@@ -158,21 +191,23 @@ def train(
     for row in progress(rows, plan.steps - start, label, quiet):
         step = int(row["step"])
         last = step == plan.steps
+        # Early on much changes: steps 64, 128, 256 … are judged too.
+        due = last or step % every == 0 or (step >= FEWEST_STEPS and step.bit_count() == 1)
         if last:
             ahead = range(plan.steps, plan.steps + SETTLING)
             settle_norms(modules["net"], (batch.images_BCHW for batch in map(move, map(load, ahead))))
-        if last or step % every == 0:
+        if due:
             row.update(evaluate())
             for module in modules.values():
                 module.train()
-        if last or step % every == 0 or step % LOG_EVERY == 0:
+        if due or step % LOG_EVERY == 0:
             append_metrics(out, row)
         if last or time.monotonic() - saved > CHECKPOINT_SECONDS:
             save_checkpoint(path, step, modules, optimizer, about)
             saved = time.monotonic()
 
 
-def embed_crops(net: nn.Module, crops: CropSet, contract: Contract, device: torch.device, batch: int = 64) -> Array:
+def embed_crops(net: nn.Module, crops: CropSet, contract: Contract, batch: int = 64) -> Array:
     """Unit embeddings float32[N, dim] of stored crops, without views; the net is left in eval mode."""
     import numpy as np
     import torch
@@ -180,6 +215,7 @@ def embed_crops(net: nn.Module, crops: CropSet, contract: Contract, device: torc
     from facekd.core.pixels import to_input, unit
 
     net.eval()
+    device = next(net.parameters()).device
     vectors = [np.zeros((0, contract.dim), np.float32)]
     with torch.no_grad():
         for start in range(0, len(crops), batch):
@@ -213,10 +249,13 @@ def held_out_rates(vectors: Array, identities: tuple[str | None, ...]) -> dict[s
 
 
 def _forget_after(out: Path, step: int) -> None:
-    """Drop the metrics of steps that a killed run had done after its last checkpoint: they are done again."""
+    """Drop the metrics of steps that a killed run had done after its last checkpoint: they are done again.
+
+    Without a checkpoint (`step` 0) that is all of them, the first judgement too.
+    """
     import json
 
     from facekd.core.files import write_text
 
-    rows = [row for row in read_metrics(out) if row["step"] <= step]
+    rows = [row for row in read_metrics(out) if step > 0 and row["step"] <= step]
     write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

@@ -22,7 +22,7 @@ class Teacher:
 
     path: Path
     contract: Contract
-    embed: Callable[[Tensor], Tensor]  # float32[B, 3, S, S] as its contract says -> float32[B, dim]
+    embed: Callable[[Tensor], Tensor]  # float32[B, 3, S, S] as its contract says -> float32[B, dim], any norm
     head: Tensor | None  # float32[C, dim] of its softmax head; None for an ONNX file
     head_bias: Tensor | None  # float32[C]
     identities: tuple[str, ...]  # the head's classes
@@ -36,6 +36,9 @@ class Teacher:
 def load_teacher(path: Path, contract_file: Path | None, device: torch.device) -> Teacher:
     """The teacher in a run folder, a ``.safetensors`` or an ``.onnx`` file (a fixed batch of 1 too).
 
+    Args:
+        device: where its embeddings are wanted; a facekd network runs there, an ONNX file on the CPU.
+
     Raises:
         UserError: as `nets.files.load_network`; or a network that gives no finite embedding.
     """
@@ -43,7 +46,11 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device) -
         network = load_network(path, contract_file)
 
         def embed_onnx(images_BCHW: Tensor) -> Tensor:
-            return torch.from_numpy(network.run(images_BCHW.cpu().numpy())).to(device)
+            images = images_BCHW.cpu().contiguous().numpy()
+            embeddings = network.run(images)
+            if network.contract.flip:
+                embeddings = embeddings + network.run(images[..., ::-1].copy())
+            return torch.from_numpy(embeddings).to(device)
 
         teacher = Teacher(path, network.contract, embed_onnx, None, None, ())
     else:
@@ -52,7 +59,7 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device) -
 
         def embed(images_BCHW: Tensor) -> Tensor:
             with torch.no_grad():
-                embeddings: Tensor = net(images_BCHW).float()
+                embeddings: Tensor = net(images_BCHW.to(device)).float()
             return embeddings
 
         head = None if saved.head is None else saved.head.to(device)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from facekd.core.files import write_bytes
 from facekd.errors import UserError
 
+RUN = "facekd.run"  # key in a checkpoint's metadata
 LAST = Path("checkpoints") / "last.safetensors"  # below the run folder
 
 
@@ -32,7 +33,9 @@ def save_checkpoint(
                 tensors[f"optimizer.{place}.{key}"] = value
     tensors["rng"] = torch.get_rng_state()
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    write_bytes(path, safetensors.torch.save(plain, {"step": str(step), "about": json.dumps(dict(about))}))
+    # One key: safetensors writes several in any order, and the same state is to have the same bytes.
+    metadata = {RUN: json.dumps({"step": step, "about": dict(about)})}
+    write_bytes(path, safetensors.torch.save(plain, metadata))
 
 
 def restore(
@@ -49,17 +52,17 @@ def restore(
         return 0
     try:
         with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata()
+            run = json.loads((file.metadata() or {})[RUN])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-        step, found = int(metadata["step"]), json.loads(metadata["about"])
+        step, found = int(run["step"]), dict(run["about"])
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: no readable checkpoint ({error}); delete it to start again") from error
-    other = [key for key in about if found.get(key) != about[key]]
-    if other:
-        key = other[0]
-        raise UserError(
-            f"{path}: is of another run ({key} was {found.get(key)!r} and is {about[key]!r}); choose another --out"
-        )
+    for key in {**found, **about}:
+        if found.get(key) != about.get(key):
+            raise UserError(
+                f"{path}: is of another run ({key} was {found.get(key)!r} and is {about.get(key)!r}); "
+                "choose another --out"
+            )
     for name, module in modules.items():
         prefix = f"{name}."
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

@@ -82,10 +82,10 @@ def fit(
             terms = loss(batch)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total):
-            parts = ", ".join(f"{name} {float(term):g}" for name, term in terms.items())
+            parts = ", ".join(f"{name} {float(term.detach()):g}" for name, term in terms.items())
             raise UserError(
                 f"the loss is not finite at step {step} ({parts}; crops {', '.join(batch.crop_ids[:4])} …): "
-                "lower --lr; the last checkpoint is from before"
+                "lower --lr and choose another --out"
             )
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(total)

@@ -16,8 +16,10 @@ def settle_norms(net: nn.Module, batches: Iterable[Tensor]) -> None:
     far from the one that was trained. Source: Y. Wu and J. Johnson, "Rethinking 'Batch' in BatchNorm",
     arXiv 2105.07576, section 3 (PreciseBN).
 
+    The variances averaged are the unbiased ones of each batch, as torch keeps them. The net is left in train mode.
+
     Args:
-        batches: inputs float32[B, 3, S, S], views as in training.
+        batches: inputs float32[B, 3, S, S], views as in training; at least one.
     """
     norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]

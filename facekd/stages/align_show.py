@@ -1,0 +1,125 @@
+"""The contact sheet of ``facekd align --show``: photos with what was found in them, beside their crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from facekd.core.types import Array
+
+if TYPE_CHECKING:
+    from facekd.crops.store import CropStore
+    from facekd.photos.find import PhotoFile
+    from facekd.reports.document import Pictures
+
+Row = dict[str, Any]
+
+HEIGHT, WIDTH = 224, 336  # pixels a photo may take
+CROPS = 4  # crops of one photo that are shown
+CHOSEN, OTHER, POINT = (0, 200, 80), (240, 160, 0), (255, 40, 40)  # RGB
+
+
+def write_sheet(files: Sequence[PhotoFile], store: CropStore, count: int) -> None:
+    """Write ``show.html`` into the store: `count` each of the first photos, the failures and the least certain.
+
+    It holds faces, so only its owner can read it.
+    """
+    from facekd.core.pixels import encode_crop
+    from facekd.core.run import environment
+    from facekd.crops.store import FAILED
+    from facekd.reports.document import Repeat, Section, write_html
+
+    place = {file.source: file for file in files}
+    rows = [row for row in store.ledger().to_pylist() if row["source"] in place]
+    table, lying = store.mapped()
+    crops: dict[str, Row] = {}  # of the images only those that are shown are read
+    for number, crop in zip(lying, table.drop_columns(["image"]).take(lying).to_pylist(), strict=True):
+        crops[crop["crop_id"]] = {**crop, "row": int(number)}
+
+    def certainty(row: Row) -> float:
+        return min(crops[crop]["score"] for crop in row["crop_ids"])
+
+    good = [row for row in rows if row["status"] == "ok"]
+    failed = [row for row in rows if row["status"] in FAILED]
+    doubtful = sorted(good, key=certainty)
+
+    def pictures(kind: str, chosen: list[Row], total: int) -> Pictures:
+        from facekd.reports.document import Picture, Pictures
+
+        items = []
+        for row in chosen:
+            found = [crops[crop] for crop in row["crop_ids"]]
+            images = [table["image"][crop["row"]].as_py() for crop in found[:CROPS]]
+            items.append(Picture(encode_crop(_panel(place[row["source"]], row, found, images)), _label(row, found)))
+        return Pictures(f"{len(items)} of {total} {kind}.", tuple(items))
+
+    sections = (
+        Section("The first", (pictures("photos, in the order of their names", rows[:count], len(rows)),)),
+        Section("Failures", (pictures("photos that gave no crop", failed[:count], len(failed)),)),
+        Section("The least certain", (pictures("photos, lowest score first", doubtful[:count], len(good)),)),
+    )
+    write_html(
+        store.folder / "show.html",
+        title="Aligned photos",
+        lead=f"{len(good)} of {len(rows)} photos gave a crop of their own, {len(failed)} failed. "
+        "Green: a face that became a crop; orange: another face; red: landmarks.",
+        sections=sections,
+        repeat=Repeat((f"facekd align --resume {store.folder}",), environment()),
+    )
+
+
+def _label(row: Row, crops: list[Row]) -> str:
+    words = [row["source"], row["status"]]
+    if row["reason"]:
+        words.append(row["reason"])
+    if row["turned"]:
+        words.append(f"turned by {row['turned']}°")
+    for crop in crops if row["status"] == "ok" else []:
+        angles = ", ".join(f"{angle} {np.degrees(crop[angle]):+.0f}°" for angle in ("yaw", "pitch", "roll"))
+        words.append(
+            f"score {crop['score']:.2f}, eyes {crop['eyes']:.0f} px, sharpness {crop['quality']:.0f}, {angles}"
+        )
+    return " · ".join(words)
+
+
+def _panel(file: PhotoFile, row: Row, crops: list[Row], images: list[bytes]) -> Array:
+    """uint8[HEIGHT, W, 3]: the photo, shrunk to fit, with its boxes and landmarks, and its crops beside it."""
+    from facekd.core.pixels import decode_crop
+
+    pixels, scale = _photo(file, row)
+    for place, box in enumerate(row["boxes"] or []):
+        corners = np.round(np.array(box) * scale).astype(int).tolist()
+        cv2.rectangle(pixels, corners[:2], corners[2:], CHOSEN if place in row["chosen"] else OTHER, 2)
+    for crop in crops if row["status"] == "ok" else []:
+        for point in np.array(crop["landmarks"]).reshape(5, 2):
+            middle = np.round((point + 0.5) * scale - 0.5).astype(int).tolist()
+            cv2.circle(pixels, middle, 2, POINT, -1, cv2.LINE_AA)
+    tiles = [pixels]
+    for image in images:
+        tile = decode_crop(image)
+        side = min(HEIGHT, tile.shape[0])
+        tile = cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA)
+        tiles.append(cv2.copyMakeBorder(tile, 0, HEIGHT - side, 4, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
+    return np.hstack(tiles)
+
+
+def _photo(file: PhotoFile, row: Row) -> tuple[Array, float]:
+    """The photo fitted into WIDTH x HEIGHT on white, and by how much it was scaled; grey where it can't be read."""
+    from facekd.photos.decode import BadPhotoError, decode
+    from facekd.photos.find import read_bytes
+
+    sheet: Array = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+    try:
+        photo = decode(read_bytes(file), file.source).pixels
+    except (OSError, BadPhotoError):
+        sheet[:] = 200
+        return sheet, 1.0
+    height, width = photo.shape[:2]
+    scale = min(HEIGHT / height, WIDTH / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    sheet[: size[1], : size[0]] = small
+    return sheet, scale

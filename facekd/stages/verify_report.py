@@ -1,0 +1,317 @@
+"""What 'facekd verify' shows: the table at the terminal, and the report as HTML and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facekd.stages.console import table
+from facekd.stages.verify_rates import FEW, RESAMPLES, SEED, Judged, group_ratios
+
+if TYPE_CHECKING:
+    from facekd.crops.read import CropSet
+    from facekd.reports.document import Block, Figure, Pictures, Section, Table
+
+BOUND = "†"
+BOUND_NOTE = f"{BOUND} Fewer than 30 / FAR impostor pairs: the list bounds this FAR but does not estimate it."
+INTERVALS = {
+    "identities": f"In brackets the 95 % interval for pairs that share people ({RESAMPLES} resamples, seed {SEED}).",
+    "pairs": "In brackets the 95 % Wilson interval over genuine pairs taken as independent.",
+    "all pairs": "In brackets the 95 % interval with the person as the unit, at the threshold as given.",
+}
+HARDEST = 8  # pairs shown of each kind
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A rate for people: ``98.12 %``, or a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def far_name(far: float) -> str:
+    """A FAR as the field writes it: ``1e-3``."""
+    mantissa, exponent = f"{far:e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def tar_text(rate: Mapping[str, Any]) -> str:
+    """A TAR with its interval, marked where the list only bounds its FAR, or why there is none."""
+    if rate["tar"] is None:
+        return "too few impostor pairs"
+    return f"{percent(rate['tar'])} [{100 * rate['low']:.2f}, {100 * rate['high']:.2f}]{mark(rate)}"
+
+
+def mark(rate: Mapping[str, Any]) -> str:
+    """The sign of `BOUND_NOTE`, where it holds."""
+    return f" {BOUND}" if rate["tar"] is not None and rate["support"] == "bound" else ""
+
+
+def rates_table(rows_of: Mapping[str, Mapping[str, Any]], fars: Sequence[float], note: str = "") -> Table:
+    """The rates of several models, by name, as a table of the report."""
+    from facekd.reports.document import Table
+
+    columns = ("model", "10-fold accuracy", "EER", *(f"TAR at FAR {far_name(far)}" for far in fars))
+    rows = []
+    for name, rates in rows_of.items():
+        rows.append((name, accuracy_text(rates), percent(rates["eer"]), *(tar_text(rate) for rate in rates["tar"])))
+    notes = [note or INTERVALS[next(iter(rows_of.values()))["interval"]]]
+    if any(mark(rate) for rates in rows_of.values() for rate in rates["tar"]):
+        notes.append(BOUND_NOTE)
+    return Table("Rates", columns, tuple(rows), " ".join(notes))
+
+
+def accuracy_text(rates: Mapping[str, Any]) -> str:
+    """Mean and standard deviation over the folds, or a dash."""
+    accuracy = rates["accuracy"]
+    return "–" if accuracy is None else f"{percent(accuracy['mean'])} ± {100 * accuracy['std']:.2f}"
+
+
+def print_rates(result: Mapping[str, Any], quiet: bool) -> None:
+    """The table at the terminal, and below it what stands for something else than it seems."""
+    models = result["models"]
+    columns = ["model", "accuracy", "EER", "AUC", *(f"TAR@{far_name(rate['far_asked'])}" for rate in models[0]["tar"])]
+    rows = []
+    for one in models:
+        auc = "–" if one["auc"] is None else f"{one['auc']:.4f}"
+        tars = [percent(rate["tar"]) + mark(rate) for rate in one["tar"]]
+        rows.append([one["model"], accuracy_text(one), percent(one["eer"]), auc, *tars])
+    table(counted(result), columns, rows, quiet)
+    if not quiet and any(mark(rate) for one in models for rate in one["tar"]):
+        print(BOUND_NOTE)
+
+
+def counted(result: Mapping[str, Any]) -> str:
+    """How many pairs there are, which count as non-matches and which were left out."""
+    first, left_out = result["models"][0], result["pairs"]["left_out"]
+    pairs, failures = first["pairs"], first["failures_to_enrol"]
+    parts = [f"{pairs['genuine']} genuine and {pairs['impostor']} impostor pairs"]
+    if failures["photos"]:
+        parts.append(f"{failures['photos']} photos gave no crop: {failures['pairs']} pairs count as non-matches")
+    if left_out:
+        parts.append("left out: " + ", ".join(f"{count} {why}" for why, count in left_out.items()))
+    return "; ".join(parts)
+
+
+def write_report(
+    paths: Sequence[Path],
+    markdown: Path,
+    result: Mapping[str, Any],
+    judged: Sequence[Judged],
+    crops: CropSet | None,
+    repeat: str,
+) -> None:
+    """Write the report to each of `paths` as HTML and to `markdown` as Markdown.
+
+    Args:
+        result: what report.json holds.
+        judged: the models with their scores; none of them where all pairs were counted.
+        crops: for pictures of the hardest pairs; None shows none.
+        repeat: the command that does it again.
+    """
+    from facekd.core.files import write_text
+    from facekd.reports.document import Repeat, to_markdown, write_html
+
+    sections = _sections(result, judged, crops)
+    parts = {
+        "title": "Verification",
+        "lead": _lead(result),
+        "sections": sections,
+        "repeat": Repeat((repeat,), result["environment"]),
+    }
+    for path in paths:
+        write_html(path, **parts)  # type: ignore[arg-type]
+    write_text(markdown, to_markdown(**parts))  # type: ignore[arg-type]
+
+
+def _lead(result: Mapping[str, Any]) -> str:
+    models, first = result["models"], result["models"][0]
+    shown = [rate for rate in first["tar"] if rate["tar"] is not None]
+    count = f"{len(models)} model{'s' if len(models) > 1 else ''}"
+    pairs = f"{first['pairs']['genuine']} genuine and {first['pairs']['impostor']} impostor pairs"
+    start = f"{count} on {pairs} of {result['pairs']['name']}"
+    if not shown:
+        return f"{start}: too few impostor pairs for any FAR asked."
+    far = min(rate["far_asked"] for rate in shown)
+    best = max(models, key=lambda one: max(rate["tar"] or 0 for rate in one["tar"] if rate["far_asked"] == far))
+    rate = next(rate for rate in best["tar"] if rate["far_asked"] == far)
+    return (
+        f"{start}: {best['model']} accepts {percent(rate['tar'])} of the genuine pairs "
+        f"({100 * rate['low']:.2f} to {100 * rate['high']:.2f}) at a FAR of {far_name(far)}."
+    )
+
+
+def _sections(result: Mapping[str, Any], judged: Sequence[Judged], crops: CropSet | None) -> list[Section]:
+    from facekd.reports.document import Section, Text
+
+    models = result["models"]
+    fars = [rate["far_asked"] for rate in models[0]["tar"]]
+    note = "" if judged else INTERVALS["all pairs"]
+    rates: list[Block] = [rates_table({one["model"]: one for one in models}, fars, note)]
+    if result["requirements"]:
+        rates.append(_requirements_table(result["requirements"]))
+    if result["differences"]:
+        rates.append(_differences_table(result["differences"]))
+    rates += [_thresholds_table(models), Text(counted(result) + ".")]
+    sections = [Section("Rates", tuple(rates))]
+    if judged:
+        sections.append(Section("Curves", tuple(_curves(judged))))
+    groups = [table for one in models for table in _group_tables(one, fars)]
+    if groups:
+        sections.append(Section("Groups", tuple(groups)))
+    costs = _cost_blocks(models, result["costs"])
+    if costs:
+        sections.append(Section("Cost", costs))
+    if crops is not None and judged:
+        best = max(judged, key=lambda one: float(one.rates["auc"]))
+        sections.append(Section("The hardest pairs", tuple(_hardest(best, crops))))
+    return sections
+
+
+def _curves(judged: Sequence[Judged]) -> list[Figure]:
+    from facekd.reports import plots
+    from facekd.reports.document import Figure
+
+    curves = {one.name: one.curve for one in judged}
+    return [
+        Figure(plots.roc(curves), "ROC with 95 % bands for independent pairs"),
+        Figure(plots.det(curves), "DET: both error rates, log axes"),
+        *(Figure(plots.histograms(one.scores, _marks(one)), f"Scores of {one.name}") for one in judged),
+    ]
+
+
+def _marks(one: Judged) -> dict[str, float]:
+    return {
+        f"FAR {far_name(rate['far_asked'])}": rate["threshold"]
+        for rate in one.rates["tar"]
+        if rate["threshold"] is not None
+    }
+
+
+def _requirements_table(requirements: Sequence[Mapping[str, Any]]) -> Table:
+    from facekd.reports.document import Table
+
+    rows = [
+        (one["model"], one["require"], percent(one["low"]), "holds" if one["met"] else "missed") for one in requirements
+    ]
+    return Table("Requirements", ("model", "required", "lower bound", "result"), tuple(rows))
+
+
+def _differences_table(differences: Sequence[Mapping[str, Any]]) -> Table:
+    from facekd.reports.document import Table
+
+    rows = []
+    for one in differences:
+        name = f"{one['a']} − {one['b']}"
+        if one["difference"] is None:
+            rows.append((name, far_name(one["far_asked"]), "–", "–"))
+            continue
+        points, low, high = (100 * one[key] for key in ("difference", "low", "high"))
+        rows.append((name, far_name(one["far_asked"]), f"{points:+.2f} [{low:+.2f}, {high:+.2f}]", _p(one["p_value"])))
+    unit = "people" if differences[0]["interval"] == "identities" else "pairs, taken as independent,"
+    note = (
+        f"Percentage points with 95 % interval: the same resampled {unit} for both models, each at its own threshold."
+    )
+    return Table("Differences in TAR on the same pairs", ("models", "FAR", "difference", "p"), tuple(rows), note)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _thresholds_table(models: Sequence[Mapping[str, Any]]) -> Table:
+    from facekd.reports.document import Table
+
+    rows = []
+    for one in models:
+        for rate in one["tar"]:
+            if rate["threshold"] is None:
+                continue
+            ends = [rate.get(key) for key in ("threshold_low", "threshold_high")]
+            interval = "" if None in ends else f" [{ends[0]:.4f}, {ends[1]:.4f}]"
+            cells = (far_name(rate["far_asked"]) + mark(rate), far_name(rate["far"]) if rate["far"] else "0")
+            rows.append((one["model"], *cells, f"{rate['threshold']:.4f}{interval}"))
+    note = "A score is accepted from the threshold on; thresholds.json holds the same for other commands."
+    return Table("Thresholds", ("model", "FAR asked", "FAR reached", "cosine"), tuple(rows), note)
+
+
+def _group_tables(one: Mapping[str, Any], fars: Sequence[float]) -> list[Table]:
+    from facekd.reports.document import Table
+
+    tables = []
+    for column, groups in one["groups"].items():
+        rows = []
+        for name, group in groups.items():
+            people = "–" if group["people"] is None else str(group["people"])
+            counts = (people, str(group["pairs"]["genuine"]), str(group["pairs"]["impostor"]))
+            cells = (f"{_range(rate, 'tar')} / {_range(rate, 'far')}" for rate in group["tar"])
+            rows.append((name + (" ‡" if group["few"] else ""), *counts, *cells))
+        ratios = [f"FAR {far_name(row['far_asked'])}: {_ratio(row)}" for row in group_ratios(groups, fars)]
+        note = f"TAR / FAR at the whole list's threshold. Worst to best group, {'; '.join(ratios)}."
+        if any(group["few"] for group in groups.values()):
+            note += f" ‡ Fewer than {FEW} people (or genuine pairs): too few to compare, left out of the ratios."
+        columns = (column, "people", "genuine", "impostor", *(f"at FAR {far_name(far)}" for far in fars))
+        tables.append(Table(f"{one['model']} by {column}", columns, tuple(rows), note))
+    return tables
+
+
+def _range(rate: Mapping[str, Any], key: str) -> str:
+    if rate[key] is None:
+        return "–"
+    low, high = ("low", "high") if key == "tar" else ("far_low", "far_high")
+    return f"{percent(rate[key])} [{100 * rate[low]:.2f}, {100 * rate[high]:.2f}]"
+
+
+def _ratio(row: Mapping[str, Any]) -> str:
+    parts = []
+    for kind, name in (("fnmr", "missed pairs"), ("far", "false accepts")):
+        ratio = row[kind]["ratio"]
+        parts.append(f"{name} {'–' if ratio is None else f'× {ratio:.1f}'}")
+    return ", ".join(parts)
+
+
+def _cost_blocks(models: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]) -> tuple[Block, ...]:
+    """What each model costs, and the TAR at the lowest FAR shown against its latency."""
+    from facekd.reports import plots
+    from facekd.reports.document import Figure, Table
+
+    if not costs:
+        return ()
+    far = min((rate["far_asked"] for rate in models[0]["tar"] if rate["tar"] is not None), default=None)
+    rows, points = [], []
+    for one, cost in zip(models, costs, strict=True):
+        macs = "–" if cost["macs"] is None else f"{cost['macs'] / 1e6:.0f} M"
+        sizes = (f"{cost['parameters'] / 1e6:.3f} M", macs, f"{cost['bytes'] / 1e6:.2f} MB")
+        rows.append((one["model"], *sizes, f"{cost['latency_ms']:.1f} ms", f"{cost['crops_per_second']:.0f}/s"))
+        for rate in one["tar"]:
+            if rate["far_asked"] == far:
+                points.append(plots.CostPoint(one["model"], cost["latency_ms"], rate["tar"], rate["low"], rate["high"]))
+    columns = ("model", "parameters", "multiply-adds", "file", "one crop", "crops, 32 at once")
+    note = "Times are medians on this machine, from the crop's pixels to its embedding."
+    listed = Table("Cost", columns, tuple(rows), note)
+    if not points or far is None:
+        return (listed,)
+    label = f"TAR at FAR {far_name(far)}"
+    return listed, Figure(plots.cost(points, x_label="Time of one crop (ms)", y_label=label), f"{label} against cost")
+
+
+def _hardest(one: Judged, crops: CropSet) -> list[Pictures]:
+    """The least alike genuine and the most alike impostor pairs, as pictures."""
+    import numpy as np
+
+    from facekd.core.pixels import encode_crop
+    from facekd.reports.document import Picture, Pictures
+
+    place = {crop_id: i for i, crop_id in enumerate(crops.ids)}
+    scores = one.scores
+    found = []
+    for same, caption in ((True, "Genuine pairs that score lowest"), (False, "Impostor pairs that score highest")):
+        of_kind = np.flatnonzero((scores.same == same) & np.isfinite(scores.values))
+        order = np.argsort(scores.values[of_kind], kind="stable")
+        chosen = of_kind[order if same else order[::-1]][:HARDEST]
+        items = [
+            Picture(encode_crop(crops.pixels(crop)), f"{scores.values[pair]:.3f} {crops.sources[crop]}")
+            for pair in chosen
+            for crop in (place[scores.left[pair]], place[scores.right[pair]])
+        ]
+        found.append(Pictures(f"{caption}, by {one.name}; two neighbours are one pair", tuple(items)))
+    return found

@@ -1,0 +1,123 @@
+"""The Ray engine: the crops and the ledger of the local one, bit for bit, also when a machine is lost on the way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from facekd.crops.store import CropStore
+from facekd.errors import UserError
+from facekd.photos.synth import jpeg, person, render
+from facekd.stages.align import align
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray's own: it forgets to close files, and says what it will do in later releases.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+PHOTOS = 96
+
+
+@pytest.fixture(scope="module")
+def ray() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("ray", reason="Ray is not installed: pip install 'facekd[ray]'")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ray") / "photos"
+    drawn = [jpeg(render(person(2, number), 2, 0)) for number in range(6)]
+    for number in range(PHOTOS):
+        path = root / f"p{number % 6}" / f"{number:03d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if number % 20 == 3:
+            path.write_bytes(b"no photo")
+        elif number % 20 == 9:
+            path.write_bytes(drawn[0])  # the same bytes as others
+        else:
+            path.write_bytes(drawn[number % 6] + bytes([number]))
+    return root
+
+
+@pytest.fixture
+def cluster(ray: Any) -> Iterator[Any]:
+    """A cluster whose head has no core, so that all work lies on machines that can be lost."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 150 * 2**20})
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def contents(out: Path) -> tuple[dict, list]:
+    """A store bit for bit: ledger and crops of every part, without the seconds that a photo took."""
+    store = CropStore.open(out)
+    return store.ledger().drop_columns(["seconds"]).to_pydict(), [
+        (out / "crops" / f"part-{number:05d}.arrow").read_bytes() for number in store.parts()
+    ]
+
+
+def test_a_lost_machine_changes_nothing(
+    ray: Any, cluster: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from facekd.stages import align as stage
+
+    monkeypatch.setattr(stage, "BATCH", 4)
+    monkeypatch.setattr(stage, "PART", 16)
+    align(photos, tmp_path / "local", quiet=True)
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=150 * 2**20) for _ in range(2)]
+    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+    lost: list[int] = []
+
+    def lose_one() -> None:
+        while True:
+            parts = len(CropStore(tmp_path / "ray").parts())
+            if parts >= 2:
+                cluster.remove_node(nodes[0], allow_graceful=False)  # kill -9
+                lost.append(parts)
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=lose_one)
+    killer.start()
+    align(photos, tmp_path / "ray", engine="ray", quiet=True)
+    killer.join(timeout=60)
+    print("lost a machine after", lost, "of", len(CropStore(tmp_path / "local").parts()), "parts")
+    assert lost
+    assert lost[0] < len(CropStore(tmp_path / "local").parts()) - 1, "it was lost when the work was done"
+    assert sum(node["Alive"] for node in ray.nodes()) == 2  # the head and the one that is left
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert align(photos, tmp_path / "ray", quiet=True).new == 0  # either engine goes on with the other's store
+
+
+def test_a_bug_in_the_function_comes_out(ray: Any, tmp_path: Path) -> None:
+    from facekd.engines.ray import map_ordered
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        assert list(map_ordered(str, range(7))) == list("0123456")
+        assert list(map_ordered(str, [])) == []
+        with pytest.raises(Exception, match="division"):
+            list(map_ordered(lambda number: 1 // number, [1, 0]))
+        assert ray.is_initialized()  # what was there before is left as it was
+        (pid,) = set(map_ordered(lambda _: os.getpid(), [1]))
+        assert pid != os.getpid()
+    finally:
+        ray.shutdown()
+
+
+def test_an_address_without_the_engine(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="add --engine ray"):
+        align(photos, tmp_path / "o", address="auto", quiet=True)

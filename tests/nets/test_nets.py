@@ -1,0 +1,110 @@
+"""The networks are the published ones, counted as the papers count."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from facekd.errors import UserError
+from facekd.nets import NETS, build
+from facekd.nets.cost import num_macs, num_parameters
+from facekd.nets.iresnet import IResNet
+from facekd.nets.mobilefacenet import BOTTLENECKS, MobileFaceNet
+
+
+def test_mobilefacenet_is_the_papers() -> None:
+    net = MobileFaceNet()
+    # arXiv 1804.07573: "0.99 M parameters", 221 M multiply-adds at 112x112 (table 2).
+    assert num_parameters(net) == 993_344
+    assert round(num_macs(net) / 1e6) == 221
+
+
+def test_mobilefacenet_of_512_stays_under_1_2_million() -> None:
+    net = MobileFaceNet(dim=512)
+    assert num_parameters(net) == 993_344 + (512 - 128) * (512 + 1)  # a row of the last layer and its bias each
+    assert num_parameters(net) <= 1.2e6
+
+
+# insightface's own counts (recognition/arcface_torch, iresnet at 112x112 with a 512-d embedding).
+@pytest.mark.parametrize(
+    ("depth", "millions", "gmacs"), [(18, 24.03, 2.6), (34, 34.14, 4.5), (50, 43.59, 6.3), (100, 65.16, 12.1)]
+)
+def test_iresnet_is_insightfaces(depth: int, millions: float, gmacs: float) -> None:
+    with torch.device("meta"):
+        net = IResNet(depth)
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == millions
+    # As deployed, norms behind a convolution are folded: fewer, and never by more than a hundredth.
+    assert millions * 0.999 < num_parameters(net) / 1e6 < millions
+    assert round(num_macs(net) / 1e9, 1) == gmacs
+
+
+def mobilefacenet_macs(dim: int, size: int) -> int:
+    """By table 1's formula: a layer costs pixels out x channels out x channels in of its group x kernel area."""
+    side, channels = size // 2, 64
+    total = side**2 * 64 * 3 * 9 + side**2 * 64 * 9
+    for expansion, out, repeats, stride in BOTTLENECKS:
+        for i in range(repeats):
+            inner = channels * expansion
+            total += side**2 * inner * channels
+            side //= stride if i == 0 else 1
+            total += side**2 * inner * 9 + side**2 * out * inner
+            channels = out
+    return total + side**2 * 512 * channels + 512 * side**2 + dim * 512
+
+
+@pytest.mark.parametrize(("dim", "size"), [(128, 112), (8, 32), (64, 48)])
+def test_macs_by_formula(dim: int, size: int) -> None:
+    assert num_macs(MobileFaceNet(dim, size), size) == mobilefacenet_macs(dim, size)
+
+
+def test_counting_leaves_the_net_as_it_was() -> None:
+    net = build("iresnet18-quarter", dim=8, size=32)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    net.train()
+    first = num_macs(net, 32)
+    assert net.training
+    assert num_macs(net, 32) == first  # no hook was left behind
+    assert not any(module._forward_hooks for module in net.modules())
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+def test_a_norm_folds_only_behind_what_it_can_fold_into() -> None:
+    free = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 5, 3, bias=False))
+    assert num_parameters(free) == 6 + 135
+    behind = nn.Sequential(nn.Conv2d(3, 5, 3, bias=False), nn.BatchNorm2d(5))
+    assert num_parameters(behind) == 135 + 5
+    biased = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6))
+    assert num_parameters(biased) == 24 + 6
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name not in ("iresnet100", "iresnet200")])
+def test_every_name_gives_its_embedding(name: str) -> None:
+    net = build(name, dim=12, size=32).eval()
+    with torch.no_grad():
+        embeddings = net(torch.randn(3, 3, 32, 32))
+    assert embeddings.shape == (3, 12)
+    assert torch.isfinite(embeddings).all()
+
+
+@pytest.mark.parametrize("name", ["iresnet100", "iresnet200"])
+def test_every_deep_name_gives_its_embedding_shape(name: str) -> None:
+    with torch.device("meta"):
+        assert build(name, dim=12, size=32).eval()(torch.zeros(3, 3, 32, 32)).shape == (3, 12)
+
+
+def test_building_is_seeded() -> None:
+    nets = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        nets.append(build("mobilefacenet-half", dim=8, size=32).state_dict())
+    key = "layers.0.0.weight"
+    assert torch.equal(nets[0][key], nets[1][key])
+    assert not torch.equal(nets[0][key], nets[2][key])
+
+
+def test_a_mistyped_name_and_an_odd_size_are_refused() -> None:
+    with pytest.raises(UserError, match="no network 'mobilefacent'; did you mean 'mobilefacenet'"):
+        build("mobilefacent", dim=8)
+    with pytest.raises(UserError, match="multiple of 16 pixels, not 100"):
+        build("mobilefacenet", dim=8, size=100)

@@ -1,0 +1,164 @@
+"""Any network file as one call: what it takes, what it gives, and what is refused with a remedy."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from toy import SIZE, contract_file, onnx_of, save_run, tiny_net
+
+from facekd.core.types import Array
+from facekd.errors import UserError
+from facekd.nets.cost import num_macs, num_parameters
+from facekd.nets.files import METADATA, load_network
+from facekd.nets.saved import load_model
+
+WEIGHTS = Path(__file__).parents[2].parent / "shared" / "data" / "weights"
+
+
+def images(count: int, size: int = SIZE) -> Array:
+    return np.random.default_rng(count).normal(0, 1, (count, 3, size, size)).astype(np.float32)
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Path:
+    return contract_file(tmp_path / "contract.yaml", dim=8, size=SIZE)
+
+
+@pytest.mark.parametrize("batch", [None, 1, 4])
+def test_a_frozen_batch_size_gives_what_a_free_one_gives(tmp_path: Path, contract: Path, batch: int | None) -> None:
+    net = tiny_net().eval()
+    network = load_network(onnx_of(net, tmp_path / "net.onnx", batch=batch), contract)
+    for count in (0, 1, 3, 4, 9):  # fewer than the graph's, as many, and a remainder
+        with torch.no_grad():
+            wanted = net(torch.from_numpy(images(count))).numpy()
+        got = network.run(images(count))
+        assert got.dtype == np.float32
+        assert got.shape == (count, 8)
+        np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_a_run_folder_gives_what_its_network_gives(tmp_path: Path) -> None:
+    folder = save_run(tmp_path / "run", dim=16)
+    network, saved = load_network(folder, threads=1), load_model(folder)
+    with torch.no_grad():
+        wanted = saved.net(torch.from_numpy(images(5))).numpy()
+    np.testing.assert_allclose(network.run(images(5)), wanted, atol=1e-5)
+    assert network.contract == saved.contract
+    assert network.parameters == num_parameters(saved.net)
+    assert network.macs == num_macs(saved.net, SIZE)
+    assert network.bytes == (folder / "model.safetensors").stat().st_size
+
+
+def test_an_onnx_file_is_counted(tmp_path: Path, contract: Path) -> None:
+    network = load_network(onnx_of(tiny_net(), tmp_path / "net.onnx"), contract)
+    assert network.parameters == (4 * 27 + 4) + 4 * 4 + 4 + (8 * 1024 + 8)  # the norm's statistics too: not folded
+    assert network.macs is None
+    assert network.bytes == (tmp_path / "net.onnx").stat().st_size
+
+
+def test_no_contract_is_no_guess(tmp_path: Path) -> None:
+    path = onnx_of(tiny_net(), tmp_path / "net.onnx")
+    with pytest.raises(UserError, match=r"net\.onnx: carries no contract.*--contract FILE.*'dim: 512'"):
+        load_network(path)
+
+
+def test_the_contract_is_bound_to_the_weights(tmp_path: Path) -> None:
+    one, two = onnx_of(tiny_net(), tmp_path / "1.onnx"), onnx_of(tiny_net(seed=1), tmp_path / "2.onnx")
+    digest = hashlib.sha256(one.read_bytes()).hexdigest()
+    own = contract_file(tmp_path / "own.yaml", dim=8, size=SIZE, weights_sha256=digest)
+    free = contract_file(tmp_path / "free.yaml", dim=8, size=SIZE)
+    assert load_network(one, own).contract == load_network(one, free).contract
+    assert load_network(one, free).contract.weights_sha256 == digest
+    assert load_network(one, free).contract.model_id != load_network(two, free).contract.model_id
+    with pytest.raises(UserError, match="was written for other weights"):
+        load_network(two, own)
+
+
+def test_a_contract_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path = onnx_of(tiny_net(), tmp_path / "net.onnx")
+    with pytest.raises(UserError, match="gives 8 numbers where its contract says dim: 9"):
+        load_network(path, contract_file(tmp_path / "dim.yaml", dim=9, size=SIZE))
+    with pytest.raises(UserError, match=r"does not take input \(1, 3, 48, 48\)"):
+        load_network(path, contract_file(tmp_path / "size.yaml", dim=8, size=48))
+    with pytest.raises(UserError, match=r"does not take input \(1, 32, 32, 3\)"):
+        load_network(path, contract_file(tmp_path / "layout.yaml", dim=8, size=SIZE, layout="NHWC"))
+    with pytest.raises(UserError, match=r"no such contract file"):
+        load_network(path, tmp_path / "missing.yaml")
+
+
+def test_a_facekd_run_brings_its_own_contract(tmp_path: Path, contract: Path) -> None:
+    with pytest.raises(UserError, match="leave --contract out"):
+        load_network(save_run(tmp_path / "run"), contract)
+
+
+def test_the_metadata_contract(tmp_path: Path, contract: Path) -> None:
+    path = onnx_of(tiny_net(), tmp_path / "net.onnx")
+    given = load_network(path, contract).contract
+
+    def with_metadata(text: str) -> Path:
+        model = onnx.load(str(path))
+        helper.set_model_props(model, {METADATA: text})
+        onnx.save(model, str(tmp_path / "meta.onnx"))
+        return tmp_path / "meta.onnx"
+
+    assert load_network(with_metadata(given.to_json())).contract == given
+    with pytest.raises(UserError, match="has no key 'dims'; did you mean 'dim'"):
+        load_network(with_metadata('{"dims": 8}'))
+    with pytest.raises(UserError, match="its contract is no JSON"):
+        load_network(with_metadata("dim: 8"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no network at all", b"\x08\x07"])
+def test_a_file_that_is_no_onnx_is_refused_in_one_sentence(tmp_path: Path, contract: Path, content: bytes) -> None:
+    path = tmp_path / "fake.onnx"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"fake\.onnx: (not an ONNX network|takes no input)") as caught:
+        load_network(path, contract)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.onnx: no such model"):
+        load_network(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output"),
+    [
+        ([("x", TensorProto.INT64, [1, 3, 32, 32])], TensorProto.INT64),
+        ([("x", TensorProto.DOUBLE, [1, 3, 32, 32])], TensorProto.DOUBLE),
+        ([("x", TensorProto.FLOAT, [1, 8])], TensorProto.FLOAT),
+    ],
+)
+def test_a_network_that_is_no_embedder_is_refused(
+    tmp_path: Path, contract: Path, inputs: list[tuple[str, int, list[int]]], output: int
+) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "other",
+        [helper.make_tensor_value_info(*one) for one in inputs],
+        [helper.make_tensor_value_info("y", output, inputs[0][2])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10),
+              str(tmp_path / "other.onnx"))  # fmt: skip
+    with pytest.raises(UserError, match="an embedder takes one batch of float images"):
+        load_network(tmp_path / "other.onnx", contract)
+
+
+@pytest.mark.parametrize(
+    ("name", "dim", "mean"),
+    [("w600k_mbf", 512, 127.5), ("sface_2021dec", 128, 0.0), ("foamliu_mobilefacenet", 128, 123.675)],
+)
+def test_public_weights_are_known_by_their_digest(name: str, dim: int, mean: float) -> None:
+    path = WEIGHTS / f"{name}.onnx"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    network = load_network(path, threads=1)
+    assert (network.contract.dim, network.contract.mean[0]) == (dim, mean)
+    assert np.isfinite(network.run(images(1, 112))).all()

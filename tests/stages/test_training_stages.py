@@ -1,0 +1,352 @@
+"""train-teacher and distill on tiny people: they learn, go on bit for bit, and refuse before they begin."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors import safe_open
+from toy import contract_file, onnx_of, person, tiny_net, write_store
+
+from facekd.cli import run
+from facekd.core.pixels import encode_crop
+from facekd.core.run import append_metrics, read_metrics
+from facekd.crops.read import read_crops
+from facekd.errors import UserError
+from facekd.nets.saved import MODEL, load_model
+from facekd.stages import training_run
+from facekd.stages.distill import distill
+from facekd.stages.teacher import train_teacher
+from facekd.stages.training_run import held_out_rates, make_plan, read_training_data
+from facekd.training.checkpoint import LAST
+
+SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "batch": 8, "held_out": 0.34, "quiet": True}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, here and in the process that is killed."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_store(tmp_path_factory.mktemp("data") / "crops")  # 6 people; 4 train and 2 are held out
+
+
+@pytest.fixture(scope="module")
+def teacher(store: Path) -> Path:
+    return train_teacher(data=[store], out=store.parent / "teacher", dim=16, epochs=8, **SMALL).out
+
+
+@pytest.fixture(scope="module")
+def onnx_teacher(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("onnx")
+    return onnx_of(tiny_net(), folder / "net.onnx", batch=1), contract_file(folder / "c.yaml", dim=8, size=32)
+
+
+@pytest.fixture
+def nameless(tmp_path: Path) -> Path:
+    """Image Parquet as Hugging Face writes it, of crops whose people are not known."""
+    images = [{"bytes": encode_crop(person(i % 12, i)), "path": None} for i in range(48)]
+    table = pa.table({"image": images, "identity": pa.array([None] * 48, pa.string())})
+    pq.write_table(table, tmp_path / "faces.parquet")
+    return tmp_path / "faces.parquet"
+
+
+def keys(file: Path) -> set[str]:
+    with safe_open(file, "pt") as opened:
+        return {key.split(".")[0] for key in opened.keys()}  # noqa: SIM118
+
+
+def test_a_teacher_learns_its_people_and_tells_others_apart(store: Path, teacher: Path) -> None:
+    rows = read_metrics(teacher)
+    assert rows[0]["step"] == 0
+    assert rows[-1]["step"] == 24  # 8 epochs of 24 crops in batches of 8
+    assert rows[-1]["labels"] < 0.7 * np.log(4)  # ln 4 is what knowing nothing costs
+    assert 0 <= rows[-1]["held_out_eer"] <= 1
+    saved = load_model(teacher)
+    assert saved.name == "iresnet18-quarter"
+    assert len(saved.identities) == 4
+    assert saved.head is not None
+    assert saved.head.shape == (4, 16)
+    held = set(read_crops(store).identities) - set(saved.identities)
+    assert len(held) == 2
+    assert (teacher / "run.yaml").exists()
+    assert (teacher / "environment.json").exists()
+
+
+def test_a_finished_run_is_not_trained_again(store: Path, teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (teacher / MODEL).read_bytes(), (teacher / "metrics.jsonl").read_bytes()
+    train_teacher(data=[store], out=teacher, dim=16, epochs=8, **{**SMALL, "quiet": False})
+    assert "trained already" in capsys.readouterr().err
+    assert before == ((teacher / MODEL).read_bytes(), (teacher / "metrics.jsonl").read_bytes())
+
+
+KILLED = """
+import sys, torch
+from facekd.cli import run
+from facekd.stages import training_run
+torch.set_num_threads(1)
+training_run.CHECKPOINT_SECONDS = 0.0
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(tmp_path: Path, store: Path) -> None:
+    flags = [
+        "--data", str(store), "--net", "iresnet18-quarter", "--dim", "8", "--batch", "8", "--held-out", "0.34",
+        "--epochs", "40", "--quiet",
+    ]  # fmt: skip
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, "train-teacher", *flags, "--out", str(killed)])
+    deadline = time.monotonic() + 120
+    while not (killed / LAST).exists() or read_metrics(killed)[-1]["step"] < 20:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (killed / MODEL).exists()
+
+    assert run(["train-teacher", "--resume", str(killed), "--quiet"]) == 0
+    whole = tmp_path / "whole"
+    assert run(["train-teacher", *flags, "--out", str(whole)]) == 0
+    assert (killed / MODEL).read_bytes() == (whole / MODEL).read_bytes()
+    assert (killed / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert (killed / LAST).read_bytes() == (whole / LAST).read_bytes()
+
+
+def test_a_run_killed_before_its_first_checkpoint_leaves_no_row_twice(tmp_path: Path, store: Path) -> None:
+    for step in (0, 10):
+        append_metrics(tmp_path, {"step": step, "loss": 1.0})
+    train_teacher(data=[store], out=tmp_path, dim=8, epochs=0.7, **SMALL)
+    assert [row["step"] for row in read_metrics(tmp_path)] == [0, 2]
+
+
+def test_resume_is_config_and_goes_on_where_the_run_lies_now(
+    tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = train_teacher(data=[store], out=tmp_path / "one", dim=8, epochs=0.7, **SMALL).out
+    moved = one.rename(tmp_path / "moved")
+    for flags in (["--resume", str(moved)], [f"--resume={moved}"]):
+        assert run(["train-teacher", *flags]) == 0
+        assert f"{moved}: teacher trained" in capsys.readouterr().err
+    assert not one.exists()
+    config = ["--config", str(moved / "run.yaml"), "--out", str(tmp_path / "two"), "--quiet"]
+    assert run(["train-teacher", *config]) == 0
+    assert (tmp_path / "two" / MODEL).read_bytes() == (moved / MODEL).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["train-teacher", "--resume", "RUNS"], "no run to go on with, it has no run.yaml"),
+        (["train-teacher", "--resume"], "--resume needs the folder of a run"),
+        (["train-teacher", "--resume", "TEACHER", "--config", "TEACHER/run.yaml"], "give one of them, once"),
+        (["distill", "--resume", "TEACHER"], "was written for 'facekd train-teacher', not for 'distill'"),
+        (["train-teacher", "--resume", "TEACHER", "--epochs", "9"], "other settings (epochs was 8 and is 9.0)"),
+        (["train-teacher", "--resume", "TEACHER", "--seed", "1"], "other settings (seed was 0 and is 1)"),
+        (["--resume", "TEACHER"], "needs a command before"),
+    ],
+)
+def test_a_resume_that_can_not_be_is_refused(
+    teacher: Path, tmp_path: Path, flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (teacher / MODEL).read_bytes()
+    flags = [flag.replace("TEACHER", str(teacher)).replace("RUNS", str(tmp_path)) for flag in flags]
+    assert run(flags) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert (teacher / MODEL).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"net": "iresnet19"}, "did you mean 'iresnet1"),
+        ({"epochs": 0.0}, "--epochs 0"),
+        ({"epochs": 0.01}, "no step"),
+        ({"batch": 1}, "--batch 1"),
+        ({"lr": 0.0}, "--lr 0"),
+        ({"lr": float("nan")}, "--lr nan"),
+        ({"weight_decay": -1.0}, "--weight-decay -1"),
+        ({"held_out": 1.0}, "held out share 1.0"),
+        ({"held_out": -0.1}, "held out share -0.1"),
+        ({"seed": -1}, "--seed -1"),
+        ({"dim": 0}, "dim is 0"),
+        ({"data": []}, "DATA"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_before_the_run_begins(
+    tmp_path: Path, store: Path, nameless: Path, flags: dict[str, Any], words: str
+) -> None:
+    if "data" in flags:
+        flags, words = {"data": [tmp_path / "none"]}, "no such crop store"
+    with pytest.raises(UserError, match=words):
+        train_teacher(**{"data": [store], "out": tmp_path / "run", **SMALL, **flags})
+    if "held_out" in flags:  # crops without identities are split elsewhere
+        with pytest.raises(UserError, match=words):
+            read_training_data([nameless], flags["held_out"], 0)
+    assert not (tmp_path / "run").exists()  # so the corrected command may use the same --out
+
+
+def test_crops_without_people_make_no_teacher(tmp_path: Path, nameless: Path) -> None:
+    with pytest.raises(UserError, match="no identities to learn"):
+        train_teacher(data=[nameless], out=tmp_path / "run", **SMALL)
+    singles = write_store(tmp_path / "singles", people=5, photos=1)
+    with pytest.raises(UserError, match="fewer than two identities have 2 crops"):
+        train_teacher(data=[singles], out=tmp_path / "run", **SMALL)
+
+
+def test_a_loss_out_of_hand_names_its_crops(tmp_path: Path, store: Path) -> None:
+    ids = set(read_crops(store).ids)
+    with pytest.raises(UserError, match=r"not finite at step \d+ .*lower --lr") as caught:
+        train_teacher(data=[store], out=tmp_path, dim=8, epochs=3, lr=1e30, **SMALL)
+    named = str(caught.value).split("crops ")[1].split(" …")[0].split(", ")
+    assert len(named) == 4
+    assert set(named) <= ids
+
+
+def test_held_out_people_are_nobody_who_trains(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_run, "MOST_JUDGED", 8)
+    data = read_training_data([store], 0.34, 0)
+    assert set(data.names) == set(data.train.identities)
+    assert not set(data.held.identities) & set(data.names)
+    assert sorted((*data.train.ids, *data.held.ids)) == sorted(read_crops(store).ids)
+    # While training, whole people are judged as far as it goes: 6 photos of one and 2 of the other.
+    assert len(data.judged) == 8
+    assert set(data.judged.ids) <= set(data.held.ids)
+    assert sorted(list(data.judged.identities).count(name) for name in set(data.judged.identities)) == [2, 6]
+    assert [data.names[label] for label in data.labels] == list(data.train.identities)
+
+
+def test_a_plan_by_hand() -> None:
+    plan = make_plan(1000, epochs=2.5, batch=50, lr=0.1, weight_decay=0.0)
+    assert (plan.steps, plan.warmup, plan.peak_lr) == (50, 5, 0.1)
+    assert make_plan(3, epochs=1, batch=2, lr=0.1, weight_decay=0.0).warmup == 1
+
+
+def test_held_out_rates_of_known_vectors() -> None:
+    axes = np.eye(4, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
+    assert held_out_rates(axes, ("a", "a", "b", "b", "c", "c")) == {"held_out_eer": 0.0}  # 12 impostors: no TAR at 1e-2
+    assert held_out_rates(axes, ("a", "b", "b", "c", "c", "a"))["held_out_eer"] > 0.5
+    assert held_out_rates(axes, (None, "a", "b", "b", "c", "c")) == {}
+    assert held_out_rates(axes[:0], ()) == {}
+
+
+def test_a_student_learns_labels_logits_and_embeddings(tmp_path: Path, store: Path, teacher: Path) -> None:
+    before = (teacher / MODEL).read_bytes()
+    out = distill(data=[store], teacher=teacher, out=tmp_path / "student", dim=8, epochs=8, lr=0.05, **SMALL).out
+    rows = read_metrics(out)
+    assert {"labels", "logits", "embedding", "held_out_cosine", "held_out_eer"} <= rows[-1].keys()
+    assert rows[-1]["loss"] == pytest.approx(
+        sum(rows[-1][name] for name in ("labels", "logits", "embedding")), rel=1e-5
+    )
+    assert rows[-1]["loss"] < rows[1]["loss"]
+    # The head and the map from 8 to the teacher's 16 numbers taught and are gone.
+    assert keys(out / LAST) >= {"net", "head", "projection", "optimizer"}
+    assert keys(out / MODEL) == {"net"}
+    assert load_model(out).contract.dim == 8
+    assert (teacher / MODEL).read_bytes() == before
+
+
+def test_without_a_map_where_the_dimensions_agree(tmp_path: Path, store: Path, teacher: Path) -> None:
+    out = distill(data=[store], teacher=teacher, out=tmp_path, dim=16, epochs=0.7, labels=0, logits=0, **SMALL).out
+    assert keys(out / LAST) == {"net", "optimizer", "rng"}
+    assert {"labels", "logits"}.isdisjoint(read_metrics(out)[-1])
+
+
+def test_the_control_learns_from_labels_alone(tmp_path: Path, store: Path) -> None:
+    out = distill(data=[store], out=tmp_path, dim=8, epochs=0.7, **SMALL).out
+    last = read_metrics(out)[-1]
+    assert last["loss"] == last["labels"]
+    assert {"logits", "embedding", "held_out_cosine"}.isdisjoint(last)
+
+
+def test_an_onnx_teacher_on_crops_without_people(
+    tmp_path: Path, nameless: Path, onnx_teacher: tuple[Path, Path]
+) -> None:
+    path, contract = onnx_teacher
+    flags: dict[str, Any] = {**SMALL, "net": "mobilefacenet-half", "held_out": 0.25}
+    out = distill(
+        data=[nameless], teacher=path, contract=contract, out=tmp_path / "run", dim=12, epochs=9, lr=0.05, **flags
+    ).out
+    rows = read_metrics(out)
+    assert rows[-1].keys() == {"step", "loss", "lr", "embedding", "held_out_cosine"}
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert rows[-1]["held_out_cosine"] > rows[0]["held_out_cosine"] + 0.1
+    assert keys(out / LAST) == {"net", "projection", "optimizer", "rng"}
+    assert keys(out / MODEL) == {"net"}
+    # And it is the same run that goes on.
+    assert run(["distill", "--resume", str(out), "--quiet"]) == 0
+    assert read_metrics(out) == rows
+
+
+def test_a_teacher_of_other_people_is_refused(tmp_path: Path, store: Path, teacher: Path) -> None:
+    others = write_store(tmp_path / "others", people=8, photos=2, first=20)
+    with pytest.raises(UserError, match=r"teacher: its head knows 4 identities, .*others has 5 others.*--logits 0"):
+        distill(data=[others], teacher=teacher, out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+    # Its embedding can teach them.
+    distill(data=[others], teacher=teacher, out=tmp_path / "run", dim=8, logits=0, epochs=1.7, **SMALL)
+    assert {"labels", "embedding"} <= read_metrics(tmp_path / "run")[-1].keys()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"data": "nameless"}, "nothing to learn from: give --teacher"),
+        ({"labels": 0.0}, "nothing to learn from"),
+        ({"labels": -1.0}, "--labels -1"),
+        ({"embedding": float("nan")}, "--embedding nan"),
+        ({"temperature": 0.0}, "--temperature 0"),
+        ({"contract": Path("c.yaml")}, "is for a teacher"),
+        ({"teacher": "onnx", "embedding": 0.0}, "would teach nothing"),
+        ({"teacher": Path("no/teacher")}, "no trained network there"),
+        ({"net": "mobilefacent"}, "did you mean 'mobilefacenet'"),
+    ],
+)
+def test_a_student_with_nothing_to_learn_is_refused_before_it_begins(
+    tmp_path: Path, store: Path, nameless: Path, onnx_teacher: tuple[Path, Path], flags: dict[str, Any], words: str
+) -> None:
+    if flags.get("teacher") == "onnx":
+        flags = {**flags, "teacher": onnx_teacher[0], "contract": onnx_teacher[1]}
+    data = nameless if flags.get("data") == "nameless" else store
+    with pytest.raises(UserError, match=words):
+        distill(**{**SMALL, **flags, "data": [data], "out": tmp_path / "run"})
+    assert not (tmp_path / "run").exists()
+
+
+def test_crops_of_another_size_than_the_teachers_are_refused(
+    tmp_path: Path, store: Path, onnx_teacher: tuple[Path, Path]
+) -> None:
+    big = [{"bytes": encode_crop(person(i % 6, i, 48)), "path": None} for i in range(24)]
+    pq.write_table(pa.table({"image": big, "identity": [f"p{i % 6}" for i in range(24)]}), tmp_path / "big.parquet")
+    with pytest.raises(UserError, match="align them at 32 pixels"):
+        distill(data=[tmp_path / "big.parquet"], teacher=onnx_teacher[0], contract=onnx_teacher[1],
+                out=tmp_path / "run", **SMALL)  # fmt: skip
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="align both alike"):
+        distill(data=[store, tmp_path / "big.parquet"], out=tmp_path / "run", **SMALL)
+
+
+def test_several_stores_are_one_label_space(tmp_path: Path, store: Path) -> None:
+    more = write_store(tmp_path / "more", people=3, photos=2, first=5)
+    data = read_training_data([store, more], 0.25, 0)
+    assert len(data.names) + len(set(data.held.identities)) == 8  # the sixth person is in both
