@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.errors import UserError
-from facekd.stages.console import say
+from facekd.stages.console import progress, say
 from facekd.stages.teacher import Trained
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def distill(
     device = Accelerator().device
     master = None if teacher is None else load_teacher(teacher, contract, device)
     terms = _terms(labels, logits, embedding, master, crops.names, data[0])
-    judged_taught = None if master is None else _teach(master, crops.judged)
+    judged_taught = None if master is None else _teach(master, crops.judged, quiet)
     spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
     torch.manual_seed(seed)
     student = build(net, dim=dim, size=spec.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -200,7 +200,7 @@ def _terms(
     return terms
 
 
-def _teach(teacher: Teacher, crops: CropSet, batch: int = 64) -> Array:
+def _teach(teacher: Teacher, crops: CropSet, quiet: bool, batch: int = 64) -> Array:
     """float32[N, D]: what the teacher says of stored crops, without views."""
     import numpy as np
     import torch
@@ -208,7 +208,7 @@ def _teach(teacher: Teacher, crops: CropSet, batch: int = 64) -> Array:
     from facekd.core.pixels import to_input
 
     taught = [np.zeros((0, teacher.contract.dim), np.float32)]
-    for start in range(0, len(crops), batch):
+    for start in progress(range(0, len(crops), batch), len(crops), "teacher on held-out crops", quiet, unit=batch):
         indices = np.arange(start, min(start + batch, len(crops)))
         inputs = to_input(crops.batch(indices), teacher.contract, template=crops.template)
         taught.append(teacher.embed(torch.from_numpy(inputs)).cpu().numpy())

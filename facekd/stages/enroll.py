@@ -60,7 +60,8 @@ def enroll(
     Example: facekd enroll people/ staff.gallery --model student.onnx --threshold 0.42
 
     Args:
-        people: A folder, zip or tar with a folder of photos for each person; of several faces the large one near the middle counts.
+        people: A folder, zip or tar with a folder of photos for each person; of several faces the large one near the
+            middle counts.
         gallery: The gallery's folder, new or of the same model.
         model: Run folder or ONNX file.
         contract: What an ONNX model expects of a crop, where facekd does not know it.

@@ -107,7 +107,7 @@ def layouts(corpus: Corpus) -> None:
                 continue  # Pillow can't write it
             allowed = ("unreadable",) if (mode, kind) == ("F", "TIFF") else ("ok", "duplicate", "unreadable")
             corpus.add(f"layout/{mode.replace(';', '_')}-{kind}.{suffix}", data, *allowed)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it explains each kind that it can't write
+    told = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # of each kind that it can't write
     depths = {"u8": (np.uint8, 255), "u16": (np.uint16, 65535), "f32": (np.float32, 1)}
     for name, (dtype, most) in depths.items():
         for channels in (1, 3, 4):
@@ -119,6 +119,7 @@ def layouts(corpus: Corpus) -> None:
                     continue
                 if fine:
                     corpus.add(f"opencv/{name}-{channels}.{suffix}", data.tobytes())
+    cv2.utils.logging.setLogLevel(told)
 
 
 def sizes(corpus: Corpus) -> None:

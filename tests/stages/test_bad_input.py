@@ -178,10 +178,6 @@ def test_crops_without_identities_teach_no_teacher(tmp_path: Path, capsys: pytes
     assert "no identities" in sentence(["train-teacher", "--data", tmp_path / "crops", "--out", tmp_path / "t"], capsys)
 
 
-# The stage begins the run before it looks at them, and some end in a traceback.
-NOT_YET = pytest.mark.xfail(strict=True, reason="train-teacher does not check these before it begins")
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -189,10 +185,10 @@ NOT_YET = pytest.mark.xfail(strict=True, reason="train-teacher does not check th
         (["--held-out", "-0.5"], "held out"),
         (["--net", "iresnet5"], "did you mean 'iresnet50'"),
         (["--data", "missing"], "missing: no such crop store"),
-        pytest.param(["--batch", "0"], "batch", marks=NOT_YET),
-        pytest.param(["--epochs", "-1"], "epochs", marks=NOT_YET),
-        pytest.param(["--seed", "-1"], "seed", marks=NOT_YET),
-        pytest.param(["--dim", "0"], "dim", marks=NOT_YET),
+        (["--batch", "0"], "batch"),
+        (["--epochs", "-1"], "epochs"),
+        (["--seed", "-1"], "seed"),
+        (["--dim", "0"], "dim"),
     ],
 )
 def test_training_settings_out_of_range(

@@ -211,7 +211,9 @@ def test_groups_are_judged_at_the_whole_lists_thresholds(home: Path, tmp_path: P
         if 0.2 * len(impostor) < 3:
             assert found["tar"][0]["far"] is None  # too few to show one in five
         else:
-            assert found["tar"][0]["far"] == pytest.approx(np.mean([v >= threshold - 1e-6 for v in impostor]))
+            accepted = np.mean([v >= threshold - 1e-6 for v in impostor])
+        # Fewer than 3 / 0.2 impostor pairs of a group can't show its FAR.
+        assert found["tar"][0]["far"] == (pytest.approx(accepted) if len(impostor) >= 15 else None)
 
 
 def test_image_parquet_and_an_onnx_model_of_its_own_contract(tmp_path: Path) -> None:
