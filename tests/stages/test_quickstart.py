@@ -72,9 +72,7 @@ def test_nobody_is_both_trained_on_and_judged(finished: Path) -> None:
     assert not judged & trained
 
 
-def test_second_run_does_nothing_and_says_so(
-    finished: Path, people: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_second_run_does_nothing_and_says_so(finished: Path, people: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.safetensors")}
     start = time.monotonic()
     quickstart(photos=people, out=finished, **VIEWS)
