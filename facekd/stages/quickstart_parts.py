@@ -106,9 +106,7 @@ def write_report(out: Path, summary: dict[str, Any], judged: Sequence[Judged], h
     )
     pairs = rows["teacher"]["pairs"]
     note = (
-        f"All {pairs['genuine'] + pairs['impostor']} pairs of the held-out people; accuracy over ten folds of people. "
-        "In brackets the 95 % Wilson interval over genuine pairs taken as independent; pairs share people, "
-        "so the true uncertainty is larger."
+        f"All {pairs['genuine'] + pairs['impostor']} pairs of the held-out people; accuracy over ten folds of people."
     )
     sections = [
         Section(
