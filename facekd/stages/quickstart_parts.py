@@ -104,10 +104,8 @@ def write_report(out: Path, summary: dict[str, Any], judged: Sequence[Judged], h
         f"{percent(tar['student_alone'], 1)}, the teacher {percent(tar['teacher'], 1)}"
         + (f": {100 * gap:.0f} % of the gap is closed." if gap is not None else ".")
     )
-    pairs = rows["teacher"]["pairs"]
-    note = (
-        f"All {pairs['genuine'] + pairs['impostor']} pairs of the held-out people; accuracy over ten folds of people."
-    )
+    num_pairs = sum(rows["teacher"]["pairs"].values())
+    note = f"All {num_pairs} pairs of the held-out people; accuracy over ten folds of people."
     sections = [
         Section(
             "What came out",

@@ -27,7 +27,7 @@ FEWEST_STEPS = 50  # between two of them
 CHECKPOINT_SECONDS = 60.0  # what a kill can cost
 MOST_JUDGED = 1024  # held-out crops judged during a run; more would cost more than they tell
 MOST_WARMUP = 500  # steps; a tenth of a short run
-SETTLING = 8  # batches over which the norms' statistics are taken at the end
+SETTLING = 8  # batches over which the norms' statistics are taken before the network is judged
 FAR = 1e-2  # of the TAR shown while training; what a small held-out set can carry
 
 
@@ -184,8 +184,21 @@ def train(
                 moved[key] = value.to(device, memory_format=layout)
         return Batch(**moved)
 
+    def judge(step: int) -> Mapping[str, float]:
+        """The rates of the network as it would be if training ended here, its norms settled."""
+        net = modules["net"]
+        trailing = [buffer.clone() for buffer in net.buffers()]
+        settle_norms(net, (move(load(ahead)).images_BCHW for ahead in range(step, step + SETTLING)))
+        rates = evaluate()
+        for module in modules.values():
+            module.train()
+        if step < plan.steps:
+            for buffer, value in zip(net.buffers(), trailing, strict=True):
+                buffer.copy_(value)
+        return rates
+
     if start == 0:
-        append_metrics(out, {"step": 0, **evaluate()})
+        append_metrics(out, {"step": 0, **judge(0)})
     batches = map(move, map_ordered(load, range(start, plan.steps), workers=1))
     rows = fit(prepared, optimizer, batches, loss, plan, start, accelerator)
     for row in progress(rows, plan.steps - start, label, quiet):
@@ -193,13 +206,8 @@ def train(
         last = step == plan.steps
         # Early on much changes: steps 64, 128, 256 … are judged too.
         due = last or step % every == 0 or (step >= FEWEST_STEPS and step.bit_count() == 1)
-        if last:
-            ahead = range(plan.steps, plan.steps + SETTLING)
-            settle_norms(modules["net"], (batch.images_BCHW for batch in map(move, map(load, ahead))))
         if due:
-            row.update(evaluate())
-            for module in modules.values():
-                module.train()
+            row.update(judge(step))
         if due or step % LOG_EVERY == 0:
             append_metrics(out, row)
         if last or time.monotonic() - saved > CHECKPOINT_SECONDS:
