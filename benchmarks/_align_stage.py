@@ -108,7 +108,7 @@ def area_step() -> dict[str, Any]:
     embedders = {name: Embedder.load(DATA / "weights" / f"{name}.onnx", None) for name in TEACHERS}
     detect = load_detector("yunet", weights=YUNET)
     result: dict[str, Any] = {}
-    for least in (2, 3, 4):
+    for least in (1.5, 2, 3):
         crops: dict[str, list[Array]] = {"area": [], "bilinear": [], "shrunk": []}
         for photo, faces, place in every_face(detect):
             face = align_face(photo, faces.boxes[place], faces.landmarks[place])

@@ -53,21 +53,20 @@ def read_bin(path: Path) -> tuple[CropSet, PairList]:
             f"{path}: {error}, which no verification set needs, so it was not followed; get the file from where you "
             "trust it"
         ) from error
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a whole .bin set ({error}); copy it again") from error
     images, same = _checked(path, value)
     ids = [sha256_bytes(image)[:16] for image in images]
     encoded = dict(zip(ids, images, strict=True))
-    size = decode_crop(images[0]).shape[0]
     crops = CropSet(
-        path,
-        tuple(encoded),
-        (None,) * len(encoded),
-        tuple(encoded),
-        pa.chunked_array([pa.array(list(encoded.values()), pa.large_binary())]),
-        np.arange(len(encoded)),
-        size,
-        "arcface",
+        path=path,
+        ids=tuple(encoded),
+        identities=(None,) * len(encoded),
+        sources=tuple(encoded),
+        images=pa.chunked_array([pa.array(list(encoded.values()), pa.large_binary())]),
+        rows=np.arange(len(encoded)),
+        size=decode_crop(images[0]).shape[0],
+        template="arcface",
     )
     fold = np.full(len(same), -1, np.int16)
     if len(same) >= FOLDS:
@@ -80,7 +79,6 @@ def _checked(path: Path, value: Any) -> tuple[list[bytes], list[bool]]:
     if not (isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(part, list) for part in value)):
         raise UserError(f"{path}: holds no list of images and list of labels; give an insightface .bin set")
     images, same = value
-    images = [image.encode("latin-1") if isinstance(image, str) else image for image in images]
     if not all(isinstance(image, bytes) for image in images):
         raise UserError(f"{path}: one of its images is not bytes; give an insightface .bin set")
     if not all(isinstance(label, bool | int) and label in (0, 1) for label in same):

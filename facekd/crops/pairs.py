@@ -1,4 +1,4 @@
-"""Pair lists: LFW's pairs.txt, CSV and Parquet; and every pair of a labelled set."""
+"""Pair lists: LFW's pairs.txt, CSV and Parquet, CFP's folders; and every pair of a labelled set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -17,13 +18,14 @@ import pyarrow.parquet as pq
 from facekd.core.files import write_text
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, PairList
+from facekd.crops.cfp import read_cfp
 from facekd.errors import UserError
 
 TRUE, FALSE = {"1", "true", "yes", "same"}, {"0", "false", "no", "different"}
 
 
 def read_pairs(path: Path) -> PairList:
-    """The pairs in LFW's ``pairs.txt``, or a CSV or Parquet with columns ``a``, ``b``, ``same``.
+    """The pairs in LFW's ``pairs.txt``, a CSV or Parquet with columns ``a``, ``b``, ``same``, or CFP's ``Split/FP``.
 
     A column ``fold`` numbers the folds; every further column is a group, kept as text.
 
@@ -32,6 +34,8 @@ def read_pairs(path: Path) -> PairList:
     """
     if not path.exists():
         raise UserError(f"{path}: no such pair list; check the path")
+    if path.is_dir():
+        return read_cfp(path)
     if path.suffix == ".parquet":
         try:
             columns = {name: column.to_pylist() for name, column in zip(*_columns(pq.read_table(path)), strict=True)}
@@ -39,30 +43,18 @@ def read_pairs(path: Path) -> PairList:
             raise UserError(f"{path}: not a readable Parquet file ({error}); write it again") from error
         return _from_columns(path, columns)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            while first and not first.strip():
+                first = file.readline()
+            if not first:
+                raise UserError(f"{path}: holds no pair")
+            file.seek(0)
+            if all(word.strip().isdecimal() for word in first.split("\t")):
+                return _lfw(path, file.read())
+            return _from_columns(path, _read_csv(path, file))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 text ({error}); save the list as UTF-8") from error
-    if not text.strip():
-        raise UserError(f"{path}: holds no pair")
-    first = text.split("\n", 1)[0]
-    if all(word.strip().isdecimal() for word in first.split("\t")):
-        return _lfw(path, text)
-    reader = csv.reader(io.StringIO(text), strict=True)
-    try:
-        names = next(reader)
-        rows = []
-        for row in reader:
-            if row and len(row) != len(names):
-                raise UserError(
-                    f"{path}, line {reader.line_num}: {len(row)} values, not {len(names)} as in line 1; correct it"
-                )
-            if row:
-                rows.append(row)
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not readable as CSV ({error}); correct it") from error
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: two columns have the same name ({', '.join(names)}); rename one")
-    return _from_columns(path, {name: [row[i] for row in rows] for i, name in enumerate(names)})
 
 
 def resolve(pairs: PairList, names: Mapping[str, str | None], where: str) -> tuple[PairList, frozenset[str]]:
@@ -131,9 +123,14 @@ def take(pairs: PairList, kept: Array) -> PairList:
     return PairList(left, right, pairs.same[kept], pairs.fold[kept], groups)
 
 
-def lfw_person(name: str) -> str | None:
-    """The person whom LFW's way of naming gives away, ``Abel_Pacheco/Abel_Pacheco_0001``; None for any other name."""
-    found = re.fullmatch(r"(?:.*/)?([^/]+)/\1_\d{4}(?:\.\w+)?", name)
+def person_in_name(name: str) -> str | None:
+    """The person whom LFW's or CFP's way of naming gives away; None for any other name.
+
+    ``Abel_Pacheco/Abel_Pacheco_0001`` shows Abel_Pacheco, ``001/frontal/01`` shows 001 (whose photos lie in folders
+    that are not named for a person).
+    """
+    bare = re.sub(r"\.\w+$", "", name)
+    found = re.fullmatch(r"(?:.*/)?([^/]+)/(?:\1_\d{4}|(?:frontal|profile)/\d\d)", bare)
     return found[1] if found else None
 
 
@@ -187,6 +184,27 @@ def _lfw(path: Path, text: str) -> PairList:
         raise UserError(f"{path}: announces {folds * each * 2} pairs and holds {len(left)}; copy it again")
     fold = np.repeat(np.arange(folds), 2 * each) if folds > 1 else np.full(len(left), -1)
     return PairList(tuple(left), tuple(right), np.array(same, bool), fold.astype(np.int16))
+
+
+def _read_csv(path: Path, file: TextIO) -> dict[str, list[str]]:
+    """The columns of a CSV, read line by line: a list may have ten million."""
+    reader = csv.reader(file, strict=True)
+    try:
+        names = next(row for row in reader if row)
+        columns: list[list[str]] = [[] for _ in names]
+        once: dict[str, str] = {}  # a long list names each photo many times
+        for row in reader:
+            if row and len(row) != len(names):
+                raise UserError(
+                    f"{path}, line {reader.line_num}: {len(row)} values, not {len(names)} as in its heading; correct it"
+                )
+            for column, value in zip(columns, row, strict=False):  # a blank line has no value
+                column.append(once.setdefault(value, value))
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not readable as CSV ({error}); correct it") from error
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: two columns have the same name ({', '.join(names)}); rename one")
+    return dict(zip(names, columns, strict=True))
 
 
 def _columns(table: pa.Table) -> tuple[list[str], list[pa.ChunkedArray]]:

@@ -166,15 +166,17 @@ def by_name(photos: Iterable[tuple[str, T]]) -> dict[str, T]:
     """Something known of photos, by all the names that a pair list may give them.
 
     A photo answers to its source, its source without suffix, ``FOLDER/NAME`` of that (so LFW's
-    ``Abel_Pacheco/Abel_Pacheco_0001`` is found wherever the archive puts it), and its file's name with and without
-    suffix. A short name that photos of different values share is left out.
+    ``Abel_Pacheco/Abel_Pacheco_0001`` is found wherever the archive puts it), one folder more of it (CFP's
+    ``001/frontal/01``), and its file's name with and without suffix. A short name that photos of different values
+    share is left out.
     """
     names: dict[str, T] = {}
     short: dict[str, set[T]] = {}
     for source, value in photos:
         names[source] = value
         bare = PurePosixPath(source).with_suffix("")
-        for name in {str(bare), "/".join(bare.parts[-2:]), PurePosixPath(source).name, bare.name}:
+        ends = ("/".join(bare.parts[-length:]) for length in (1, 2, 3))
+        for name in {str(bare), PurePosixPath(source).name, *ends}:
             short.setdefault(name, set()).add(value)
     for name, values in short.items():
         if len(values) == 1:

@@ -1,4 +1,4 @@
-"""The thresholds that a model's export was calibrated to."""
+"""The thresholds that a model was calibrated to: as verify measured them, and as an export carries them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 
+from facekd.core.files import read_json
 from facekd.errors import UserError
 
 THRESHOLDS = "facekd.thresholds"  # key in an ONNX file's metadata; its value is JSON, {far: threshold}
@@ -32,4 +33,27 @@ def read_thresholds(model: Path) -> dict[float, float]:
     bad = [far for far, threshold in thresholds.items() if not (0 < far < 1 and -1 <= threshold <= 1)]
     if bad:
         raise UserError(f"{model}: its metadata {THRESHOLDS} has no cosine for FAR {bad[0]:g}; export it again")
+    return thresholds
+
+
+def measured_thresholds(path: Path, model_id: str) -> dict[float, float]:
+    """FAR -> cosine threshold of one model from the ``thresholds.json`` that 'facekd verify' wrote.
+
+    Raises:
+        UserError: no such file, another kind of file, or none of this model's thresholds in it.
+    """
+    values = read_json(path)
+    try:
+        models = dict(values["models"])
+        measured = models[model_id]["thresholds"] if model_id in models else {}
+        thresholds = {float(far): float(entry["threshold"]) for far, entry in measured.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path}: not a thresholds.json of 'facekd verify' ({type(error).__name__}: {error}); give one"
+        ) from error
+    if not thresholds:
+        raise UserError(
+            f"{path}: holds no threshold of model {model_id}; measure that model with 'facekd verify', on pairs enough "
+            "for the FAR you want"
+        )
     return thresholds

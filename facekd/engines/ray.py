@@ -1,54 +1,81 @@
-"""The same function over many batches, on a Ray cluster, through Ray Data."""
+"""The same function over many batches, on a Ray cluster.
+
+By Ray's tasks and not by Ray Data: Ray Data 2.60 does not run over ``ray://``, and keeps the order of its results by
+holding back as many as come early. A window of tasks keeps both the order and the memory.
+"""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 import ray
-import ray.data
+
+from facekd.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-STORE = 512 * 2**20  # bytes of results that may wait in the cluster's object store
 
-
-def map_ordered(function: Callable[[T], R], items: Sequence[T], address: str | None = None) -> Iterator[R]:
+def map_ordered(function: Callable[[T], R], items: Iterable[T], address: str | None = None) -> Iterator[R]:
     """``function(item)`` for each item, in order, computed one item to a core of a Ray cluster.
 
-    Ray runs the items of a lost machine again elsewhere, however often. An exception of the function ends it.
+    At most two results for each core wait in the cluster's memory. What a lost machine worked on, and results that are
+    lost with it, Ray computes again elsewhere, however often. An exception of the function comes out here.
 
     Args:
-        function: picklable; may give another result object, but not another result, each time it is called.
+        function: picklable; called again with the same item, it must give the same result.
         address: as ``ray.init`` takes it: ``ray://HOST:PORT``, ``HOST:PORT`` or ``auto``; None starts a cluster on
             this machine, or takes the one that this process is connected to, and leaves that as it is.
+
+    Raises:
+        UserError: no cluster at `address`.
     """
     started = not ray.is_initialized()
     if started:
-        ray.init(address=address, include_dashboard=False, logging_level="warning", log_to_driver=False)
+        here: dict[str, Any] = {"include_dashboard": False}
+        if address is not None:
+            here = {}
+            _reach(address)
+        try:
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **here)
+        except ConnectionError as error:
+            raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
     try:
-        yield from _stream(function, items)
+        call: Any = ray.remote(num_cpus=1, max_retries=-1)(_call)
+        resources: Callable[[], dict[str, float]] = ray.cluster_resources
+        items = iter(items)
+        waiting: deque[Any] = deque()
+        while True:
+            # Counted anew each time: machines join and leave.
+            cores = max(1, int(resources().get("CPU", 1)))
+            waiting += [call.remote(function, item) for item in islice(items, max(0, 2 * cores - len(waiting)))]
+            if not waiting:
+                return
+            yield ray.get(waiting.popleft())
     finally:
         if started:
             ray.shutdown()
 
 
-def _stream(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    if not items:
-        return
-    context = ray.data.DataContext.get_current().copy()
-    context.execution_options.preserve_order = True
-    context.execution_options.resource_limits.object_store_memory = STORE
-    context.enable_progress_bars = False
-    # Pickled, because Arrow's columns would not bring the very objects back.
-    rows = [{"item": pickle.dumps(item)} for item in items]
+def _reach(address: str) -> None:
+    """Try the address for some seconds: Ray itself tries for minutes.
 
-    def call(row: dict[str, Any]) -> dict[str, Any]:
-        return {"result": pickle.dumps(function(pickle.loads(row["item"])))}
+    Raises:
+        UserError: nobody answers.
+    """
+    host, colon, port = address.removeprefix("ray://").rstrip("/").rpartition(":")
+    if not colon:
+        return  # such as auto
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
 
-    with ray.data.DataContext.current(context):
-        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(call, num_cpus=1, max_retries=-1)
-        for row in dataset.iter_rows():
-            yield pickle.loads(row["result"])
+
+def _call(function: Callable[[T], R], item: T) -> R:
+    return function(item)

@@ -1,4 +1,4 @@
-"""How sure the threshold for a FAR is."""
+"""How sure a FAR is, and the threshold for it."""
 
 from __future__ import annotations
 
@@ -36,15 +36,23 @@ def threshold_interval(
     scores = values[~same].astype(np.float64)
     n = len(scores)
     accepted = scores >= rate.threshold
-    share = float(accepted.mean())
-    variance = 0.0 if persons is None else _dyadic_variance(accepted, *(side[~same] for side in persons))
-    if persons is None:
-        variance = share * (1 - share) / n
-    low, high = wilson_at_variance(share, variance, np.ones(n))
+    low, high = far_interval(accepted, None if persons is None else (persons[0][~same], persons[1][~same]))
     falling = -np.sort(-scores)
     lowest = float(falling[min(math.ceil(high * n), n) - 1])
     highest = max(rate.threshold, float(falling[max(math.ceil(low * n), 1) - 1]))
     return (lowest if np.isfinite(lowest) else None), (highest if np.isfinite(highest) else None)
+
+
+def far_interval(accepted: Array, persons: tuple[Array, Array] | None = None) -> tuple[float, float]:
+    """95 % interval of the share of impostor pairs accepted at a given threshold.
+
+    Args:
+        accepted: bool[n], of each impostor pair.
+        persons: int[n] twice, who is on either side, as in `threshold_interval`.
+    """
+    share = float(accepted.mean())
+    variance = share * (1 - share) / len(accepted) if persons is None else _dyadic_variance(accepted, *persons)
+    return wilson_at_variance(share, variance, np.ones(len(accepted)))
 
 
 def _dyadic_variance(accepted: Array, left: Array, right: Array) -> float:

@@ -100,6 +100,8 @@ def align(
     if show < 0:
         raise UserError(f"--show {show}: give how many photos to show, such as 20")
     map_batches = _engine(engine, address)
+    if engine == "ray":  # its workers run in other folders
+        photos, weights = photos.absolute(), weights and weights.absolute()
     found = find_photos(photos)
     make_detector = detector_maker(detector, weights, min_face)
     make_detector()  # wrong weights are the user's mistake: say so before the store is touched
@@ -146,7 +148,7 @@ def _engine(engine: Engine, address: str | None) -> Callable[[Function, Sequence
         from facekd.engines import ray
     except ModuleNotFoundError as error:
         raise UserError("--engine ray needs Ray; install it with: pip install 'facekd[ray]'") from error
-    return lambda function, files: ray.map_ordered(function, list(local.batches(files, BATCH)), address)
+    return lambda function, files: ray.map_ordered(function, local.batches(files, BATCH), address)
 
 
 def align_batch(

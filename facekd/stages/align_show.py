@@ -40,7 +40,7 @@ def write_sheet(files: Sequence[PhotoFile], store: CropStore, count: int) -> Non
         crops[crop["crop_id"]] = {**crop, "row": int(number)}
 
     def certainty(row: Row) -> float:
-        return min(crops[crop]["score"] for crop in row["crop_ids"])
+        return float(min(crops[crop]["score"] for crop in row["crop_ids"]))
 
     good = [row for row in rows if row["status"] == "ok"]
     failed = [row for row in rows if row["status"] in FAILED]
@@ -107,19 +107,16 @@ def _panel(file: PhotoFile, row: Row, crops: list[Row], images: list[bytes]) -> 
 
 
 def _photo(file: PhotoFile, row: Row) -> tuple[Array, float]:
-    """The photo fitted into WIDTH x HEIGHT on white, and by how much it was scaled; grey where it can't be read."""
+    """The photo fitted into WIDTH x HEIGHT, white below it, and its scale; a grey square where it can't be read."""
     from facekd.photos.decode import BadPhotoError, decode
     from facekd.photos.find import read_bytes
 
-    sheet: Array = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
     try:
         photo = decode(read_bytes(file), file.source).pixels
     except (OSError, BadPhotoError):
-        sheet[:] = 200
-        return sheet, 1.0
+        return np.full((HEIGHT, HEIGHT, 3), 200, np.uint8), 1.0
     height, width = photo.shape[:2]
     scale = min(HEIGHT / height, WIDTH / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    sheet[: size[1], : size[0]] = small
-    return sheet, scale
+    return cv2.copyMakeBorder(small, 0, HEIGHT - size[1], 0, 0, cv2.BORDER_CONSTANT, value=(255, 255, 255)), scale

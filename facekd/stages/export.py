@@ -21,7 +21,9 @@ class Exported:
     bytes: int
 
 
-def export(run: Path, model: Path, *, crops: Path | None = None, quiet: bool = False) -> Exported:
+def export(
+    run: Path, model: Path, *, crops: Path | None = None, thresholds: Path | None = None, quiet: bool = False
+) -> Exported:
     """Write a trained network as one ONNX file: any batch size, unit embeddings, its contract inside.
 
     The file is handed over only after its embeddings agree with the network's to a cosine of 0.9999.
@@ -32,6 +34,7 @@ def export(run: Path, model: Path, *, crops: Path | None = None, quiet: bool = F
         run: The run folder of a trained network.
         model: The ONNX file to write.
         crops: A crop store to check the export on; without it noise images are used.
+        thresholds: The thresholds.json of 'facekd verify' for this network; enroll takes them over with the model.
         quiet: Print nothing.
     """
     import numpy as np
@@ -40,6 +43,7 @@ def export(run: Path, model: Path, *, crops: Path | None = None, quiet: bool = F
     from facekd.core.run import versions
     from facekd.crops.read import read_crops
     from facekd.deploy.export import check_parity, to_onnx
+    from facekd.deploy.thresholds import THRESHOLDS, measured_thresholds
     from facekd.errors import UserError
     from facekd.nets.saved import load_model
 
@@ -53,7 +57,10 @@ def export(run: Path, model: Path, *, crops: Path | None = None, quiet: bool = F
         crop_set = read_crops(crops)
         checked = crop_set.batch(np.arange(min(PARITY_CROPS, len(crop_set))))
     say(f"exporting {saved.name} …", quiet)
-    data = to_onnx(saved.net, saved.contract, {"facekd.net": saved.name, "facekd.versions": json.dumps(versions())})
+    about = {"facekd.net": saved.name, "facekd.versions": json.dumps(versions())}
+    if thresholds is not None:
+        about[THRESHOLDS] = json.dumps(measured_thresholds(thresholds, saved.contract.model_id))
+    data = to_onnx(saved.net, saved.contract, about)
     parity = check_parity(saved.net, data, saved.contract, checked)
     write_bytes(model, data)
     say(

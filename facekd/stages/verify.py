@@ -68,7 +68,7 @@ def verify(
 
     Args:
         model: Run folder or ONNX file; give it again to compare models.
-        pairs: LFW's pairs.txt, or a CSV or Parquet with columns a, b, same and, if wanted, fold and groups.
+        pairs: LFW's pairs.txt, CFP's Split/FP, or a CSV or Parquet with columns a, b, same, if wanted fold and groups.
         bin: An insightface set such as lfw.bin, crops and pairs in one file; its pickle is not executed.
         all_pairs: Compare every photo whose person is known with every other; no score is kept.
         crops: The crop store of the photos.
@@ -86,15 +86,16 @@ def verify(
     from facekd.core.files import sha256_file, write_json
     from facekd.crops.read import CropSet
     from facekd.deploy.embedder import Embedder
-    from facekd.stages.verify_protocols import everybody, read_bin_set, read_list, with_groups
+    from facekd.stages.verify_groups import group_ratios
+    from facekd.stages.verify_protocols import everybody, qualities, read_bin_set, read_list, with_groups
     from facekd.stages.verify_rates import (
         check,
         cost_of,
         differences,
-        group_ratios,
         judge_embeddings,
         judge_everybody,
         parse_requirement,
+        rejects,
         wanted,
     )
     from facekd.stages.verify_report import print_rates, write_report
@@ -125,7 +126,9 @@ def verify(
         ids = wanted(listed.pairs, listed.failed)
         for one in subjects:
             judged.append(judge_embeddings(one.name, one.embed(ids), listed.pairs, listed.failed, listed.persons, fars))
-        rates, name, left_out = [one.rates for one in judged], listed.name, listed.left_out
+        quality = qualities(crops)
+        rates = [{**one.rates, "rejects": rejects(one, quality)} for one in judged]
+        name, left_out = listed.name, listed.left_out
     else:
         people = everybody(source, about)
         rates = [judge_everybody(one.name, one.embed(people.ids), people, fars) for one in subjects]

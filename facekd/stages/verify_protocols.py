@@ -55,7 +55,7 @@ class Subject:
 
 
 def read_list(path: Path, source: CropSet | Embedded, crops: Path | None) -> Listed:
-    """The pairs of LFW's ``pairs.txt``, a CSV or a Parquet file, among the photos of `source`.
+    """The pairs of a list of any kind that `crops.pairs.read_pairs` reads, among the photos of `source`.
 
     Raises:
         UserError: a list that is none, contradicts itself or the crops' identities, or names unknown photos.
@@ -75,7 +75,8 @@ def read_list(path: Path, source: CropSet | Embedded, crops: Path | None) -> Lis
         kept = np.array(different, np.int64)
         pairs = take(pairs, kept)
         persons = None if persons is None else (persons[0][kept], persons[1][kept])
-    return Listed(path.name, pairs, failed, persons, {why: count for why, count in left_out.items() if count})
+    name = f"CFP {path.name}" if path.is_dir() else path.name
+    return Listed(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count})
 
 
 def read_bin_set(path: Path) -> tuple[CropSet, Listed]:
@@ -120,6 +121,17 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     )
 
 
+def qualities(crops: Path | None) -> dict[str, float] | None:
+    """The quality of each crop of a store, by its id; None where there is no store."""
+    from facekd.crops.store import CropStore
+
+    if crops is None or not crops.is_dir():
+        return None
+    lying, rows = CropStore.open(crops).mapped()
+    table = lying.select(["crop_id", "quality"]).take(rows)
+    return dict(zip(table["crop_id"].to_pylist(), table["quality"].to_pylist(), strict=True))
+
+
 def with_groups(listed: Listed, columns: Sequence[str], path: Path | None) -> Listed:
     """The list with only the group columns asked for.
 
@@ -146,6 +158,10 @@ def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: Embedde
 
     stored = embedded.embeddings
     row = {crop_id: i for i, crop_id in enumerate(stored.ids)}
+    if len(row) < len(stored.ids):
+        raise UserError(
+            f"{file}: {len(stored.ids) - len(row)} ids are embedded more than once; keep one embedding for each id"
+        )
 
     def pick(ids: Sequence[str]) -> Embeddings:
         missing = [crop_id for crop_id in ids if crop_id not in row]
@@ -197,15 +213,15 @@ def _ids(source: CropSet | Embedded) -> tuple[str, ...]:
 
 
 def _persons(pairs: PairList, known: Mapping[str, str | None], path: Path) -> Persons | None:
-    """Who is on either side of each pair, by the photos' labels or LFW's names; None where somebody is not known."""
+    """Who is on either side of each pair, by LFW's names or the photos' labels; None where somebody is not known."""
     import numpy as np
 
-    from facekd.crops.pairs import lfw_person
+    from facekd.crops.pairs import person_in_name
 
     number: dict[str, int] = {}
     sides = []
     for side in (pairs.left, pairs.right):
-        people = [known.get(name) or lfw_person(name) for name in side]
+        people = [person_in_name(name) or known.get(name) for name in side]
         if None in people:
             return None
         sides.append(np.array([number.setdefault(str(person), len(number)) for person in people], np.int64))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from facekd.stages.verify_protocols import Everybody, Persons
 
 RESAMPLES, SEED = 1000, 0  # of the persons
-FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
+REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
 MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled for a difference
 TIMED_RUNS, TIMED_SECONDS = 30, 0.5
 
@@ -100,6 +100,7 @@ def judge_everybody(name: str, embeddings: Embeddings, people: Everybody, fars: 
         "pairs": {"genuine": rates[0].n_genuine, "impostor": rates[0].n_impostor},
         "failures_to_enrol": {"pairs": (photos * (photos - 1) - n * (n - 1)) // 2, "photos": len(failed)},
         "groups": {},
+        "rejects": None,
     }
 
 
@@ -120,6 +121,7 @@ def rates_of(
     from facekd.rates.folds import accuracy
     from facekd.rates.rates import auc, d_prime, eer
     from facekd.rates.thresholds import threshold_interval
+    from facekd.stages.verify_groups import by_group
 
     counts = curve(scores.values, scores.same)
     folded = accuracy(_in_folds(scores))
@@ -140,7 +142,7 @@ def rates_of(
         "tar_without_failures": _without_failures(scores, enrolled, fars, persons, rates),
         "pairs": {"genuine": counts.n_genuine, "impostor": counts.n_impostor},
         "failures_to_enrol": {"pairs": int((~enrolled).sum())},
-        "groups": {column: _by_group(scores, values, rates, persons) for column, values in groups.items()},
+        "groups": {column: by_group(scores, values, rates, persons) for column, values in groups.items()},
     }
 
 
@@ -157,6 +159,26 @@ def rate_json(rate: Rate) -> dict[str, Any]:
         "threshold": rate.threshold,
         "support": support(rate.far_asked, rate.n_impostor),
     }
+
+
+def rejects(judged: Judged, quality: Mapping[str, float] | None) -> dict[str, Any] | None:
+    """FNMR when the pairs with the blurriest crops are rejected, at the threshold of the lowest FAR shown.
+
+    None without qualities, without a threshold, or where the qualities reject no pair.
+    """
+    import numpy as np
+
+    from facekd.rates.rejects import error_vs_reject
+
+    shown = [rate for rate in judged.rates["tar"] if rate["threshold"] is not None and rate["support"] == "estimate"]
+    if quality is None or not shown:
+        return None
+    scores, rate = judged.scores, shown[-1]
+    left, right = (np.array([quality.get(name, -np.inf) for name in side]) for side in (scores.left, scores.right))
+    kept = error_vs_reject(scores.values, scores.same, np.minimum(left, right), rate["threshold"], REJECTED)
+    if not any(one.rejected for one in kept):
+        return None
+    return {"far_asked": rate["far_asked"], "threshold": rate["threshold"], "rows": [asdict(one) for one in kept]}
 
 
 def differences(judged: Sequence[Judged], persons: Persons | None, fars: Sequence[float]) -> list[dict[str, Any]]:
@@ -221,12 +243,17 @@ def cost_of(embedder: Embedder) -> dict[str, Any]:
     """What a model costs on this machine: size, and the time from uint8 crops to unit embeddings (medians)."""
     import numpy as np
 
+    from facekd.nets.onnx_cost import onnx_macs
+
     network = embedder.network
     size = embedder.contract.size
+    macs = network.macs
+    if macs is None:
+        macs = onnx_macs(network.path, (1, 3, size, size) if embedder.contract.layout == "NCHW" else (1, size, size, 3))
     crops = np.random.default_rng(SEED).integers(0, 256, (32, size, size, 3), np.uint8)
     return {
         "parameters": network.parameters,
-        "macs": network.macs,
+        "macs": macs,
         "bytes": network.bytes,
         "latency_ms": 1e3 * _seconds(embedder, crops[:1]),
         "crops_per_second": 32 / _seconds(embedder, crops),
@@ -296,80 +323,3 @@ def _in_folds(scores: Scores) -> Scores:
     return replace(
         scores, values=scores.values[kept], same=scores.same[kept], left=left, right=right, fold=scores.fold[kept]
     )
-
-
-def _by_group(
-    scores: Scores, values: Sequence[str], rates: Sequence[Rate], persons: Persons | None
-) -> dict[str, dict[str, Any]]:
-    """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
-    import numpy as np
-
-    column = np.array(values)
-    groups: dict[str, Any] = {}
-    for value in sorted(set(values)):
-        here = column == value
-        genuine, impostor = here & scores.same, here & ~scores.same
-        people = None if persons is None else len(np.unique(np.concatenate([side[here] for side in persons])))
-        groups[value] = {
-            "pairs": {"genuine": int(genuine.sum()), "impostor": int(impostor.sum())},
-            "people": people,
-            "few": min(int(genuine.sum()), FEW if people is None else people) < FEW,
-            "tar": [
-                {"far_asked": rate.far_asked, "threshold": rate.threshold}
-                | _group_rates(scores, rate, genuine, impostor, persons)
-                for rate in rates
-            ],
-        }
-    return groups
-
-
-def _group_rates(
-    scores: Scores, rate: Rate, genuine: Array, impostor: Array, persons: Persons | None
-) -> dict[str, float | None]:
-    """TAR and FAR of one group; None where the list, or for FAR the group, has too few pairs."""
-    import numpy as np
-
-    from facekd.rates.intervals import wilson, wilson_by_person
-    from facekd.rates.rates import support
-
-    empty = dict.fromkeys(("tar", "low", "high", "far", "far_low", "far_high"))
-    if rate.tar is None:
-        return empty
-    accepted = scores.values >= (np.inf if rate.threshold is None else rate.threshold)
-    found: dict[str, float | None] = {}
-    n = int(genuine.sum())
-    if n:
-        hits = int((accepted & genuine).sum())
-        low, high = wilson(hits, n)
-        if persons is not None:
-            _, who = np.unique(persons[0][genuine], return_inverse=True)
-            low, high = wilson_by_person(np.bincount(who, accepted[genuine]), np.bincount(who))
-        found |= {"tar": hits / n, "low": low, "high": high}
-    n = int(impostor.sum())
-    if n and support(rate.far_asked, n) != "none":
-        hits = int((accepted & impostor).sum())
-        low, high = wilson(hits, n)
-        found |= {"far": hits / n, "far_low": low, "far_high": high}
-    return empty | found
-
-
-def group_ratios(groups: Mapping[str, Mapping[str, Any]], fars: Sequence[float]) -> list[dict[str, Any]]:
-    """How much worse the worst group errs than the best, at each FAR; marked groups are left out.
-
-    A ratio is None where fewer than two groups are left, or the best of them makes no error.
-    """
-    solid = {name: group["tar"] for name, group in groups.items() if not group["few"]}
-    rows = []
-    for place, far in enumerate(fars):
-        here = {name: rates[place] for name, rates in solid.items()}
-        missed = {name: 1 - rate["tar"] for name, rate in here.items() if rate["tar"] is not None}
-        accepted = {name: rate["far"] for name, rate in here.items() if rate["far"] is not None}
-        rows.append({"far_asked": far, "fnmr": _worst_to_best(missed), "far": _worst_to_best(accepted)})
-    return rows
-
-
-def _worst_to_best(errors: Mapping[str, float]) -> dict[str, Any]:
-    if len(errors) < 2:
-        return {"ratio": None, "worst": None, "best": None}
-    worst, best = (pick(errors, key=errors.__getitem__) for pick in (max, min))
-    return {"ratio": errors[worst] / errors[best] if errors[best] > 0 else None, "worst": worst, "best": best}

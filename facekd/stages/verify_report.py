@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facekd.stages.console import table
-from facekd.stages.verify_rates import FEW, RESAMPLES, SEED, Judged, group_ratios
+from facekd.stages.verify_groups import FEW, group_ratios
+from facekd.stages.verify_rates import RESAMPLES, SEED, Judged
 
 if TYPE_CHECKING:
     from facekd.crops.read import CropSet
@@ -54,10 +55,16 @@ def rates_table(rows_of: Mapping[str, Mapping[str, Any]], fars: Sequence[float],
     rows = []
     for name, rates in rows_of.items():
         rows.append((name, accuracy_text(rates), percent(rates["eer"]), *(tar_text(rate) for rate in rates["tar"])))
-    notes = [note or INTERVALS[next(iter(rows_of.values()))["interval"]]]
+    notes = [note] if note else []
+    notes.append(interval_text(next(iter(rows_of.values()))))
     if any(mark(rate) for rates in rows_of.values() for rate in rates["tar"]):
         notes.append(BOUND_NOTE)
     return Table("Rates", columns, tuple(rows), " ".join(notes))
+
+
+def interval_text(rates: Mapping[str, Any]) -> str:
+    """What the brackets behind a TAR hold; where no score was kept the threshold is taken as given."""
+    return INTERVALS["all pairs" if rates["eer"] is None else rates["interval"]]
 
 
 def accuracy_text(rates: Mapping[str, Any]) -> str:
@@ -125,13 +132,12 @@ def write_report(
 
 def _lead(result: Mapping[str, Any]) -> str:
     models, first = result["models"], result["models"][0]
-    shown = [rate for rate in first["tar"] if rate["tar"] is not None]
     count = f"{len(models)} model{'s' if len(models) > 1 else ''}"
     pairs = f"{first['pairs']['genuine']} genuine and {first['pairs']['impostor']} impostor pairs"
     start = f"{count} on {pairs} of {result['pairs']['name']}"
-    if not shown:
+    far = _lowest_far(first)
+    if far is None:
         return f"{start}: too few impostor pairs for any FAR asked."
-    far = min(rate["far_asked"] for rate in shown)
     best = max(models, key=lambda one: max(rate["tar"] or 0 for rate in one["tar"] if rate["far_asked"] == far))
     rate = next(rate for rate in best["tar"] if rate["far_asked"] == far)
     return (
@@ -140,13 +146,21 @@ def _lead(result: Mapping[str, Any]) -> str:
     )
 
 
+def _lowest_far(one: Mapping[str, Any]) -> float | None:
+    """The lowest FAR that the list estimates, or else bounds; None where it shows none of those asked."""
+    for support in ("estimate", "bound"):
+        fars = [rate["far_asked"] for rate in one["tar"] if rate["support"] == support]
+        if fars:
+            return float(min(fars))
+    return None
+
+
 def _sections(result: Mapping[str, Any], judged: Sequence[Judged], crops: CropSet | None) -> list[Section]:
     from facekd.reports.document import Section, Text
 
     models = result["models"]
     fars = [rate["far_asked"] for rate in models[0]["tar"]]
-    note = "" if judged else INTERVALS["all pairs"]
-    rates: list[Block] = [rates_table({one["model"]: one for one in models}, fars, note)]
+    rates: list[Block] = [rates_table({one["model"]: one for one in models}, fars)]
     if result["requirements"]:
         rates.append(_requirements_table(result["requirements"]))
     if result["differences"]:
@@ -158,6 +172,9 @@ def _sections(result: Mapping[str, Any], judged: Sequence[Judged], crops: CropSe
     groups = [table for one in models for table in _group_tables(one, fars)]
     if groups:
         sections.append(Section("Groups", tuple(groups)))
+    rejects = _rejects(models)
+    if rejects:
+        sections.append(Section("Quality", rejects))
     costs = _cost_blocks(models, result["costs"])
     if costs:
         sections.append(Section("Cost", costs))
@@ -180,11 +197,9 @@ def _curves(judged: Sequence[Judged]) -> list[Figure]:
 
 
 def _marks(one: Judged) -> dict[str, float]:
-    return {
-        f"FAR {far_name(rate['far_asked'])}": rate["threshold"]
-        for rate in one.rates["tar"]
-        if rate["threshold"] is not None
-    }
+    """The threshold of the lowest FAR that the list estimates: marks of several would lie on each other."""
+    found = [rate for rate in one.rates["tar"] if rate["threshold"] is not None and rate["support"] == "estimate"]
+    return {f"FAR {far_name(rate['far_asked'])}": rate["threshold"] for rate in found[-1:]}
 
 
 def _requirements_table(requirements: Sequence[Mapping[str, Any]]) -> Table:
@@ -228,7 +243,7 @@ def _thresholds_table(models: Sequence[Mapping[str, Any]]) -> Table:
                 continue
             ends = [rate.get(key) for key in ("threshold_low", "threshold_high")]
             interval = "" if None in ends else f" [{ends[0]:.4f}, {ends[1]:.4f}]"
-            cells = (far_name(rate["far_asked"]) + mark(rate), far_name(rate["far"]) if rate["far"] else "0")
+            cells = (far_name(rate["far_asked"]) + mark(rate), f"{rate['far']:.3g}")
             rows.append((one["model"], *cells, f"{rate['threshold']:.4f}{interval}"))
     note = "A score is accepted from the threshold on; thresholds.json holds the same for other commands."
     return Table("Thresholds", ("model", "FAR asked", "FAR reached", "cosine"), tuple(rows), note)
@@ -243,22 +258,47 @@ def _group_tables(one: Mapping[str, Any], fars: Sequence[float]) -> list[Table]:
         for name, group in groups.items():
             people = "–" if group["people"] is None else str(group["people"])
             counts = (people, str(group["pairs"]["genuine"]), str(group["pairs"]["impostor"]))
-            cells = (f"{_range(rate, 'tar')} / {_range(rate, 'far')}" for rate in group["tar"])
-            rows.append((name + (" ‡" if group["few"] else ""), *counts, *cells))
-        ratios = [f"FAR {far_name(row['far_asked'])}: {_ratio(row)}" for row in group_ratios(groups, fars)]
-        note = f"TAR / FAR at the whole list's threshold. Worst to best group, {'; '.join(ratios)}."
+            for rate in group["tar"]:
+                cells = (far_name(rate["far_asked"]), _range(rate, "tar"), _range(rate, "far"))
+                rows.append((name + (" ‡" if group["few"] else ""), *counts, *cells))
+        ratios = [f"at FAR {far_name(row['far_asked'])} {_ratio(row)}" for row in group_ratios(groups, fars)]
+        note = f"At the whole list's thresholds. Worst to best group: {'; '.join(ratios)}."
         if any(group["few"] for group in groups.values()):
             note += f" ‡ Fewer than {FEW} people (or genuine pairs): too few to compare, left out of the ratios."
-        columns = (column, "people", "genuine", "impostor", *(f"at FAR {far_name(far)}" for far in fars))
+        columns = (column, "people", "genuine", "impostor", "FAR asked", "TAR", "FAR")
         tables.append(Table(f"{one['model']} by {column}", columns, tuple(rows), note))
     return tables
+
+
+def _rejects(models: Sequence[Mapping[str, Any]]) -> tuple[Block, ...]:
+    """FNMR against the share of pairs that is rejected for the quality of their crops."""
+    from facekd.reports import plots
+    from facekd.reports.document import Figure, Table
+
+    found = {one["model"]: one["rejects"] for one in models if one.get("rejects")}
+    if not found:
+        return ()
+    rows = [
+        (name, percent(row["rejected"], 1), percent(row["fnmr"]), str(row["n_genuine"]), str(row["n_impostor"]))
+        for name, one in found.items()
+        for row in one["rows"]
+    ]
+    far = far_name(next(iter(found.values()))["far_asked"])
+    x, y = "percent of pairs rejected", "FNMR"
+    lines = {name: [{x: 100 * row["rejected"], y: row["fnmr"]} for row in one["rows"]] for name, one in found.items()}
+    note = "The pairs whose less sharp crop is blurriest are rejected first; the threshold stays."
+    return (
+        Figure(plots.training(lines, x=x, y=y), f"Error versus reject at the threshold of FAR {far}"),
+        Table("Rejecting by quality", ("model", "rejected", "FNMR", "genuine", "impostor"), tuple(rows), note),
+    )
 
 
 def _range(rate: Mapping[str, Any], key: str) -> str:
     if rate[key] is None:
         return "–"
-    low, high = ("low", "high") if key == "tar" else ("far_low", "far_high")
-    return f"{percent(rate[key])} [{100 * rate[low]:.2f}, {100 * rate[high]:.2f}]"
+    if key == "tar":
+        return f"{percent(rate['tar'])} [{100 * rate['low']:.2f}, {100 * rate['high']:.2f}]"
+    return f"{rate['far']:.2g} [{rate['far_low']:.2g}, {rate['far_high']:.2g}]"
 
 
 def _ratio(row: Mapping[str, Any]) -> str:
@@ -276,7 +316,7 @@ def _cost_blocks(models: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[st
 
     if not costs:
         return ()
-    far = min((rate["far_asked"] for rate in models[0]["tar"] if rate["tar"] is not None), default=None)
+    far = _lowest_far(models[0])
     rows, points = [], []
     for one, cost in zip(models, costs, strict=True):
         macs = "–" if cost["macs"] is None else f"{cost['macs'] / 1e6:.0f} M"

@@ -98,6 +98,7 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, protocol: 
         b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8\x86R.",  # another codec
         b"\x80\x02c_codecs\ndecode\nX\x01\x00\x00\x00aX\x06\x00\x00\x00latin1\x86R.",
         b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R.",
+        b"\x80\x02c_codecs\nencode\nK\x01X\x06\x00\x00\x00latin1\x86R.",  # a number's bytes
         b"\x80\x02]q\x00h\x00b.",  # BUILD
         b"Pid\n.",
         b"\x80\x02\x82\x01.",
@@ -150,6 +151,7 @@ def test_noise_gives_a_sentence_or_a_set(tmp_path: Path) -> None:
         ((IMAGES[:2], [2]), "labels is not True or False"),
         ((IMAGES[:2], ["yes"]), "labels is not True or False"),
         (([1, 2], [True]), "images is not bytes"),
+        ((["é€", "x"], [True]), "images is not bytes"),
         (IMAGES[:2], "no list of images"),
         (17, "no list of images"),
         (([b"no image", b"no image"], [True]), "no readable image"),

@@ -122,7 +122,7 @@ def test_a_csv_that_is_no_pair_list(tmp_path: Path, text: str | bytes, sentence:
 def test_places_without_a_pair_list(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such pair list"):
         read_pairs(tmp_path / "none.txt")
-    with pytest.raises(UserError, match="not readable"):
+    with pytest.raises(UserError, match="a folder is no pair list"):
         read_pairs(tmp_path)
     with pytest.raises(UserError, match="not a readable Parquet"):
         read_pairs(written(tmp_path / "p.parquet", "a,b,same\nx,y,1\n"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekd.core.pixels import encode_crop
+from facekd.crops.read import merge, read_crops
 from facekd.crops.store import FAILED, STATUSES, CropStore, PhotoRecord
 from facekd.errors import UserError
 
@@ -139,6 +141,62 @@ def test_files_aside_are_no_parts(tmp_path: Path) -> None:
         (tmp_path / "store" / folder / name).write_bytes(b"torn")
     assert store.parts() == [0]
     assert ids(store) == ["a/1-0-0"]
+
+
+def test_one_process_writes_at_a_time_and_clears_what_a_kill_left(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.append([record("a/1")])
+    torn = [tmp_path / "store" / name for name in ("ledger/.part-00001.parquet.ab.part", ".run.yaml.cd.part")]
+    for path in torn:
+        path.write_bytes(b"torn")
+    with CropStore.writing(tmp_path / "store", SETTINGS) as writing:
+        assert not any(path.exists() for path in torn)
+        with (
+            pytest.raises(UserError, match="another command is writing it"),
+            CropStore.writing(tmp_path / "store", SETTINGS),
+        ):
+            pass
+        writing.append([record("b/1")])
+        assert ids(CropStore.open(tmp_path / "store")) == ["a/1-0-0", "b/1-0-0"]  # readers need not wait
+    with CropStore.writing(tmp_path / "store", SETTINGS):
+        pass
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "one.txt").write_text("dear")
+    with pytest.raises(UserError, match="holds files but no"), CropStore.writing(tmp_path / "letters", SETTINGS):
+        pass
+    assert [path.name for path in (tmp_path / "letters").iterdir()] == ["one.txt"]
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed" / "lock").touch()  # killed before the store was begun
+    with CropStore.writing(tmp_path / "killed", SETTINGS) as begun:
+        assert begun.settings == SETTINGS
+
+
+def test_images_stay_on_disk_where_rows_are_replaced(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.append([record("a/1"), record("b/1"), record("d/1")])
+    store.append([record("c/1"), record("b/1", 1, faces=2)])
+    before = pa.total_allocated_bytes()
+    table, rows = store.mapped()
+    assert rows.tolist() == [0, 4, 5, 3, 2]
+    assert len(table) == 6
+    assert pa.total_allocated_bytes() - before < 500  # of the images nothing was copied
+    assert table["crop_id"].take(pa.array(rows)).to_pylist() == ids(store)
+    crops = read_crops(tmp_path / "store")
+    assert crops.ids == tuple(ids(store))
+    assert [crops.encoded(i) for i in range(5)] == store.crops()["image"].to_pylist()
+    assert crops.take(np.array([3, 1])).encoded(0) == crops.encoded(3)
+    both = merge([crops.take(np.array([4])), crops])
+    assert [both.encoded(i) for i in range(6)] == [crops.encoded(i) for i in (4, 0, 1, 2, 3, 4)]
+
+
+def test_crops_that_the_ledger_names_and_the_part_lacks(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.append([record("a/1")])
+    store.append([record("b/1")])
+    parts = tmp_path / "store" / "crops"
+    (parts / "part-00001.arrow").write_bytes((parts / "part-00000.arrow").read_bytes())
+    with pytest.raises(UserError, match="lacks crops that its ledger names"):
+        store.crops()
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "gone"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +20,7 @@ from facekd.stages.align import align
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(180),
     # Ray's own: it forgets to close files, and says what it will do in later releases.
     pytest.mark.filterwarnings("ignore"),
 ]
@@ -76,24 +77,29 @@ def test_a_lost_machine_changes_nothing(
 
     monkeypatch.setattr(stage, "BATCH", 4)
     monkeypatch.setattr(stage, "PART", 16)
+    monkeypatch.chdir(photos.parent)  # the workers are not in this folder
+    photos = Path(photos.name)
     align(photos, tmp_path / "local", quiet=True)
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=150 * 2**20) for _ in range(2)]
     ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
     lost: list[int] = []
+    over = threading.Event()
 
     def lose_one() -> None:
-        while True:
+        while not over.wait(0.02):
             parts = len(CropStore(tmp_path / "ray").parts())
             if parts >= 2:
                 cluster.remove_node(nodes[0], allow_graceful=False)  # kill -9
                 lost.append(parts)
                 return
-            time.sleep(0.02)
 
     killer = threading.Thread(target=lose_one)
     killer.start()
-    align(photos, tmp_path / "ray", engine="ray", quiet=True)
-    killer.join(timeout=60)
+    try:
+        align(photos, tmp_path / "ray", engine="ray", quiet=True)
+    finally:
+        over.set()
+        killer.join()
     print("lost a machine after", lost, "of", len(CropStore(tmp_path / "local").parts()), "parts")
     assert lost
     assert lost[0] < len(CropStore(tmp_path / "local").parts()) - 1, "it was lost when the work was done"
@@ -102,22 +108,37 @@ def test_a_lost_machine_changes_nothing(
     assert align(photos, tmp_path / "ray", quiet=True).new == 0  # either engine goes on with the other's store
 
 
-def test_a_bug_in_the_function_comes_out(ray: Any, tmp_path: Path) -> None:
+def test_order_memory_and_errors(ray: Any) -> None:
     from facekd.engines.ray import map_ordered
+
+    taken = []
+
+    def endless() -> Iterator[int]:
+        for number in itertools.count():
+            taken.append(number)
+            yield number
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        assert list(map_ordered(str, range(7))) == list("0123456")
         assert list(map_ordered(str, [])) == []
-        with pytest.raises(Exception, match="division"):
-            list(map_ordered(lambda number: 1 // number, [1, 0]))
+        results = map_ordered(str, endless())
+        for number in range(20):
+            assert next(results) == str(number)
+            assert len(taken) <= number + 3  # one core: two tasks wait
+        results.close()
+        results = map_ordered(lambda number: 1 // number, [1, 0, 1])
+        assert next(results) == 1
+        with pytest.raises(ZeroDivisionError):
+            next(results)
         assert ray.is_initialized()  # what was there before is left as it was
-        (pid,) = set(map_ordered(lambda _: os.getpid(), [1]))
+        (pid,) = map_ordered(lambda _: os.getpid(), [1])
         assert pid != os.getpid()
     finally:
         ray.shutdown()
 
 
-def test_an_address_without_the_engine(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="add --engine ray"):
-        align(photos, tmp_path / "o", address="auto", quiet=True)
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "ray://nowhere.invalid:10001", "a:b"])
+def test_an_address_where_nobody_answers(ray: Any, photos: Path, tmp_path: Path, address: str) -> None:
+    with pytest.raises(UserError, match=rf"{address}: no Ray cluster answers there .*; check --address"):
+        align(photos, tmp_path / "o", engine="ray", address=address, detector="none", quiet=True)
+    assert not ray.is_initialized()

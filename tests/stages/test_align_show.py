@@ -55,7 +55,7 @@ def test_the_first_the_failures_and_the_least_certain(photos: Path, tmp_path: Pa
     assert "no_face" in page
     first = next(iter(pictures.values()))
     crop = read_crops(out).pixels(0)
-    beside = first[:112, 336 + 4 :][:, :112]
+    beside = first[:112, 224 + 4 :][:, :112]
     assert np.abs(beside.astype(int) - crop).mean() < 6  # JPEG twice
     # The landmarks are red in the photo, where the store says that they are.
     scale = 224 / CropStore.open(out).ledger()["height"].to_pylist()[0]
@@ -79,7 +79,7 @@ def test_a_photo_of_many_and_one_that_has_gone(tmp_path: Path) -> None:
     assert run(["align", str(root), str(out), "--choose", "all", "--show", "2", "--quiet"]) == 1
     _, pictures = sheet(out)
     widths = {label.split(" ")[1]: picture.shape[1] for label, picture in pictures.items()}
-    assert widths == {"one.png": 336, "two.png": 336 + 2 * 116}
+    assert widths == {"one.png": 224, "two.png": 336 + 2 * 116}
 
 
 def test_a_number_below_zero(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

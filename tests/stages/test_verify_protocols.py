@@ -7,7 +7,8 @@ import json
 import math
 import pickle
 import re
-from collections import Counter
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,23 @@ import numpy as np
 import oracles
 import pytest
 import yaml
-from toy import contract_file, onnx_of, save_run, tiny_net, write_store
+from toy import SETTINGS, person, record, save_run, write_store
 
 from facekd.cli import run
-from facekd.core.types import Array, PairList
-from facekd.crops.pairs import lfw_person, without_repeats
+from facekd.core.types import Array
+from facekd.crops.pairs import read_pairs
 from facekd.crops.read import CropSet, by_name, photo_persons, read_crops
 from facekd.crops.store import CropStore, PhotoRecord
 from facekd.deploy.embedder import Embedder
+from facekd.deploy.thresholds import measured_thresholds, read_thresholds
 from facekd.errors import UserError
 from facekd.rates.persons import paired_differences, person_rates
 from facekd.stages.verify import verify
+from facekd.stages.verify_groups import group_ratios
 from facekd.stages.verify_rates import check, parse_requirement
 
 PEOPLE, PHOTOS = 8, 5
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ALL = list(itertools.combinations(range(PEOPLE * PHOTOS), 2))
 
 
@@ -156,6 +160,18 @@ def test_thresholds_are_written_with_their_intervals(home: Path, tmp_path: Path)
         assert entry["far"] == rate["far"] <= rate["far_asked"]
 
 
+def test_an_export_takes_the_measured_thresholds(home: Path, tmp_path: Path) -> None:
+    flags = ["--model", home / "a", "--pairs", home / "pairs.csv", "--crops", home / "crops"]
+    (rates,) = ran(home, tmp_path, *flags)["models"]
+    exported = ["export", str(home / "a"), str(tmp_path / "a.onnx"), "--quiet", "--thresholds"]
+    assert run([*exported, str(tmp_path / "thresholds.json")]) == 0
+    assert read_thresholds(tmp_path / "a.onnx") == {rate["far_asked"]: rate["threshold"] for rate in rates["tar"][:2]}
+    with pytest.raises(UserError, match="holds no threshold of model"):
+        measured_thresholds(tmp_path / "thresholds.json", "another")
+    with pytest.raises(UserError, match=r"not a thresholds\.json"):
+        measured_thresholds(tmp_path / "report.json", rates["model_id"])
+
+
 def test_a_bin_set_gives_the_rates_of_its_crops_and_pairs(home: Path, tmp_path: Path) -> None:
     by_list = ran(home, tmp_path / "l", "--model", home / "a", "--pairs", home / "pairs.csv", "--crops", home / "crops")
     by_bin = ran(home, tmp_path / "b", "--model", home / "a", "--bin", home / "set.bin")
@@ -232,8 +248,6 @@ def test_groups_at_one_threshold(home: Path, tmp_path: Path) -> None:
 
 
 def test_ratios_are_of_groups_that_are_large_enough() -> None:
-    from facekd.stages.verify_rates import group_ratios
-
     def group(tar: float, far: float | None, few: bool = False) -> dict[str, Any]:
         return {"few": few, "tar": [{"tar": tar, "far": far}]}
 
@@ -295,6 +309,18 @@ def test_the_report_shows_faces_only_where_they_are_wanted(home: Path, tmp_path:
         assert (tmp_path / "with" / name).stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_report_renders_in_a_browser(home: Path, tmp_path: Path) -> None:
+    flags = ["--model", home / "a", "--model", home / "b", "--pairs", home / "pairs.csv", "--crops", home / "crops"]
+    ran(home, tmp_path, *flags, "--group", "sex")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--enable-logging=stderr", "--dump-dom", (tmp_path / "report.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert ":CONSOLE" not in done.stderr
+    assert done.stdout.count("<svg") == 5  # ROC, DET, two histograms, cost
+    assert "The hardest pairs" in done.stdout
+
+
 def test_run_yaml_repeats_a_bin_run(home: Path, tmp_path: Path) -> None:
     first = ran(home, tmp_path / "1", "--model", home / "a", "--bin", home / "set.bin", "--require", "tar@0.1>=0.01")
     config = yaml.safe_load((tmp_path / "1" / "run.yaml").read_text())
@@ -306,98 +332,70 @@ def test_run_yaml_repeats_a_bin_run(home: Path, tmp_path: Path) -> None:
     assert second["requirements"] == first["requirements"]
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--model", "a"], "give one of --pairs LIST, --bin SET and --all-pairs, not none"),
-        (["--model", "a", "--pairs", "p", "--all-pairs", "--crops", "c"], "not --pairs and --all-pairs"),
-        (["--model", "a", "--bin", "b", "--crops", "c"], "holds its own crops; leave --crops out"),
-        (["--model", "a", "--pairs", "p"], "give --crops STORE or --embeddings FILE, not neither"),
-        (["--model", "a", "--pairs", "p", "--crops", "c", "--embeddings", "e"], "not --crops and --embeddings"),
-        (["--pairs", "p", "--crops", "c"], "give --model FILE"),
-        (["--model", "a", "--all-pairs", "--crops", "c", "--group", "sex"], "--group names a column of a pair list"),
-        (["--model", "a", "--bin", "b", "--require", "tar>1"], "not a requirement"),
-    ],
-)
-def test_flags_that_do_not_go_together(
-    flags: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run(["verify", *flags]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert words in line
-    assert list(tmp_path.iterdir()) == []
+def test_cfp_by_its_own_folders(home: Path, tmp_path: Path) -> None:
+    """Photos aligned from CFP's folders, whose crops are filed under 'frontal' and 'profile'."""
+    store = CropStore.create(tmp_path / "crops", SETTINGS)
+    places = [(n, kind, k) for n in range(6) for kind in ("frontal", "profile") for k in range(1, 4)]
+    records = [record(kind, f"Images/{n + 1:03d}/{kind}/{k:02d}.jpg", person(n, k)) for n, kind, k in places]
+    store.append(records)
+    protocol = tmp_path / "Protocol"
+    for kind in ("frontal", "profile"):
+        (protocol / "Split" / "FP").mkdir(parents=True, exist_ok=True)
+        names = [f"{n + 1:03d}/{kind}/{k:02d}.jpg" for n, which, k in places if which == kind]
+        lines = [f"{number} ../Data/Images/{name}" for number, name in enumerate(names, 1)]
+        (protocol / f"Pair_list_{kind[0].upper()}.txt").write_text("\n".join(lines) + "\n")
+    expected = []
+    for fold in (1, 2):
+        folder = protocol / "Split" / "FP" / f"{fold:02d}"
+        folder.mkdir()
+        chosen = [(a, b) for a in range(18) for b in range(18) if (a // 3) % 2 == (b // 3) % 2 == fold - 1]
+        for label in ("same", "diff"):
+            rows = [(a, b) for a, b in chosen if (a // 3 == b // 3) == (label == "same")]
+            (folder / f"{label}.txt").write_text("".join(f"{a + 1},{b + 1}\n" for a, b in rows))
+            expected += [(a // 3, a % 3 + 1, b // 3, b % 3 + 1, label == "same", fold - 1) for a, b in rows]
+    pairs = read_pairs(protocol / "Split" / "FP")
+    assert pairs.left == tuple(f"{a + 1:03d}/frontal/{i:02d}" for a, i, *_ in expected)
+    assert pairs.right == tuple(f"{b + 1:03d}/profile/{i:02d}" for _, _, b, i, *_ in expected)
+    assert pairs.same.tolist() == [row[4] for row in expected]
+    assert pairs.fold.tolist() == [row[5] for row in expected]
+    flags = ["--model", home / "a", "--crops", tmp_path / "crops", "--pairs", protocol / "Split" / "FP"]
+    result = ran(home, tmp_path / "out", *flags)
+    (rates,) = result["models"]
+    assert rates["interval"] == "identities"
+    assert rates["pairs"] == {"genuine": 54, "impostor": 108}
+    assert len(rates["accuracy"]["folds"]) == 2
+    (protocol / "Split" / "FP" / "02" / "diff.txt").write_text("1,99\n")
+    with pytest.raises(UserError, match=r"02/diff\.txt, line 1: '1,99' names no two photos"):
+        read_pairs(protocol / "Split" / "FP")
+    (protocol / "Split" / "FP" / "02" / "diff.txt").unlink()
+    with pytest.raises(UserError, match="copy CFP's Protocol folder as a whole"):
+        read_pairs(protocol / "Split" / "FP")
+    with pytest.raises(UserError, match="a folder is no pair list"):
+        read_pairs(protocol)
 
 
-def pair_list(path: Path, *rows: str, head: str = "a,b,same", start: str = "") -> Path:
-    path.write_text(start + "\n".join([head, *rows]) + "\n", encoding="utf-8")
-    return path
-
-
-GOOD = ["p00/p00_0001,p00/p00_0002,1", "p01/p01_0001,p01/p01_0002,1", "p00/p00_0001,p01/p01_0001,0",
-        "p00/p00_0002,p01/p01_0001,0"]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        (["p00/p00_0002,p00/p00_0001,0"], r"1 pairs are labelled as same and as different .*pairs 1 and 5"),
-        (["p02/p02_0001,p02/p02_0001,0"], r"pair 5 says that 'p02/p02_0001' is another person than itself"),
-        (["p02/p02_0001,p03/p03_0001,1"], r"1 pairs are labelled against the people .*pair 5.*the same person"),
-    ],
-)
-def test_a_list_that_contradicts_is_refused(home: Path, tmp_path: Path, rows: list[str], words: str) -> None:
-    pairs = pair_list(tmp_path / "p.csv", *GOOD, *rows)
-    with pytest.raises(UserError, match=words):
-        verify(model=[home / "a"], pairs=pairs, crops=home / "crops", out=tmp_path / "o", quiet=True)
-    assert not (tmp_path / "o").exists()
-
-
-def test_what_a_list_says_twice_counts_once(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    extra = ["p00/p00_0002,p00/p00_0001,1", GOOD[2], "p02/p02_0001,p02/p02_0001,1"]
-    common = ["--model", str(home / "a"), "--crops", str(home / "crops")]
-    pairs = pair_list(tmp_path / "p.csv", *GOOD, *extra, start="\ufeff")  # and the file begins with a BOM
-    assert run(["verify", *common, "--pairs", str(pairs), "--out", str(tmp_path / "o")]) == 0
-    assert "left out: 1 itself, 2 repeated" in capsys.readouterr().out
-    plain = ran(home, tmp_path / "plain", *common, "--pairs", pair_list(tmp_path / "q.csv", *GOOD))
-    result = json.loads((tmp_path / "o" / "report.json").read_text())
-    assert result["pairs"]["left_out"] == {"itself": 1, "repeated": 2}
-    assert result["models"][0]["auc"] == plain["models"][0]["auc"]
-    assert result["models"][0]["pairs"] == {"genuine": 2, "impostor": 2}
-
-
-def test_a_list_without_a_group_column(home: Path, tmp_path: Path) -> None:
-    for head, has in (("a,b,same,age,sex", "age, sex"), ("a,b,same", "none")):
-        rows = [row + ",1,2" if "sex" in head else row for row in GOOD]
-        pairs = pair_list(tmp_path / "p.csv", *rows, head=head)
-        with pytest.raises(UserError, match=rf"has no group column 'skin'; its group columns: {has}"):
-            verify(model=[home / "a"], pairs=pairs, crops=home / "crops", group=["skin"], out=tmp_path / "o")
-
-
-def test_all_pairs_need_labels(home: Path, tmp_path: Path) -> None:
-    store = write_store(tmp_path / "crops", people=2, photos=2, named=False)
-    with pytest.raises(UserError, match="none of its photos says who it shows"):
-        verify(model=[home / "a"], all_pairs=True, crops=store, out=tmp_path / "o", quiet=True)
-
-
-def test_a_model_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
-    net = tiny_net()
-    net[4].bias.data[:] = float("nan")
-    write_store(tmp_path / "crops", people=2, photos=2)
-    contract = contract_file(tmp_path / "c.yaml", dim=8, size=32)
-    pairs = pair_list(tmp_path / "p.csv", *GOOD)
-    with pytest.raises(UserError, match="4 of 4 embeddings are zero, not finite"):
-        verify(
-            model=[onnx_of(net, tmp_path / "nan.onnx")], contract=contract, pairs=pairs, crops=tmp_path / "crops",
-            out=tmp_path / "o", quiet=True,
-        )  # fmt: skip
-
-
-def test_who_is_in_a_photo() -> None:
-    assert lfw_person("Abel_Pacheco/Abel_Pacheco_0001") == "Abel_Pacheco"
-    assert lfw_person("lfw/Abel_Pacheco/Abel_Pacheco_0001.jpg") == "Abel_Pacheco"
-    assert lfw_person("Abel_Pacheco/Bob_0001") is None
-    assert lfw_person("photo_0001") is None
+def test_pairs_are_rejected_by_the_worse_crops_quality(home: Path, tmp_path: Path) -> None:
+    store = CropStore.create(tmp_path / "crops", SETTINGS)
+    records = [record(f"p{n}", f"p{n}/{k}.png", person(n, k)) for n in range(8) for k in range(5)]
+    for place, one in enumerate(records):
+        one.crops[0]["quality"] = float(place % 10)
+    store.append(records)
+    names = [f"{one.source}" for one in records]
+    rows = [f"{names[i]},{names[j]},{int(i // 5 == j // 5)}" for i, j in ALL]
+    pairs = tmp_path / "p.csv"
+    pairs.write_text("\n".join(["a,b,same", *rows]))
+    flags = ["--model", home / "a", "--pairs", pairs, "--crops", tmp_path / "crops"]
+    (rates,) = ran(home, tmp_path / "out", *flags)["models"]
+    found = rates["rejects"]
+    assert (found["far_asked"], found["threshold"]) == (0.1, rates["tar"][0]["threshold"])
+    values, same, *_ = cosines(home, "a")
+    worse = np.array([min(i % 10, j % 10) for i, j in ALL])
+    for row in found["rows"]:
+        kept = worse >= np.sort(worse)[int(row["rejected"] * len(ALL) + 0.5)]
+        assert row["rejected"] == pytest.approx(1 - kept.mean())
+        assert row["fnmr"] == pytest.approx((values[kept & same] < found["threshold"] - 1e-6).mean())
+    assert len({row["rejected"] for row in found["rows"]}) > 1
+    assert "Error versus reject" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_duplicate_is_named_after_the_folder_it_lies_in(home: Path) -> None:
@@ -407,31 +405,6 @@ def test_a_duplicate_is_named_after_the_folder_it_lies_in(home: Path) -> None:
     assert [persons[crop_id] for crop_id in crops.ids] == list(crops.identities)
     assert by_name([("x/1.png", "ann"), ("y/1.png", "bob")]) == {"x/1.png": "ann", "y/1.png": "bob", "x/1": "ann",
                                                                  "y/1": "bob"}  # fmt: skip
-
-
-def test_repeats_by_a_slow_twin() -> None:
-    rng = np.random.default_rng(0)
-    names = [f"n{i}" for i in range(12)]
-    label = rng.random((12, 12)) < 0.5
-    left, right = rng.integers(0, 12, (2, 200))
-    same = np.array([a == b or label[min(a, b), max(a, b)] for a, b in zip(left, right, strict=True)])
-    pairs = PairList(
-        tuple(names[i] for i in left), tuple(names[i] for i in right), same, np.arange(200).astype(np.int16),
-        {"g": tuple(map(str, range(200)))},
-    )  # fmt: skip
-    kept, counts = without_repeats(pairs, "list")
-    seen: set[frozenset[str]] = set()
-    expected, found = [], Counter()
-    for place, pair in enumerate(map(frozenset, zip(pairs.left, pairs.right, strict=True))):
-        kind = "itself" if len(pair) == 1 else "repeated" if pair in seen else ""
-        seen.add(pair)
-        found[kind] += 1
-        if not kind:
-            expected.append(place)
-    assert kept.fold.tolist() == expected
-    assert kept.groups["g"] == tuple(map(str, expected))
-    assert counts == {"itself": found["itself"], "repeated": found["repeated"]}
-    assert min(counts.values()) > 0
 
 
 def test_the_page_names_what_it_compared(home: Path, tmp_path: Path) -> None:
