@@ -156,7 +156,7 @@ def _gallery() -> Finding:
 def _ray() -> Finding:
     version = _version("ray")
     if version is None:
-        return Finding("Ray", "absent", "not installed; nothing needs it yet")
+        return Finding("Ray", "absent", "not installed; only --engine ray needs it: pip install 'facekd[ray]'")
     return Finding("Ray", "ok", version)
 
 
