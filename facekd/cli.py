@@ -5,7 +5,6 @@ Stages are named, not imported: only the one that is asked for is loaded.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,9 +52,6 @@ def build_app(asked: str = "") -> cyclopts.App:
 
 def main(tokens: list[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 done but something failed, 2 the user's mistake, 130 interrupted."""
-    # Before torch is loaded: its threads otherwise spin while they wait, and one busy neighbour makes a training
-    # step several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     tokens = list(sys.argv[1:] if tokens is None else tokens)
     sys.exit(run(tokens))
 

@@ -39,8 +39,8 @@ def quickstart(
     *,
     photos: Path | None = None,
     out: Path | None = None,
-    teacher_views: int = 5000,
-    student_views: int = 2500,
+    teacher_views: int = 4000,
+    student_views: int = 2000,
     seed: int = 0,
     quiet: bool = False,
 ) -> Quickstart:
