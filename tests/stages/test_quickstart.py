@@ -35,10 +35,16 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def command(people: Path, out: Path) -> list[str | Path]:
+    """A process of its own, as a user has: how many threads this one computes with is up to the tests before."""
+    views = [f"--{name.replace('_', '-')}={value}" for name, value in VIEWS.items()]
+    return [sys.executable, "-m", "facekd", "quickstart", "--photos", people, "--out", out, "--quiet", *views]
+
+
 @pytest.fixture(scope="module")
 def finished(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "quick"
-    quickstart(photos=people, out=out, quiet=True, **VIEWS)
+    subprocess.run(command(people, out), check=True)
     return out
 
 
@@ -101,9 +107,7 @@ def test_new_photos_do_not_enter_a_finished_run(finished: Path, people: Path, tm
 
 def test_a_killed_run_ends_as_an_undisturbed_one(finished: Path, people: Path, tmp_path: Path) -> None:
     out = tmp_path / "quick"
-    command = [sys.executable, "-m", "facekd", "quickstart", "--photos", people, "--out", out, "--quiet"]
-    command += [f"--{name.replace('_', '-')}={value}" for name, value in VIEWS.items()]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command(people, out))
     deadline = time.monotonic() + 120
     while not (out / "teacher" / "model.safetensors").exists():
         assert process.poll() is None
@@ -112,7 +116,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(finished: Path, people: Path, t
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "summary.json").exists()
-    subprocess.run(command, check=True)
+    subprocess.run(command(people, out), check=True)
     killed, whole = (json.loads((path / "summary.json").read_text())["rows"] for path in (out, finished))
     for name in ("teacher", "student_alone", "student"):
         assert killed[name]["model_id"] == whole[name]["model_id"], name
