@@ -105,7 +105,7 @@ def write_report(out: Path, summary: dict[str, Any], judged: Sequence[Judged], h
         + (f": {100 * gap:.0f} % of the gap is closed." if gap is not None else ".")
     )
     num_pairs = sum(rows["teacher"]["pairs"].values())
-    note = f"All {num_pairs} pairs of the held-out people; accuracy over ten folds of people."
+    note = f"All {num_pairs} pairs of the held-out people; the accuracy's folds share no person."
     sections = [
         Section(
             "What came out",

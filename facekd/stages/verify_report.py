@@ -51,7 +51,9 @@ def rates_table(rows_of: Mapping[str, Mapping[str, Any]], fars: Sequence[float],
     """The rates of several models, by name, as a table of the report."""
     from facekd.reports.document import Table
 
-    columns = ("model", "10-fold accuracy", "EER", *(f"TAR at FAR {far_name(far)}" for far in fars))
+    folds = (next(iter(rows_of.values()))["accuracy"] or {"folds": []})["folds"]
+    shown = f"{len(folds)}-fold accuracy" if folds else "accuracy"
+    columns = ("model", shown, "EER", *(f"TAR at FAR {far_name(far)}" for far in fars))
     rows = []
     for name, rates in rows_of.items():
         rows.append((name, accuracy_text(rates), percent(rates["eer"]), *(tar_text(rate) for rate in rates["tar"])))
