@@ -40,7 +40,7 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], address: str | N
         here: dict[str, Any] = {"include_dashboard": False}
         if address is not None:
             here = {}
-            _reach(address)
+            reach(address)
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **here)
         except ConnectionError as error:
@@ -62,7 +62,7 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], address: str | N
             ray.shutdown()
 
 
-def _reach(address: str) -> None:
+def reach(address: str) -> None:
     """Try the address for some seconds: Ray itself tries for minutes.
 
     Raises:

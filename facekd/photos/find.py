@@ -137,8 +137,11 @@ def read_bytes(photo: PhotoFile) -> bytes:
 
 
 def printable(name: str) -> str:
-    """`name` as text that UTF-8 can hold: undecodable bytes become ``\\xNN``; separators become ``/``."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    """`name` as text that UTF-8 can hold: undecodable bytes become ``\\xNN``; separators become ``/``.
+
+    Two names never become one: where a name itself holds ``\\x``, its backslash becomes ``\\x5c``.
+    """
+    text = os.fsencode(name.replace(r"\x", r"\x5cx")).decode("utf-8", "backslashreplace")
     return text.replace(os.sep, "/")
 
 

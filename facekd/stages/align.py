@@ -148,6 +148,8 @@ def _engine(engine: Engine, address: str | None) -> Callable[[Function, Sequence
         from facekd.engines import ray
     except ModuleNotFoundError as error:
         raise UserError("--engine ray needs Ray; install it with: pip install 'facekd[ray]'") from error
+    if address is not None:
+        ray.reach(address)
     return lambda function, files: ray.map_ordered(function, local.batches(files, BATCH), address)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
+import socket
+import subprocess
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,8 +142,34 @@ def test_order_memory_and_errors(ray: Any) -> None:
         ray.shutdown()
 
 
+def test_a_cluster_by_its_address(ray: Any, photos: Path, tmp_path: Path) -> None:
+    """``ray://HOST:PORT``, as one who does not sit at the cluster gives it."""
+    from facekd.engines.ray import reach
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port=0", "--num-cpus=1"]
+    command += [f"--ray-client-server-port={port}", "--include-dashboard=false", "--disable-usage-stats"]
+    head = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    try:
+        started = time.monotonic()
+        while time.monotonic() < started + 60:
+            with contextlib.suppress(UserError):
+                reach(f"ray://127.0.0.1:{port}")
+                break
+            time.sleep(0.2)
+        align(photos, tmp_path / "ray", engine="ray", address=f"ray://127.0.0.1:{port}", detector="none", quiet=True)
+    finally:
+        head.terminate()
+        head.wait()
+    align(photos, tmp_path / "local", detector="none", quiet=True)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "ray://nowhere.invalid:10001", "a:b"])
 def test_an_address_where_nobody_answers(ray: Any, photos: Path, tmp_path: Path, address: str) -> None:
     with pytest.raises(UserError, match=rf"{address}: no Ray cluster answers there .*; check --address"):
         align(photos, tmp_path / "o", engine="ray", address=address, detector="none", quiet=True)
     assert not ray.is_initialized()
+    assert not (tmp_path / "o").exists()

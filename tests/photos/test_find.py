@@ -184,6 +184,8 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
         photo.source.encode("utf-8")
         assert read_bytes(photo) == b"data"
     assert printable("Zoë/1.jpg") == "Zoë/1.jpg"
+    names = [os.fsdecode(b"\xff.jpg"), r"\xff.jpg", r"\x5cxff.jpg", os.fsdecode(b"\\x\xff.jpg")]
+    assert len({printable(name) for name in names}) == len(names)
 
 
 def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
