@@ -1,4 +1,4 @@
-"""Reading crops, whichever form they lie in: a facekd crop store or Hugging Face image Parquet."""
+"""Reading crops, whichever form they lie in: a crop store, Hugging Face image Parquet or insightface's train.rec."""
 
 from __future__ import annotations
 
@@ -80,13 +80,19 @@ class CropSet:
 
 
 def read_crops(path: Path) -> CropSet:
-    """The crops in a store's folder or a Parquet file with ``image: {bytes, path}`` and ``identity``.
+    """The crops in a store's folder, a Parquet file with ``image: {bytes, path}`` and ``identity``, or a ``.rec``.
+
+    A folder with a ``train.rec``, as insightface's sets are, stands for that file.
 
     Raises:
         UserError: nothing there, another kind of file, no crop in it, or an unreadable first crop.
     """
     if not path.exists():
         raise UserError(f"{path}: no such crop store or Parquet file; check the path")
+    if path.suffix == ".rec" or (path / "train.rec").is_file():
+        from facekd.crops.rec import read_rec  # it gives what is defined here
+
+        return read_rec(path / "train.rec" if path.is_dir() else path)
     if path.is_dir():
         store = CropStore.open(path)
         lying, rows = store.mapped()
@@ -107,7 +113,7 @@ def read_crops(path: Path) -> CropSet:
         sources = [source or crop_id for source, crop_id in zip(paths, ids, strict=True)]
     else:
         raise UserError(
-            f"{path}: neither a crop store's folder nor a .parquet file; run 'facekd align {path} CROPS' first"
+            f"{path}: neither a crop store's folder nor a .parquet or .rec file; run 'facekd align {path} CROPS' first"
         )
     if len(ids) == 0:
         raise UserError(f"{path}: holds no crop; align photos that show faces")
@@ -137,7 +143,7 @@ def merge(sets: Sequence[CropSet]) -> CropSet:
         tuple(crop_id for part in sets for crop_id in part.ids),
         tuple(identity for part in sets for identity in part.identities),
         tuple(source for part in sets for source in part.sources),
-        pa.chunked_array([chunk for part in sets for chunk in part.images.chunks]),
+        pa.chunked_array([chunk.cast(pa.large_binary()) for part in sets for chunk in part.images.chunks]),
         np.concatenate([part.rows + start for part, start in zip(sets, starts[:-1], strict=True)]),
         first.size,
         first.template,

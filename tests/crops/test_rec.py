@@ -1,0 +1,122 @@
+"""insightface's .rec sets, written here as dmlc's RecordIO says, byte by byte."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facekd.core.pixels import decode_crop, encode_crop
+from facekd.crops.read import merge, read_crops
+from facekd.errors import UserError
+
+MAGIC = struct.pack("<I", 0xCED7230A)
+
+
+def crop(number: int) -> bytes:
+    return encode_crop(np.random.default_rng(number).integers(0, 256, (112, 112, 3), np.uint8))
+
+
+def record(payload: bytes) -> bytes:
+    """dmlc's writer: wherever the magic word stands at a multiple of four, the payload is split and it is left out."""
+    places = [i for i in range(0, len(payload) - 3, 4) if payload[i : i + 4] == MAGIC]
+    bounds = [0, *places, len(payload)]
+    pieces = [payload[a + (4 if a in places else 0) : b] for a, b in itertools.pairwise(bounds)]
+    written = b""
+    for number, piece in enumerate(pieces):
+        kind = 0 if len(pieces) == 1 else 1 if number == 0 else 3 if number == len(pieces) - 1 else 2
+        written += MAGIC + struct.pack("<I", kind << 29 | len(piece)) + piece + bytes(-len(piece) % 4)
+    return written
+
+
+def header(*labels: float, key: int = 0) -> bytes:
+    if len(labels) == 1:
+        return struct.pack("<IfQQ", 0, labels[0], key, 0)
+    return struct.pack("<IfQQ", len(labels), 0.0, key, 0) + struct.pack(f"<{len(labels)}f", *labels)
+
+
+def write_set(folder: Path, images: list[bytes], labels: list[tuple[float, ...]], people: int = 2) -> Path:
+    """A set as insightface writes it: a first record of two numbers, the images, a record for each person."""
+    payloads = [header(len(images) + 1, len(images) + 1 + people)]
+    payloads += [header(*label, key=i) + image for i, (image, label) in enumerate(zip(images, labels, strict=True), 1)]
+    payloads += [header(1, len(images) + 1) for _ in range(people)]
+    folder.mkdir(exist_ok=True)
+    lines, data = [], b""
+    for key, payload in enumerate(payloads):
+        lines.append(f"{key}\t{len(data)}\n")
+        data += record(payload)
+    (folder / "train.rec").write_bytes(data)
+    (folder / "train.idx").write_text("".join(lines))
+    return folder
+
+
+LABELS: list[tuple[float, ...]] = [(0,), (0,), (7,), (7, 1, 2)]
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> Path:
+    return write_set(tmp_path / "set", [crop(i) for i in range(4)], LABELS)
+
+
+def test_crops_and_identities(four: Path) -> None:
+    crops = read_crops(four)
+    assert crops.ids == ("train-1", "train-2", "train-3", "train-4")
+    assert crops.identities == ("0", "0", "7", "7")
+    assert (crops.size, crops.template) == (112, "arcface")
+    assert [crops.encoded(i) for i in range(4)] == [crop(i) for i in range(4)]
+    assert np.array_equal(crops.take(np.array([2])).pixels(0), decode_crop(crop(2)))
+    assert read_crops(four / "train.rec").ids == crops.ids
+
+
+def test_an_index_in_any_order_or_without_a_first_record(four: Path, tmp_path: Path) -> None:
+    index = four / "train.idx"
+    lines = index.read_text().splitlines(keepends=True)
+    index.write_text("".join(reversed(lines)))
+    assert [read_crops(four).encoded(i) for i in range(4)] == [crop(i) for i in range(4)]
+    index.write_text("".join(lines[1:5]))
+    assert read_crops(four).identities == ("0", "0", "7", "7")
+
+
+def test_images_that_hold_the_magic_word(tmp_path: Path) -> None:
+    images = [crop(0), crop(1) + bytes(-len(crop(1)) % 4) + MAGIC + b"ab" + MAGIC * 3 + b"z", crop(2) + MAGIC]
+    crops = read_crops(write_set(tmp_path / "set", images, [(1,), (2,), (2,)]))
+    assert [crops.encoded(i) for i in range(3)] == images
+
+
+def test_it_merges_with_other_sets(four: Path, tmp_path: Path) -> None:
+    other = write_set(tmp_path / "other", [crop(9)], [(7,)])
+    both = merge([read_crops(four), read_crops(other)])
+    assert both.identities == ("0", "0", "7", "7", "7")
+    assert both.encoded(4) == crop(9)
+
+
+def test_a_damaged_set_is_one_clear_sentence(four: Path) -> None:
+    rec, index = four / "train.rec", four / "train.idx"
+    data, lines = rec.read_bytes(), index.read_text()
+    last = int(lines.splitlines()[4].split("\t")[1])
+    for cut in (last + 4, last + 40, last + 400, 100, 3):
+        rec.write_bytes(data[:cut])
+        with pytest.raises(UserError, match=r"cut short|ends in the middle|hold no record"):
+            read_crops(four)
+    rec.write_bytes(data[:40] + bytes(100) + data[140:])
+    with pytest.raises(UserError, match=r"no record begins at byte \d+"):
+        read_crops(four)
+    rec.write_bytes(data)
+    for text, sentence in {
+        lines + f"99\t{len(data) + 400}\n": r"its index names a record at \d+",
+        lines + "99\t-4\n": "its index names a record at -4",
+        "\n".join(lines.splitlines()[:3]): "names 2 of 4 images",
+        "a b c": "not an index of lines",
+        "1 2\n3 4\n": "not an index of lines",
+        "": "is empty",
+        "0\t0\n": "names 0 of 4 images",
+    }.items():
+        index.write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            read_crops(four)
+    index.unlink()
+    with pytest.raises(UserError, match=r"train\.idx: no such file; a \.rec set is a \.rec and an \.idx"):
+        read_crops(four)
