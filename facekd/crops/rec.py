@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from facekd.core.files import sha256_file
 from facekd.core.pixels import decode_crop
 from facekd.core.types import Array
 from facekd.crops.read import CropSet
@@ -24,7 +25,10 @@ BLOCK = 1 << 20  # headers read together
 
 
 def read_rec(path: Path) -> CropSet:
-    """The crops of a ``.rec`` file; their identities are its labels, as text.
+    """The crops of a ``.rec`` file; their identities are ``DIGEST-LABEL``.
+
+    Each such set counts its people from 0. The first eight digits of the index' digest keep the people of two sets
+    apart, wherever the files lie.
 
     Nothing is copied: the file stays on disk, memory-mapped. Where the first record says, as insightface's does, which
     keys are images, only these are taken.
@@ -54,11 +58,12 @@ def read_rec(path: Path) -> CropSet:
     keys, label, kind = keys[is_image], label[is_image], kind[is_image]
     images, rows = _images(path, data, start[is_image], end[is_image], kind)
     first_crop = decode_crop(images[int(rows[0])].as_py())
+    digest = sha256_file(index)[:8]
     ids = tuple(f"{path.stem}-{key}" for key in keys.tolist())
     return CropSet(
         path=path,
         ids=ids,
-        identities=tuple(str(int(value)) for value in label),
+        identities=tuple(f"{digest}-{int(value)}" for value in label),
         sources=ids,
         images=images,
         rows=rows,
