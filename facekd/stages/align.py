@@ -300,10 +300,14 @@ def _unfinished(files: Sequence[PhotoFile], store: CropStore) -> tuple[list[Phot
 
 def _as_duplicate(record: PhotoRecord, known: dict[str, PhotoRecord]) -> PhotoRecord:
     """The record itself, or, for bytes seen before, a record that points to the first photo's crops."""
+    from facekd.crops.store import PhotoRecord
+
     if record.status != "ok" or record.sha256 is None:
         return record
-    first = known.setdefault(record.sha256, record)
-    if first is record:
+    first = known.get(record.sha256)
+    if first is None:
+        # Without its crops: these may go once they are written, however many photos there are.
+        known[record.sha256] = PhotoRecord(record.source, record.identity, "ok", crop_ids=record.crop_ids)
         return record
     record.status, record.reason = "duplicate", f"the same bytes as {first.source}"
     record.crop_ids, record.crops = first.crop_ids, []
