@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +18,7 @@ from facekd.errors import UserError
 
 PRIVATE = 0o600  # biometric data: for its owner only
 ASIDE = ".part"  # ends the name of a file being written; a kill leaves such a hidden file behind
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # what a spreadsheet may take for the beginning of a formula
 LOCK = "lock"  # the file that the one process which writes a folder holds
 
 
@@ -80,6 +83,24 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` as JSON, whole or not at all; NaN and infinities are refused."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table to `path` as CSV, whole or not at all.
+
+    A spreadsheet would run a value that begins like a formula: such a value, and one that begins with ``'``, gets a
+    ``'`` before it; `unquoted` takes it away again.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["'" + value if value.startswith(FORMULA) else value for value in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def unquoted(value: str) -> str:
+    """A value as it was before `write_csv` wrote it."""
+    return value[1:] if value.startswith("'") and value[1:].startswith(FORMULA) else value
 
 
 def read_json(path: Path) -> Any:

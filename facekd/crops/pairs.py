@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from facekd.core.files import write_text
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, PairList
 from facekd.crops.cfp import read_cfp
+from facekd.crops.columns import read_csv, read_parquet
 from facekd.errors import UserError
 
 TRUE, FALSE = {"1", "true", "yes", "same"}, {"0", "false", "no", "different"}
@@ -37,11 +35,7 @@ def read_pairs(path: Path) -> PairList:
     if path.is_dir():
         return read_cfp(path)
     if path.suffix == ".parquet":
-        try:
-            columns = {name: column.to_pylist() for name, column in zip(*_columns(pq.read_table(path)), strict=True)}
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path}: not a readable Parquet file ({error}); write it again") from error
-        return _from_columns(path, columns)
+        return _from_columns(path, read_parquet(path))
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
@@ -52,7 +46,7 @@ def read_pairs(path: Path) -> PairList:
             file.seek(0)
             if all(word.strip().isdecimal() for word in first.split("\t")):
                 return _lfw(path, file.read())
-            return _from_columns(path, _read_csv(path, file))
+            return _from_columns(path, read_csv(path, file))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 text ({error}); save the list as UTF-8") from error
 
@@ -184,31 +178,6 @@ def _lfw(path: Path, text: str) -> PairList:
         raise UserError(f"{path}: announces {folds * each * 2} pairs and holds {len(left)}; copy it again")
     fold = np.repeat(np.arange(folds), 2 * each) if folds > 1 else np.full(len(left), -1)
     return PairList(tuple(left), tuple(right), np.array(same, bool), fold.astype(np.int16))
-
-
-def _read_csv(path: Path, file: TextIO) -> dict[str, list[str]]:
-    """The columns of a CSV, read line by line: a list may have ten million."""
-    reader = csv.reader(file, strict=True)
-    try:
-        names = next(row for row in reader if row)
-        columns: list[list[str]] = [[] for _ in names]
-        once: dict[str, str] = {}  # a long list names each photo many times
-        for row in reader:
-            if row and len(row) != len(names):
-                raise UserError(
-                    f"{path}, line {reader.line_num}: {len(row)} values, not {len(names)} as in its heading; correct it"
-                )
-            for column, value in zip(columns, row, strict=False):  # a blank line has no value
-                column.append(once.setdefault(value, value))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: not readable as CSV ({error}); correct it") from error
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: two columns have the same name ({', '.join(names)}); rename one")
-    return dict(zip(names, columns, strict=True))
-
-
-def _columns(table: pa.Table) -> tuple[list[str], list[pa.ChunkedArray]]:
-    return table.column_names, table.columns
 
 
 def _from_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> PairList:

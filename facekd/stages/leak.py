@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.errors import UserError
-from facekd.stages.console import progress, say, table
+from facekd.stages.console import say, table
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
     from facekd.crops.read import CropSet
-    from facekd.deploy.embedder import Embedder
 
 FAR = 1e-6  # at which two photos count as one person, where no threshold is given
-CROPS = 64  # embedded together
 SHOWN = 20  # leaks that are printed
 
 
@@ -79,6 +77,7 @@ def leak(
     from facekd.crops.leaks import most_alike, spelling
     from facekd.crops.read import read_crops
     from facekd.deploy.embedder import Embedder
+    from facekd.stages.verify_protocols import embed_crops
 
     if threshold is not None and not -1 <= threshold <= 1:
         raise UserError(f"--threshold {threshold}: is no cosine; give a number from -1 to 1")
@@ -92,12 +91,13 @@ def leak(
                 f"{path}: holds {crop_set.template} crops of {crop_set.size} pixels, {embedder} takes "
                 f"{network.contract.template} crops of {network.contract.size}"
             )
-    theirs = _embed(network, judged, "embed the list's photos", quiet)
+    theirs = embed_crops("the list", network, judged, judged.ids, quiet).vectors
     false_alarms = np.nan
     if threshold is None:
         threshold = _threshold(theirs, judged, pairs)
         false_alarms = FAR * len(learned) * len(judged)
-    score, place = most_alike(_embed(network, learned, "embed the training set", quiet), theirs)
+    ours = embed_crops("the training set", network, learned, learned.ids, quiet).vectors
+    score, place = most_alike(ours, theirs)
 
     found = [
         Leak(
@@ -144,22 +144,6 @@ def _judged(pairs: Path, crops: Path | None) -> CropSet:
     return crop_set.take(np.flatnonzero([crop_id in wanted for crop_id in crop_set.ids]))
 
 
-def _embed(network: Embedder, crops: CropSet, label: str, quiet: bool) -> Array:
-    """float32[N, D] of unit norm.
-
-    Raises:
-        UserError: a crop for which the network gives no direction.
-    """
-    import numpy as np
-
-    from facekd.core.types import Embeddings
-
-    pieces = [np.zeros((0, network.contract.dim), np.float32)]
-    for start in progress(range(0, len(crops), CROPS), len(crops), label, quiet, unit=CROPS):
-        pieces.append(network.embed(crops.batch(np.arange(start, min(start + CROPS, len(crops))))))
-    return Embeddings(np.concatenate(pieces), crops.ids, network.model_id).vectors
-
-
 def _threshold(vectors: Array, crops: CropSet, path: Path) -> float:
     """The cosine that FAR of the impostor pairs of a labelled set reach.
 
@@ -180,18 +164,20 @@ def _threshold(vectors: Array, crops: CropSet, path: Path) -> float:
 
 
 def _write(out: Path, summary: LeakSummary) -> None:
-    import csv
-    import io
+    from facekd.core.files import write_csv
 
-    from facekd.core.files import write_text
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["identity", "crop", "by", "photo", "person", "score"])
-    for one in summary.leaks:
-        score = "" if one.by == "name" else f"{one.score:.4f}"
-        writer.writerow([one.identity or "", one.crop_id, one.by, one.photo, one.person or "", score])
-    write_text(out, text.getvalue())
+    rows = (
+        [
+            one.identity or "",
+            one.crop_id,
+            one.by,
+            one.photo,
+            one.person or "",
+            "" if one.by == "name" else f"{one.score:.4f}",
+        ]
+        for one in summary.leaks
+    )
+    write_csv(out, ["identity", "crop", "by", "photo", "person", "score"], rows)
 
 
 def _print(summary: LeakSummary, learned: int, judged: int, out: Path | None, quiet: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -14,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from facekd.core.files import atomic_write, read_json, sha256_bytes, sha256_file, write_json, write_text
+from facekd.core.files import (
+    atomic_write,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    unquoted,
+    write_csv,
+    write_json,
+    write_text,
+)
 from facekd.errors import UserError
 
 
@@ -123,3 +133,12 @@ def test_a_file_that_is_no_json(tmp_path: Path, text: str) -> None:
         read_json(tmp_path / "x")
     with pytest.raises(json.JSONDecodeError):
         json.loads(text)
+
+
+def test_a_table_that_no_spreadsheet_takes_for_formulas(tmp_path: Path) -> None:
+    values = ["=cmd|' /C calc'!A0", "+1", "-1", "@x", "'", "'=x", "plain", "a,b", 'say "x"', "two\nlines", ""]
+    write_csv(tmp_path / "t.csv", ["name"], [[value] for value in values])
+    with open(tmp_path / "t.csv", newline="") as file:
+        rows = [row[0] for row in csv.reader(file)][1:]
+    assert not any(row.startswith(("=", "+", "-", "@")) for row in rows)
+    assert [unquoted(row) for row in rows] == values
