@@ -46,12 +46,14 @@ def write_sheet(files: Sequence[PhotoFile], store: CropStore, count: int) -> Non
     failed = [row for row in rows if row["status"] in FAILED]
     doubtful = sorted(good, key=certainty)
 
-    def pictures(kind: str, chosen: list[Row], total: int) -> Pictures:
+    def pictures(kind: str, chosen: list[Row], total: int, lowest_first: bool = False) -> Pictures:
         from facekd.reports.document import Picture, Pictures
 
         items = []
         for row in chosen:
             found = [crops[crop] for crop in row["crop_ids"]]
+            if lowest_first:
+                found.sort(key=lambda crop: float(crop["score"]))
             images = [table["image"][crop["row"]].as_py() for crop in found[:CROPS]]
             items.append(Picture(encode_crop(_panel(place[row["source"]], row, found, images)), _label(row, found)))
         return Pictures(f"{len(items)} of {total} {kind}.", tuple(items))
@@ -59,7 +61,10 @@ def write_sheet(files: Sequence[PhotoFile], store: CropStore, count: int) -> Non
     sections = (
         Section("The first", (pictures("photos, in the order of their names", rows[:count], len(rows)),)),
         Section("Failures", (pictures("photos that gave no crop", failed[:count], len(failed)),)),
-        Section("The least certain", (pictures("photos, lowest score first", doubtful[:count], len(good)),)),
+        Section(
+            "The least certain",
+            (pictures("photos, lowest score first", doubtful[:count], len(good), lowest_first=True),),
+        ),
     )
     write_html(
         store.folder / "show.html",
@@ -77,11 +82,13 @@ def _label(row: Row, crops: list[Row]) -> str:
         words.append(row["reason"])
     if row["turned"]:
         words.append(f"turned by {row['turned']}°")
-    for crop in crops if row["status"] == "ok" else []:
+    for crop in crops[:CROPS] if row["status"] == "ok" else []:
         angles = ", ".join(f"{angle} {np.degrees(crop[angle]):+.0f}°" for angle in ("yaw", "pitch", "roll"))
         words.append(
             f"score {crop['score']:.2f}, eyes {crop['eyes']:.0f} px, sharpness {crop['quality']:.0f}, {angles}"
         )
+    if len(crops) > CROPS:
+        words.append(f"{len(crops) - CROPS} more crops")
     return " · ".join(words)
 
 
