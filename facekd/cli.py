@@ -21,6 +21,8 @@ COMMANDS = {
     "doctor": ("facekd.stages.doctor:doctor", "Say what is installed and works, and how to mend what does not."),
     "synth": ("facekd.stages.synth:synth", "Render photos of people who do not exist."),
     "align": ("facekd.stages.align:align", "Find faces in photos, warp each to a crop, account for every photo."),
+    "leak": ("facekd.stages.leak:leak", "Find the people of a training set who are also in a pair list."),
+    "audit": ("facekd.stages.audit:audit", "Find crops that look like somebody else than their label says."),
     "train-teacher": ("facekd.stages.teacher:train_teacher", "Train an IResNet teacher with softmax cross-entropy."),
     "distill": ("facekd.stages.distill:distill", "Train a MobileFaceNet student on a teacher."),
     "verify": ("facekd.stages.verify:verify", "Measure how well models tell people apart on a pair list."),
