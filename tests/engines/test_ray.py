@@ -108,7 +108,11 @@ def test_a_lost_machine_changes_nothing(
     print("lost a machine after", lost, "of", len(CropStore(tmp_path / "local").parts()), "parts")
     assert lost
     assert lost[0] < len(CropStore(tmp_path / "local").parts()) - 1, "it was lost when the work was done"
-    assert sum(node["Alive"] for node in ray.nodes()) == 2  # the head and the one that is left
+    # The head and the one that is left; the cluster may take some seconds longer than the work to notice.
+    patience = time.monotonic() + 60
+    while sum(node["Alive"] for node in ray.nodes()) > 2 and time.monotonic() < patience:
+        time.sleep(0.2)
+    assert sum(node["Alive"] for node in ray.nodes()) == 2
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     assert align(photos, tmp_path / "ray", quiet=True).new == 0  # either engine goes on with the other's store
 
