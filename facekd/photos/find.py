@@ -39,6 +39,7 @@ SUFFIXES = frozenset(
     ]
 )
 LFW_NAME = re.compile(r"(.+)_\d{4}")
+BYTE = re.compile(r"\\(?=x[0-9a-f]{2})")  # begins what `printable` writes for a byte that is no text
 MAX_BYTES = 256 * 2**20  # no photo is larger; a bomb's member is
 
 
@@ -139,9 +140,9 @@ def read_bytes(photo: PhotoFile) -> bytes:
 def printable(name: str) -> str:
     """`name` as text that UTF-8 can hold: undecodable bytes become ``\\xNN``; separators become ``/``.
 
-    Two names never become one: where a name itself holds ``\\x``, its backslash becomes ``\\x5c``.
+    Two names never become one: where a name itself holds ``\\xNN``, its backslash becomes ``\\x5c``.
     """
-    text = os.fsencode(name.replace(r"\x", r"\x5cx")).decode("utf-8", "backslashreplace")
+    text = os.fsencode(BYTE.sub(r"\\x5c", name)).decode("utf-8", "backslashreplace")
     return text.replace(os.sep, "/")
 
 
