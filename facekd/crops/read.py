@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -77,6 +78,15 @@ class CropSet:
         """64 hex digits over ids and identities: tells whether two runs saw the same crops."""
         lines = (f"{i}\t{identity}" for i, identity in zip(self.ids, self.identities, strict=True))
         return sha256_bytes("\n".join(lines).encode())
+
+    def image_digest(self) -> str:
+        """64 hex digits over ids and encoded images, in their order; reads every image."""
+        digest = hashlib.sha256()
+        for index, crop_id in enumerate(self.ids):
+            image = self.images[int(self.rows[index])].as_buffer()
+            digest.update(f"{crop_id}\t{image.size}\n".encode())
+            digest.update(image)
+        return digest.hexdigest()
 
 
 def read_crops(path: Path) -> CropSet:

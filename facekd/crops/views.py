@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import threading
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from facekd.core.files import sha256_bytes
 from facekd.core.types import Array
 
 _own = threading.local()
@@ -27,6 +30,13 @@ def view(pixels: Array, seed: int, index: int, number: int) -> Array:
     pipeline.set_random_state(np.random.default_rng(sequence), random.Random(int(sequence.generate_state(1)[0])))
     augmented: Array = pipeline(image=pixels)["image"]
     return augmented
+
+
+def augmentation_id() -> str:
+    """16 hex digits that change with the pipeline and with the versions of what computes it."""
+    versions = {name: version(name) for name in ("albumentations", "opencv-python-headless", "numpy")}
+    described = json.dumps([_pipeline().to_dict(), versions], sort_keys=True, default=str)
+    return sha256_bytes(described.encode())[:16]
 
 
 def _pipeline() -> Any:
