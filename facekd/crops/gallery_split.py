@@ -83,9 +83,7 @@ def deal_gallery(photos: Sequence[str], persons: Sequence[str], seed: int) -> Ga
 
     people = sorted(set(persons), key=rank)
     if len(people) < 2:
-        raise UserError(
-            f"the photos show {len(people)} person: a gallery and unknown probes need two; give more people"
-        )
+        raise UserError("the photos show one person only: a gallery and unknown probes need two; give more people")
     enrolled = set(people[: len(people) // 2])
     chosen: dict[str, str] = {}
     for photo, person in zip(photos, persons, strict=True):

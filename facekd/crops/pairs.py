@@ -61,13 +61,14 @@ def resolve(pairs: PairList, names: Mapping[str, str | None], where: str) -> tup
     Raises:
         UserError: a pair names a photo that the store has never seen.
     """
-    unknown = [name for name in (*pairs.left, *pairs.right) if name not in names]
+    named = dict.fromkeys((*pairs.left, *pairs.right))  # each once, in the list's order
+    unknown = [name for name in named if name not in names]
     if unknown:
         raise UserError(
-            f"{where}: {len(set(unknown))} photos of the pair list are not in it (first: {unknown[0]!r}); "
+            f"{where}: {len(unknown)} photos of the pair list are not in it (first: {unknown[0]!r}); "
             "align the photos that the list names, or correct the list"
         )
-    failed = frozenset(name for name in (*pairs.left, *pairs.right) if names[name] is None)
+    failed = frozenset(name for name in named if names[name] is None)
     left = tuple(names[name] or name for name in pairs.left)
     right = tuple(names[name] or name for name in pairs.right)
     return replace(pairs, left=left, right=right), failed
@@ -189,16 +190,21 @@ def _from_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> PairLi
             )
         if None in columns[needed]:
             raise UserError(f"{path}: column {needed!r} lacks a value in row {columns[needed].index(None) + 1}; add it")
-    same = []
+    same: list[bool] = []
+    meant: dict[object, bool] = {}  # a long list says the same few words over and over
     for number, value in enumerate(columns["same"], 2):
-        word = str(value).strip().lower()
-        if word not in TRUE | FALSE:
-            raise UserError(f"{path}, line {number}: same is {value!r}; use 1 or 0")
-        same.append(word in TRUE)
+        if value not in meant:
+            word = str(value).strip().lower()
+            if word not in TRUE | FALSE:
+                raise UserError(f"{path}, line {number}: same is {value!r}; use 1 or 0")
+            meant[value] = word in TRUE
+        same.append(meant[value])
     if not same:
         raise UserError(f"{path}: holds no pair")
     try:
-        fold = np.array([int(str(v)) for v in columns.get("fold", [-1] * len(same))], np.int16)
+        fold = np.full(len(same), -1, np.int16)
+        if "fold" in columns:
+            fold = np.array([int(str(v)) for v in columns["fold"]], np.int16)
     except (ValueError, OverflowError) as error:
         raise UserError(f"{path}: a fold is no whole number up to 32767 ({error})") from error
     groups = {

@@ -10,6 +10,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -35,17 +36,7 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], address: str | N
     Raises:
         UserError: no cluster at `address`.
     """
-    started = not ray.is_initialized()
-    if started:
-        here: dict[str, Any] = {"include_dashboard": False}
-        if address is not None:
-            here = {}
-            reach(address)
-        try:
-            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **here)
-        except ConnectionError as error:
-            raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
-    try:
+    with connected(address):
         call: Any = ray.remote(num_cpus=1, max_retries=-1)(_call)
         resources: Callable[[], dict[str, float]] = ray.cluster_resources
         items = iter(items)
@@ -57,9 +48,44 @@ def map_ordered(function: Callable[[T], R], items: Iterable[T], address: str | N
             if not waiting:
                 return
             yield ray.get(waiting.popleft())
+
+
+@contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine, and leave it at the end; one that is there already stays.
+
+    Args:
+        address: as ``ray.init`` takes it: ``ray://HOST:PORT``, ``HOST:PORT`` or ``auto``; None starts a cluster on
+            this machine, or takes the one that this process is connected to.
+
+    Raises:
+        UserError: no cluster at `address`.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    here: dict[str, Any] = {"include_dashboard": False} if address is None else {}
+    if address is not None:
+        reach(address)
+    try:
+        # Without "local" Ray would look for the last cluster of this machine, and wait for it where it is gone.
+        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)
+    except ConnectionError as error:
+        raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
+    try:
+        yield
     finally:
-        if started:
-            ray.shutdown()
+        ray.shutdown()
+
+
+def put(value: Any) -> Any:
+    """Lay a value into the cluster's memory, once for all tasks; what comes back may be handed to them."""
+    return ray.put(value)
+
+
+def get(reference: Any) -> Any:
+    """The value that `put` laid down; arrays in it are not copied on the same machine, and can't be written to."""
+    return ray.get(reference)
 
 
 def reach(address: str) -> None:

@@ -2,7 +2,8 @@
 
 Scores come from blocked matrix products over the upper triangle. Genuine scores are kept (8 bytes each with their
 person: less than the embeddings themselves unless a person has more photos than the embeddings have numbers);
-of the impostor scores only the few that can be thresholds are looked at, see windows.py.
+of the impostor scores only the few that can be thresholds are looked at, see windows.py, and those above the
+thresholds of the curve are counted, see streamed.py.
 """
 
 from __future__ import annotations
@@ -11,21 +12,32 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from facekd.core.types import Array, Rate
 from facekd.errors import UserError
+from facekd.rates.counts import Curve
 from facekd.rates.intervals import wilson_by_person
 from facekd.rates.rates import far_budget, support
+from facekd.rates.streamed import curve_at, curve_thresholds, d_prime_of, eer_between
 from facekd.rates.windows import Found, Tally, Window, guess, locate
 
 SIDE = 1024  # of a tile: its scores are 4 MiB
 SAMPLE = 1024  # side of the random tile that the first windows are guessed from
+CURVE_TOP = 0.1  # FAR up to which the curve is counted; above it every score would have to be sorted
+BANDS = 60  # points of the curve that get an interval
 
-Tile = tuple[int, int, int, int]  # rows r0:r1 against columns c0:c1
-Product = Callable[[Array, Array, Array], object]  # (f32[a, D], f32[b, D], out f32[a, b]): out = left @ right.T
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """Labelled embeddings, those of a person side by side in `order`: genuine cells then lie at the diagonal."""
+
+    vectors: Array  # float32[N, D]
+    order: Array  # int64[N], the rows of `vectors` in the order in which tiles count them
+    person_end: Array  # int64[N], one past the last place of the same person
 
 
 @dataclass(slots=True)
@@ -33,15 +45,35 @@ class Counts:
     """What was counted in some tiles; merge those of all tiles."""
 
     tallies: list[Tally]  # one for each window
+    accepted: Array  # int64[T], impostor scores at or above each threshold
+    sums: list[tuple[float, float]] = field(default_factory=list)  # of each tile's impostor scores and their squares
     genuine: list[Array] = field(default_factory=list)  # float32, genuine scores
     rows: list[Array] = field(default_factory=list)  # int32, the row each belongs to
 
     def merge(self, other: Counts) -> None:
-        """Add the counts of other tiles, counted with the same windows."""
+        """Add the counts of other tiles, counted with the same windows and thresholds."""
         for mine, theirs in zip(self.tallies, other.tallies, strict=True):
             mine.merge(theirs)
+        self.accepted = self.accepted + other.accepted
+        self.sums += other.sums
         self.genuine += other.genuine
         self.rows += other.rows
+
+
+@dataclass(frozen=True, slots=True)
+class AllPairs:
+    """What all pairs of labelled photos show."""
+
+    rates: list[Rate]  # at each FAR asked
+    curve: Curve  # some exact points of the ROC, up to a FAR of about CURVE_TOP where there are many photos
+    band: list[Rate]  # a few of these points with their intervals; far_asked is the point's own FAR
+    eer: tuple[float, float]  # it lies between these
+    d_prime: float | None  # None where it is undefined
+
+
+Tile = tuple[int, int, int, int]  # rows r0:r1 against columns c0:c1
+Product = Callable[[Array, Array, Array], object]  # (f32[a, D], f32[b, D], out f32[a, b]): out = left @ right.T
+Count = Callable[[Photos, Sequence[Window], Array, Sequence[Tile]], Counts]  # as `count_on_cores`
 
 
 def numpy_product(left: Array, right: Array, out: Array) -> None:
@@ -60,13 +92,28 @@ def all_pairs(
     """TAR at each of `fars` over all unordered pairs of different photos, as `rates.rate_at` over their list.
 
     low and high are the 95 % interval of tar with the person as the unit (`intervals.wilson_by_person`), the
-    threshold taken as given.
+    threshold taken as given. Arguments and errors as `measure_all_pairs`.
+    """
+    return measure_all_pairs(vectors, persons, fars, failed_persons=failed_persons, product=product).rates
+
+
+def measure_all_pairs(
+    vectors: Array,
+    persons: Array,
+    fars: Sequence[float],
+    *,
+    failed_persons: Array | None = None,
+    product: Product = numpy_product,
+    count: Count | None = None,
+) -> AllPairs:
+    """The rates of `all_pairs`, and from the same pass over the pairs the ROC, the EER's bounds and d'.
 
     Args:
         vectors: float32[N, D], unit norm.
         persons: [N], names or numbers: two photos are a genuine pair where these are equal.
         failed_persons: [F], the persons of photos without embedding: all their pairs count, and none is accepted.
         product: for a GPU; must compute in full float32.
+        count: for a cluster; None counts on this machine's cores.
 
     Raises:
         UserError: fewer labels than vectors, embeddings that are not finite, pairs of one class only, or a FAR that
@@ -99,18 +146,18 @@ def all_pairs(
                 f"FAR {far} would accept each of the {n_scored} impostor pairs compared; ask for a lower one"
             )
 
-    order = np.argsort(number, kind="stable")  # photos of a person side by side: genuine cells lie at the diagonal
+    order = np.argsort(number, kind="stable")
     number = number[order]
-    person_end = np.cumsum(embedded)[number]  # [N], one past the last row of the same person
-
-    windows = _first_windows(vectors, order, number, [(budget + 1) / n_scored for budget in budgets], product)
+    sides = Photos(vectors, order, np.cumsum(embedded)[number])
+    scores, sample = _sample(sides, number, product)
+    shares = [(budget + 1) / n_scored for budget in budgets]
+    thresholds = curve_thresholds(sample, max([CURVE_TOP, *shares]) if len(vectors) > SAMPLE else 1.0)
+    count = count or partial(count_on_cores, product=product)
+    open_windows = {index: _first_window(scores, sample, share) for index, share in enumerate(shares)}
     found: dict[int, Found] = {}
-    counts: Counts | None = None
-    open_windows = dict(enumerate(windows))
-    while open_windows:
-        sought = list(open_windows.values())
-        passed = count_on_cores(vectors, order, person_end, sought, tiles(len(vectors)), product)
-        counts = counts or passed  # genuine scores are the same in each pass
+    # The first pass also counts what no window is needed for: the genuine scores and the curve.
+    counts = passed = count(sides, list(open_windows.values()), thresholds, tiles(len(vectors)))
+    while True:
         for (index, window), tally in zip(list(open_windows.items()), passed.tallies, strict=True):
             result = locate(window, tally, budgets[index] + 1)
             if isinstance(result, Window):
@@ -119,20 +166,19 @@ def all_pairs(
             else:
                 found[index] = result
                 del open_windows[index]
+        if not open_windows:
+            break
+        passed = count(sides, list(open_windows.values()), thresholds[:0], tiles(len(vectors)))
 
-    genuine, rows = (np.zeros(0, np.float32), np.zeros(0, np.int32))
-    if counts is not None:
-        genuine, rows = np.concatenate(counts.genuine), np.concatenate(counts.rows)
-    rates = {}
-    for index, far in enumerate(supported):
-        blocking = found[index]  # the impostor score that one more accepted pair would need
-        accepted = genuine > np.float32(blocking.score)
-        hits = np.bincount(number[rows[accepted]], minlength=len(photos))
-        threshold = min(blocking.next_above, float(genuine[accepted].min(initial=np.inf)))
+    genuine = np.concatenate([np.zeros(0, np.float32), *counts.genuine])
+    person = number[np.concatenate([np.zeros(0, np.int32), *counts.rows])]
+
+    def rate_of(far_asked: float, n_accepted: int, accepted: Array, threshold: float) -> Rate:
+        hits = np.bincount(person[accepted], minlength=len(photos))
         low, high = wilson_by_person(hits, genuine_pairs)
-        rates[far] = Rate(
-            far_asked=far,
-            far=blocking.above / n_impostor,
+        return Rate(
+            far_asked=far_asked,
+            far=n_accepted / n_impostor,
             tar=int(hits.sum()) / n_genuine,
             threshold=threshold if threshold < np.inf else None,
             n_genuine=n_genuine,
@@ -140,7 +186,21 @@ def all_pairs(
             low=low,
             high=high,
         )
-    return [rates.get(far, Rate(far, 0.0, None, None, n_genuine, n_impostor, None, None)) for far in fars]
+
+    rates = {}
+    for index, far in enumerate(supported):
+        blocking = found[index]  # the impostor score that one more accepted pair would need
+        accepted = genuine > np.float32(blocking.score)
+        threshold = min(blocking.next_above, float(genuine[accepted].min(initial=np.inf)))
+        rates[far] = rate_of(far, blocking.above, accepted, threshold)
+    ascending = np.sort(genuine)  # threads hand them in in any order, and sums of floats would show it
+    known = [rates.get(far, Rate(far, 0.0, None, None, n_genuine, n_impostor, None, None)) for far in fars]
+    curve = curve_at(thresholds, counts.accepted, ascending, known, n_genuine, n_impostor)
+    wanted = np.geomspace(3, curve.impostor.max(initial=3), BANDS)
+    chosen = np.unique(np.searchsorted(curve.impostor, wanted, side="left"))
+    points = [(int(curve.impostor[i]), float(curve.thresholds[i])) for i in chosen[chosen < len(curve.impostor)]]
+    band = [rate_of(n / n_impostor, n, genuine >= threshold, threshold) for n, threshold in points]
+    return AllPairs(known, curve, band, eer_between(curve), d_prime_of(counts.sums, n_scored, ascending))
 
 
 def tiles(n: int) -> list[Tile]:
@@ -150,56 +210,58 @@ def tiles(n: int) -> list[Tile]:
 
 
 def count_tiles(
-    vectors: Array,
-    order: Array,
-    person_end: Array,
+    photos: Photos,
     windows: Sequence[Window],
+    thresholds: Array,
     over: Iterable[Tile],
     product: Product = numpy_product,
 ) -> Counts:
     """Score the tiles one after the other and count; other threads or machines may count other tiles.
 
     Args:
-        vectors: float32[N, D].
-        order: int64[N], the rows of `vectors` with the photos of a person side by side; tiles count in this order.
-        person_end: int64[N], one past the last place of the same person.
+        thresholds: float32[T], ascending.
     """
-    counts = Counts([Tally() for _ in windows])
-    lowest = np.float32(min(window.low for window in windows))
+    counts = Counts([Tally() for _ in windows], np.zeros(len(thresholds), np.int64))
+    lowest = np.float32(min([*(window.low for window in windows), *thresholds[:1]]))
     buffer = np.empty(SIDE * SIDE, np.float32)
-    left, right = np.empty((2, SIDE, vectors.shape[1]), np.float32)
+    left, right = np.empty((2, SIDE, photos.vectors.shape[1]), np.float32)
     held = -1  # the first row of what is in left: most tiles share it with the one before
     for r0, r1, c0, c1 in over:
         if r0 != held:
-            np.take(vectors, order[r0:r1], axis=0, out=left[: r1 - r0], mode="clip")  # the other modes buffer
+            # the other modes buffer
+            np.take(photos.vectors, photos.order[r0:r1], axis=0, out=left[: r1 - r0], mode="clip")
             held = r0
-        np.take(vectors, order[c0:c1], axis=0, out=right[: c1 - c0], mode="clip")
+        np.take(photos.vectors, photos.order[c0:c1], axis=0, out=right[: c1 - c0], mode="clip")
         scores = buffer[: (r1 - r0) * (c1 - c0)].reshape(r1 - r0, c1 - c0)
         product(left[: r1 - r0], right[: c1 - c0], scores)
-        if person_end[r1 - 1] > c0:
-            genuine, rows = _take_genuine(scores, r0, c0, person_end)
+        impostor = scores.ravel()
+        if photos.person_end[r1 - 1] > c0:
+            genuine, rows = _take_genuine(scores, r0, c0, photos.person_end)
             counts.genuine.append(genuine)
             counts.rows.append(rows)
+            impostor = impostor[impostor > -np.inf]
+        counts.sums.append((float(impostor.sum()), float(np.dot(impostor, impostor))))
         high = np.sort(buffer[np.flatnonzero(scores >= lowest)])
+        counts.accepted += len(high) - np.searchsorted(high, thresholds, side="left")
         for window, tally in zip(windows, counts.tallies, strict=True):
             tally.add(window, high)
     return counts
 
 
 def count_on_cores(
-    vectors: Array,
-    order: Array,
-    person_end: Array,
+    photos: Photos,
     windows: Sequence[Window],
-    over: Iterable[Tile],
+    thresholds: Array,
+    over: Sequence[Tile],
     product: Product = numpy_product,
 ) -> Counts:
     """`count_tiles` with a thread for each core; each thread fetches its next tile when it is done with one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = iter(list(over))  # next() of a list's iterator is one step: no tile is given out twice
+    work = partial(count_tiles, photos, windows, thresholds, shared, product)
     # A product that uses one core in each thread keeps all cores busy while other threads sift their scores.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores) as pool:
-        running = [pool.submit(count_tiles, vectors, order, person_end, windows, shared, product) for _ in range(cores)]
+        running = [pool.submit(work) for _ in range(cores)]
     counts = running[0].result()
     for other in running[1:]:
         counts.merge(other.result())
@@ -219,23 +281,24 @@ def _take_genuine(scores: Array, r0: int, c0: int, person_end: Array) -> tuple[A
     return genuine, rows
 
 
-def _first_windows(
-    vectors: Array, order: Array, number: Array, shares: Sequence[float], product: Product
-) -> list[Window]:
-    """Guess from a random tile where the score lies that each share of the impostor pairs reaches."""
+def _sample(photos: Photos, number: Array, product: Product) -> tuple[Array, Array]:
+    """A random tile, float32[s, s] with -inf where it holds no impostor pair, and its impostor scores, ascending."""
     rng = np.random.default_rng(0)  # a guess: no rate depends on it
-    n = len(vectors)
+    n = len(photos.vectors)
     row = rng.choice(n, min(n, SAMPLE), replace=False)
     column = rng.choice(n, min(n, SAMPLE), replace=False)
     scores = np.empty((len(row), len(column)), np.float32)
-    product(vectors[order[row]], vectors[order[column]], scores)
+    product(photos.vectors[photos.order[row]], photos.vectors[photos.order[column]], scores)
     impostor = number[row, None] != number[column]
     scores[~impostor] = -np.inf
-    sample = np.sort(scores, axis=None)[int((~impostor).sum()) :]
-    windows = []
-    for share in shares:
-        # Scores that share a photo move together, so the spread is that of the rows' and columns' own shares.
-        reached = scores >= sample[max(0, len(sample) - 1 - int(share * len(sample)))]
-        spread = sum(np.var(reached.mean(axis=axis)) / reached.shape[1 - axis] for axis in (0, 1))
-        windows.append(guess(sample, share, float(np.sqrt(spread))))
-    return windows
+    return scores, np.sort(scores, axis=None)[int((~impostor).sum()) :]
+
+
+def _first_window(scores: Array, sample: Array, share: float) -> Window:
+    """Guess from a random tile where the score lies that a share of the impostor pairs reaches."""
+    if len(sample) == 0:
+        return guess(sample, share, 0.0)
+    # Scores that share a photo move together, so the spread is that of the rows' and columns' own shares.
+    reached = scores >= sample[max(0, len(sample) - 1 - int(share * len(sample)))]
+    spread = sum(np.var(reached.mean(axis=axis)) / reached.shape[1 - axis] for axis in (0, 1))
+    return guess(sample, share, float(np.sqrt(spread)))

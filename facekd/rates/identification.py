@@ -3,20 +3,26 @@
 A person's score is the best of its enrolled photos. A probe is mated where its person is enrolled. FPIR is the share
 of unmated probes whose best score reaches the threshold, TPIR the share of mated probes that rank their person first
 and reach it (ISO/IEC 19795-1; NIST FRTE 1:N with R = 1).
+
+Probes of one person are not independent, so the intervals take the person as the unit; they hold for the gallery as it
+is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from facekd.core.types import Array, Rate
 from facekd.errors import UserError
-from facekd.rates.counts import curve
-from facekd.rates.rates import rate_at
+from facekd.rates.counts import Curve, curve
+from facekd.rates.intervals import wilson_at_variance, wilson_by_person
+from facekd.rates.rates import far_budget, rate_at
 
-BLOCK = 1024  # probes compared at once
+BLOCK = 1024  # probes compared at once,
+SCORES = 1 << 24  # or fewer, so that no more scores than these are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,9 @@ def search(gallery: Array, gallery_persons: Array, probes: Array, probe_persons:
     mated = enrolled[place] == probe_persons
     sorted_gallery = np.ascontiguousarray(gallery[order])
     rank, mate, best = np.zeros(len(probes), np.int64), np.full(len(probes), -np.inf, np.float32), []
-    for start in range(0, len(probes), BLOCK):
-        here = slice(start, start + BLOCK)
+    step = min(BLOCK, max(1, SCORES // len(gallery)))
+    for start in range(0, len(probes), step):
+        here = slice(start, start + step)
         scores = np.maximum.reduceat(probes[here] @ sorted_gallery.T, first, axis=1)  # [B, persons]
         own = scores[np.arange(len(scores)), place[here]]
         rank[here] = np.where(mated[here], (scores >= own[:, None]).sum(axis=1), 0)
@@ -87,11 +94,37 @@ def cmc(searches: Searches, max_rank: int, failed: int = 0) -> Array:
     return np.asarray(np.cumsum(found) / n)
 
 
-def tpir_at_fpir(searches: Searches, fpir: float, failed_mated: int = 0, failed_unmated: int = 0) -> Rate:
-    """TPIR at the smallest threshold whose FPIR is at most `fpir`, as a `Rate`.
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The share of mated probes whose person is among the first 1, 2, … K of the gallery, with its 95 % interval."""
 
-    In it tar is TPIR and far FPIR, n_genuine counts mated probes and n_impostor unmated ones; tar is None where fewer
-    than 3 / fpir unmated probes are there to show it. low and high take the probes as independent.
+    found: Array  # float64[K]
+    low: Array  # float64[K]
+    high: Array  # float64[K]
+
+
+def ranks(searches: Searches, persons: Array, max_rank: int, failed: Array | None = None) -> Ranks:
+    """`cmc` with intervals that take the person as the unit.
+
+    Args:
+        persons: [P], of each probe.
+        failed: [F], persons of mated probes that gave no embedding, or whose person's gallery photos gave none.
+
+    Raises:
+        UserError: no mated probe.
+    """
+    failed = persons[:0] if failed is None else failed
+    found = cmc(searches, max_rank, len(failed))
+    _, number = np.unique(np.concatenate([persons[searches.mated], failed]), return_inverse=True)
+    rank = np.concatenate([searches.rank[searches.mated], np.full(len(failed), max_rank + 1)])
+    n = np.bincount(number)
+    ends = [wilson_by_person(np.bincount(number[rank <= k], minlength=len(n)), n) for k in range(1, max_rank + 1)]
+    low, high = np.array(ends).T
+    return Ranks(found, low, high)
+
+
+def search_curve(searches: Searches, failed_mated: int = 0, failed_unmated: int = 0) -> Curve:
+    """Hits and false alarms at each threshold: in it "genuine" are mated probes and "impostor" unmated ones.
 
     Args:
         failed_mated, failed_unmated: probes that gave no embedding; they raise no alarm and find nobody.
@@ -99,14 +132,83 @@ def tpir_at_fpir(searches: Searches, fpir: float, failed_mated: int = 0, failed_
     Raises:
         UserError: no mated or no unmated probe.
     """
-    hit = np.where(searches.rank == 1, searches.mate, np.float32(-np.inf))[searches.mated]
-    alarm = searches.best[~searches.mated]
+    hits, alarms = _outcomes(searches, failed_mated, failed_unmated)
+    if len(hits) == 0 or len(alarms) == 0:
+        raise UserError(f"{len(hits)} probes of enrolled people and {len(alarms)} of others: TPIR at FPIR needs both")
+    return curve(np.concatenate([hits, alarms]), np.arange(len(hits) + len(alarms)) < len(hits))
+
+
+def tpir_at_fpir(searches: Searches, fpir: float, failed_mated: int = 0, failed_unmated: int = 0) -> Rate:
+    """TPIR at the smallest threshold whose FPIR is at most `fpir`, as a `Rate`.
+
+    In it tar is TPIR and far FPIR, n_genuine counts mated probes and n_impostor unmated ones; tar is None where fewer
+    than 3 / fpir unmated probes are there to show it. low and high take the probes as independent. Further arguments
+    and errors as `search_curve`.
+    """
+    return rate_at(search_curve(searches, failed_mated, failed_unmated), fpir)
+
+
+def person_tpirs(
+    searches: Searches,
+    persons: Array,
+    fpirs: Sequence[float],
+    failed_mated: Array | None = None,
+    failed_unmated: Array | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Rate]:
+    """`tpir_at_fpir` for each of `fpirs`, with low and high that hold where a person has several probes.
+
+    Persons are resampled with replacement, enrolled ones and others apart, and in each resample the threshold is found
+    anew from its own others. The interval is Wilson's at the number of probes which the variance is worth
+    (`intervals.wilson_at_variance`).
+
+    Args:
+        persons: [P], of each probe.
+        failed_mated, failed_unmated: persons of the probes that gave no embedding.
+
+    Raises:
+        UserError: as `search_curve`.
+    """
+    lost = persons[:0] if failed_mated is None else failed_mated
+    gone = persons[:0] if failed_unmated is None else failed_unmated
+    made = search_curve(searches, len(lost), len(gone))
+    rates = [rate_at(made, fpir) for fpir in fpirs]
+    shown = [place for place, rate in enumerate(rates) if rate.tar is not None]
+    if not shown:
+        return rates
+    hits, alarms = _outcomes(searches, len(lost), len(gone))
+    _, mated = np.unique(np.concatenate([persons[searches.mated], lost]), return_inverse=True)
+    _, unmated = np.unique(np.concatenate([persons[~searches.mated], gone]), return_inverse=True)
+    by_hit, by_alarm = np.argsort(-hits, kind="stable"), np.argsort(-alarms, kind="stable")
+    falling_hits, falling_alarms = -hits[by_hit], np.append(-alarms[by_alarm], np.float32(np.inf))
+    finder, raiser = mated[by_hit], unmated[by_alarm]
+    n_mated, n_unmated = int(mated.max()) + 1, int(unmated.max()) + 1
+    tpirs = np.empty((resamples, len(shown)))
+    for resample in range(resamples):
+        rng = np.random.default_rng([seed, resample])
+        weight, other = (np.bincount(rng.integers(0, n, n), minlength=n) for n in (n_mated, n_unmated))
+        raised = np.cumsum(other[raiser])
+        budgets = [far_budget(fpirs[place], int(raised[-1])) for place in shown]
+        blocking = falling_alarms[np.searchsorted(raised, budgets, side="right")]
+        found = np.append(0, np.cumsum(weight[finder]))
+        tpirs[resample] = found[np.searchsorted(falling_hits, blocking, side="left")] / found[-1]
+    probes_of_person = np.bincount(mated)
+    for column, place in enumerate(shown):
+        tpir = rates[place].tar
+        assert tpir is not None
+        low, high = wilson_at_variance(tpir, float(tpirs[:, column].var(ddof=1)), probes_of_person)
+        rates[place] = replace(rates[place], low=low, high=high)
+    return rates
+
+
+def _outcomes(searches: Searches, failed_mated: int, failed_unmated: int) -> tuple[Array, Array]:
+    """float32 each: the mated probes' scores where they rank their person first, else -inf; the others' best scores."""
     none = np.float32(-np.inf)
-    genuine = np.concatenate([hit, np.full(failed_mated, none)])
-    impostor = np.concatenate([alarm, np.full(failed_unmated, none)])
-    if len(genuine) == 0 or len(impostor) == 0:
-        raise UserError(
-            f"{len(genuine)} probes of enrolled people and {len(impostor)} of others: TPIR at FPIR needs both"
-        )
-    same = np.arange(len(genuine) + len(impostor)) < len(genuine)
-    return rate_at(curve(np.concatenate([genuine, impostor]), same), fpir)
+    hits = np.where(searches.rank == 1, searches.mate, none)[searches.mated]
+    alarms = searches.best[~searches.mated]
+    return (
+        np.concatenate([hits, np.full(failed_mated, none)]),
+        np.concatenate([alarms, np.full(failed_unmated, none)]),
+    )

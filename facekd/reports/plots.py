@@ -1,14 +1,14 @@
 """The plots of the reports, each as one SVG element for `document.Figure`.
 
 Series are told apart by colour and by dash, so that no reader needs to see colours. Points that the data can't
-support are not drawn as if they were: see `floor`.
+support are not drawn as if they were: see `axes.floor`.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,27 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from facekd.core.types import Array, Scores
+from facekd.core.types import Array, Rate, Scores
 from facekd.errors import UserError
 from facekd.rates.counts import Curve
-from facekd.rates.intervals import wilson
+from facekd.rates.identification import Ranks
 from facekd.rates.rates import RocPoints, roc_points
+from facekd.reports.axes import (
+    decade_below,
+    decades,
+    floor,
+    legend,
+    plain_number,
+    rate_bottom,
+    shade,
+    size_of,
+    split,
+    styled,
+)
 from facekd.reports.svg import COLOURS, DASHES, SERIES, render
 from facekd.reports.text import printable, shortened
-
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,87 +50,109 @@ class CostPoint:
     high: float | None = None
 
 
-def floor(n: int) -> float:
-    """The smallest rate that `n` independent pairs can show: 3/n, the rule of three.
-
-    Where none of n pairs errs, the true rate is below 3/n with 95 % confidence, and nothing smaller can be said.
-    Source: Hanley and Lippman-Hand, JAMA 249, 1983.
-    """
-    return min(3 / n, 1.0)
-
-
-def roc(curves: Mapping[str, Curve], *, band: bool = True) -> str:
+def roc(
+    curves: Mapping[str, Curve],
+    bands: Mapping[str, Sequence[Rate]] | None = None,
+    *,
+    axes_of: tuple[str, str] = ("False accept rate (FAR)", "True accept rate (TAR)"),
+    few: str = "too few impostor pairs",
+) -> str:
     """TAR against FAR, FAR on a log axis.
 
     Below the floor of a curve's impostor pairs its line is dotted and has no band, and the region is shaded.
 
     Args:
         curves: by the name shown in the legend.
-        band: Wilson's 95 % interval of TAR, which holds for pairs that are independent.
+        bands: by the same name, 95 % intervals at some FARs; see `_band`.
+        axes_of: what the axes are called, where the curves are those of another pair of rates.
+        few: what the shaded region is called.
     """
     points = _points(curves)
-    left = _left(curve.n_impostor for curve in curves.values())
+    left = decade_below(curve.n_impostor for curve in curves.values())
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        limit = max(floor(curve.n_impostor) for curve in curves.values())
-        _shade(axes, left, limit)
+        shade(axes, left, max(floor(curve.n_impostor) for curve in curves.values()), few)
         lowest = [1.0]
-        for (name, curve), colour, dash in _styled(curves):
+        for (name, curve), colour, dash in styled(curves):
             far, tar = np.maximum(points[name].far, left), points[name].tar
-            below, above = _split(far, tar, floor(curve.n_impostor))
-            axes.plot(*below, color=colour, linestyle=(0, (1, 2)), linewidth=1.2, drawstyle="steps-post")
-            axes.plot(*above, color=colour, linestyle=dash, drawstyle="steps-post")
+            above = _staircase(axes, far, tar, floor(curve.n_impostor), colour, dash)
             lowest.extend(above[1][:1])
-            if band and len(above[0]):
-                n = curve.n_genuine
-                low, high = np.array([wilson(round(rate * n), n) for rate in above[1]]).T
-                axes.fill_between(above[0], low, high, step="post", color=colour, alpha=0.14, linewidth=0)
+            far, low, high = _band(*above, (bands or {}).get(name, ()))
+            axes.fill_between(far, low, high, step="post", color=colour, alpha=0.14, linewidth=0)
         axes.set_xscale("log")
         axes.set_xlim(left, 1)
-        axes.set_ylim(_rate_bottom(min(lowest)), 1)
-        _decades(axes, "x")
-        axes.set_xlabel("False accept rate (FAR)")
-        axes.set_ylabel("True accept rate (TAR)")
-        _legend(figure, list(curves), [Line2D([], [], color=c, linestyle=d) for _, c, d in _styled(curves)])
+        axes.set_ylim(rate_bottom(min(lowest)), 1)
+        decades(axes, "x")
+        axes.set_xlabel(axes_of[0])
+        axes.set_ylabel(axes_of[1])
+        legend(figure, list(curves), [Line2D([], [], color=c, linestyle=d) for _, c, d in styled(curves)])
 
-    label = f"ROC curve of {_names(curves)}: true accept rate against false accept rate on a log axis."
-    return render(draw, label, _size(curves))
+    label = f"ROC curve of {', '.join(curves)}: {axes_of[1].lower()} against {axes_of[0].lower()} on a log axis."
+    return render(draw, label, size_of(curves))
 
 
-def det(curves: Mapping[str, Curve]) -> str:
+def det(curves: Mapping[str, Curve], bands: Mapping[str, Sequence[Rate]] | None = None) -> str:
     """FNMR (missed genuine pairs) against FAR, both on log axes; lower and further left is better.
 
-    Regions under the floor of the impostor pairs and of the genuine pairs are shaded.
+    Regions under the floor of the impostor pairs and of the genuine pairs are shaded. Arguments as `roc`.
     """
     points = _points(curves)
-    left = _left(curve.n_impostor for curve in curves.values())
-    bottom = _left(curve.n_genuine for curve in curves.values())
+    left = decade_below(curve.n_impostor for curve in curves.values())
+    bottom = decade_below(curve.n_genuine for curve in curves.values())
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        limit = max(floor(curve.n_impostor) for curve in curves.values())
-        _shade(axes, left, limit)
+        shade(axes, left, max(floor(curve.n_impostor) for curve in curves.values()), "too few impostor pairs")
         axes.axhspan(bottom, max(floor(curve.n_genuine) for curve in curves.values()), color=COLOURS["shade"], lw=0)
         corner = max(left, bottom)
         axes.plot([corner, 1], [corner, 1], color=COLOURS["quiet"], linewidth=0.8, linestyle=(0, (1, 3)))
-        for (name, curve), colour, dash in _styled(curves):
-            far, fnmr = np.maximum(points[name].far, left), np.maximum(points[name].fnmr, bottom)
-            below, above = _split(far, fnmr, floor(curve.n_impostor))
-            axes.plot(*below, color=colour, linestyle=(0, (1, 2)), linewidth=1.2, drawstyle="steps-post")
-            axes.plot(*above, color=colour, linestyle=dash, drawstyle="steps-post")
+        for (name, curve), colour, dash in styled(curves):
+            far, fnmr = np.maximum(points[name].far, left), points[name].fnmr
+            above = _staircase(axes, far, np.maximum(fnmr, bottom), floor(curve.n_impostor), colour, dash)
+            shown = above[1] > floor(curve.n_genuine)  # below, the genuine pairs are too few for any interval
+            far, low, high = _band(above[0][shown], 1 - above[1][shown], (bands or {}).get(name, ()))
+            upper, lower = np.maximum(1 - low, bottom), np.maximum(1 - high, bottom)
+            axes.fill_between(far, lower, upper, step="post", color=colour, alpha=0.14, linewidth=0)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(left, 1)
         axes.set_ylim(bottom, 1)
-        _decades(axes, "x")
-        _decades(axes, "y")
+        decades(axes, "x")
+        decades(axes, "y")
         axes.set_xlabel("False accept rate (FAR)")
         axes.set_ylabel("False non-match rate (FNMR)")
-        _legend(figure, list(curves), [Line2D([], [], color=c, linestyle=d) for _, c, d in _styled(curves)])
+        legend(figure, list(curves), [Line2D([], [], color=c, linestyle=d) for _, c, d in styled(curves)])
 
-    label = f"DET curve of {_names(curves)}: false non-match rate against false accept rate, log axes."
-    return render(draw, label, _size(curves))
+    label = f"DET curve of {', '.join(curves)}: false non-match rate against false accept rate, log axes."
+    return render(draw, label, size_of(curves))
+
+
+def cmc(found: Mapping[str, Ranks]) -> str:
+    """The share of mated probes whose person is among the first 1, 2, … of the gallery, with its 95 % band.
+
+    Args:
+        found: by the name shown in the legend.
+    """
+    assert found, "a plot of nothing"
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for (_, each), colour, dash in styled(found):
+            rank = np.arange(1, len(each.found) + 1)
+            axes.plot(rank, each.found, color=colour, linestyle=dash, marker="o", markersize=3.5)
+            axes.fill_between(rank, each.low, each.high, color=colour, alpha=0.14, linewidth=0)
+        most = max(len(each.found) for each in found.values())
+        axes.set_xlim(0.6, most + 0.4)
+        axes.set_ylim(rate_bottom(min(each.found[0] for each in found.values())), 1)
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("Rank")
+        axes.set_ylabel("Probes found up to that rank")
+        legend(figure, list(found), [Line2D([], [], color=c, linestyle=d) for _, c, d in styled(found)])
+
+    label = f"Cumulative match characteristic of {', '.join(found)}: share of probes found by rank."
+    return render(draw, label, size_of(found))
 
 
 def histograms(scores: Scores, thresholds: Mapping[str, float] | None = None) -> str:
@@ -178,7 +210,7 @@ def histograms(scores: Scores, thresholds: Mapping[str, float] | None = None) ->
         figure.legend(handles, names, loc="outside upper left", ncols=2)
 
     label = f"Score histograms of pairs of different people and of the same person. {left_out}".rstrip()
-    return render(draw, label, _size(names))
+    return render(draw, label, size_of(names))
 
 
 def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]], *, y: str, x: str = "step", y_label: str = "") -> str:
@@ -197,7 +229,7 @@ def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]], *, y: str, x: s
     if not any(map(len, lines.values())):
         raise UserError(f"no metrics row has both {x!r} and {y!r}: nothing to plot; check the names")
     everything = np.concatenate([line[:, 1] for line in lines.values()])
-    shown = [entry for entry in _styled(lines) if len(entry[0][1])]
+    shown = [entry for entry in styled(lines) if len(entry[0][1])]
     names = [name for (name, _), _, _ in shown]
 
     def draw(figure: Figure) -> None:
@@ -206,15 +238,15 @@ def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]], *, y: str, x: s
             axes.plot(line[:, 0], line[:, 1], color=colour, linestyle=dash, marker="o" if len(line) < 3 else None)
         if everything.min() > 0 and everything.max() > 100 * everything.min():
             axes.set_yscale("log")
-            _decades(axes, "y")
+            decades(axes, "y")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.margins(x=0.01)
         axes.set_xlabel(printable(x).capitalize())
         axes.set_ylabel(printable(y_label or y))
         handles = [Line2D([], [], color=colour, linestyle=dash) for _, colour, dash in shown]
-        _legend(figure, names, handles)
+        legend(figure, names, handles)
 
-    return render(draw, f"{y_label or y} against {x} of {_names(names)}.", _size(names))
+    return render(draw, f"{y_label or y} against {x} of {', '.join(names)}.", size_of(names))
 
 
 def cost(rows: Sequence[CostPoint], *, x_label: str, y_label: str) -> str:
@@ -242,16 +274,16 @@ def cost(rows: Sequence[CostPoint], *, x_label: str, y_label: str) -> str:
             handles.append(Line2D([], [], **mark))
         axes.set_xscale("log")
         axes.set_xlim(min(costs) / 2, max(costs) * 2)
-        axes.set_ylim(_rate_bottom(lowest), 1)
+        axes.set_ylim(rate_bottom(lowest), 1)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if max(costs) < 200 * min(costs) else (1.0,)))
-        axes.xaxis.set_major_formatter(FuncFormatter(_plain_number))
+        axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(printable(x_label))
         axes.set_ylabel(printable(y_label))
-        _legend(figure, names, handles)
+        legend(figure, names, handles)
 
-    return render(draw, f"{y_label} against {x_label} of {_names(names)}.", _size(names))
+    return render(draw, f"{y_label} against {x_label} of {', '.join(names)}.", size_of(names))
 
 
 def _points(curves: Mapping[str, Curve]) -> dict[str, RocPoints]:
@@ -259,67 +291,32 @@ def _points(curves: Mapping[str, Curve]) -> dict[str, RocPoints]:
     return {name: roc_points(curve) for name, curve in curves.items()}
 
 
-def _left(counts: Iterable[int]) -> float:
-    """The decade at or below the smallest rate above 0 that any list can have, at most 0.1."""
-    return min(0.1, *(10.0 ** math.floor(math.log10(1 / n)) for n in counts))
+def _staircase(axes: Axes, far: Array, rate: Array, limit: float, colour: str, dash: Any) -> tuple[Array, Array]:
+    """Draw a curve, dotted below `limit`; what comes back is the part from there on."""
+    below, above = split(far, rate, limit)
+    axes.plot(*below, color=colour, linestyle=(0, (1, 2)), linewidth=1.2, drawstyle="steps-post")
+    axes.plot(*above, color=colour, linestyle=dash, drawstyle="steps-post")
+    return above
 
 
-def _split(far: Array, rate: Array, limit: float) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """The staircase below `limit` and the one from `limit` on; at `limit` holds the last step before it."""
-    first = int(np.searchsorted(far, limit, side="right"))
-    if first == 0:
-        return (far[:0], rate[:0]), (far, rate)
-    join = np.array([limit]), rate[first - 1 : first]
-    below = np.append(far[:first], join[0]), np.append(rate[:first], join[1])
-    return below, (np.append(join[0], far[first:]), np.append(join[1], rate[first:]))
+def _band(far: Array, tar: Array, rates: Sequence[Rate]) -> tuple[Array, Array, Array]:
+    """FAR and both ends of the band around a curve, as far as intervals are known.
 
-
-def _shade(axes: Axes, left: float, limit: float) -> None:
-    axes.axvspan(left, limit, color=COLOURS["shade"], linewidth=0)
-    axes.annotate(
-        "too few impostor pairs",
-        (math.sqrt(left * limit), 0.03),
-        xycoords=("data", "axes fraction"),
-        rotation=90,
-        ha="center",
-        va="bottom",
-        fontsize=10.5,
-        color=COLOURS["quiet"],
-    )
-
-
-def _rate_bottom(least: float) -> float:
-    """Where a rate axis begins: as high as its least rate allows, in steps that read well."""
-    return max((step for step in (0.0, 0.5, 0.8, 0.9, 0.98) if step <= least - 0.1 * (1 - least)), default=0.0)
-
-
-def _decades(axes: Axes, which: str) -> None:
-    """Ticks at powers of ten, written as such without math text."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    low, high = sorted(axis.get_view_interval())
-    exponents = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
-    step = max(1, math.ceil(len(exponents) / 8))
-    if len(exponents) >= 3:
-        axis.set_major_locator(FixedLocator([10.0**k for k in exponents if k % step == 0]))
-        axis.set_major_formatter(FuncFormatter(_power_of_ten))
-    else:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(FuncFormatter(_plain_number))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _power_of_ten(value: float, _: int = 0) -> str:
-    exponent = round(math.log10(value))
-    return "1" if exponent == 0 else "10" + str(exponent).translate(_SUPERSCRIPT)
-
-
-def _plain_number(value: float, _: int = 0) -> str:
-    """``0.5``, ``200``, ``50 k``, ``2 G``."""
-    for size, sign in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= max(size, 1e4):
-            return f"{value / size:.10g}{sign}"
-    return f"{value:.10g}"
+    The interval's two arms are known at the FARs of `rates`; between them they are interpolated in the logarithm of
+    FAR and laid on the curve itself, so the line always lies in its band.
+    """
+    known = [
+        (math.log10(rate.far_asked), rate.tar - rate.low, rate.high - rate.tar)
+        for rate in rates
+        if rate.tar is not None and rate.low is not None and rate.high is not None
+    ]
+    if not known:
+        return far[:0], tar[:0], tar[:0]
+    x, down, up = np.array(sorted(known)).T
+    at = np.log10(far)
+    inside = at <= x[-1] + 1e-9
+    at, far, tar = at[inside], far[inside], tar[inside]
+    return far, np.maximum(0, tar - np.interp(at, x, down)), np.minimum(1, tar + np.interp(at, x, up))
 
 
 def _column(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> Array:
@@ -330,29 +327,3 @@ def _column(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> Array:
         if all(isinstance(row.get(key), int | float) and math.isfinite(row[key]) for key in (x, y))
     ]
     return np.array(pairs, np.float64).reshape(-1, 2)
-
-
-def _styled(series: Mapping[str, Any]) -> Any:
-    """((name, value), colour, dash) of each series; the same place in the order looks the same in every plot."""
-    return zip(series.items(), itertools.cycle(SERIES), itertools.cycle(DASHES), strict=False)
-
-
-def _columns(names: Sequence[str]) -> int:
-    longest = max(len(name) for name in names)
-    return 3 if longest <= 12 else 2 if longest <= 24 else 1
-
-
-def _size(names: Iterable[str]) -> tuple[float, float]:
-    """Width and height of a plot whose legend names `names`: the axes keep their size, the legend's rows are added."""
-    names = list(names)
-    return 450.0, 305.0 + 17 * math.ceil(len(names) / _columns(names))
-
-
-def _legend(figure: Figure, names: Sequence[str], handles: Sequence[Line2D]) -> None:
-    """Names above the axes, where they hide no line."""
-    names = [shortened(printable(" ".join(name.split())), 44) for name in names]
-    figure.legend(handles, names, loc="outside upper left", ncols=_columns(names))
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(names)

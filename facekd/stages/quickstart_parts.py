@@ -111,7 +111,12 @@ def write_report(out: Path, summary: dict[str, Any], judged: Sequence[Judged], h
             "What came out",
             (
                 rates_table({TITLES[name]: row for name, row in rows.items()}, fars, note),
-                Figure(plots.roc(curves), "ROC on people whom no training saw"),
+                Figure(
+                    plots.roc(
+                        curves, {TITLES[one.name]: one.drawn.band for one in judged if TITLES[one.name] in curves}
+                    ),
+                    "ROC on people whom no training saw, with 95 % bands that take the person as the unit",
+                ),
                 Figure(plots.histograms(judged[-1].scores), "Scores of the exported student"),
             ),
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +40,9 @@ class Everybody:
     name: str
     ids: tuple[str, ...]
     persons: tuple[str, ...]  # one for each id
+    photos: tuple[str, ...]  # one for each id: a name by which `known` finds it
     failed_persons: tuple[str, ...]  # of photos that gave no crop
+    failed_photos: tuple[str, ...]
     left_out: dict[str, int]  # photos by why they don't count
 
 
@@ -60,19 +63,19 @@ def read_list(path: Path, source: CropSet | Embedded, crops: Path | None) -> Lis
     Raises:
         UserError: a list that is none, contradicts itself or the crops' identities, or names unknown photos.
     """
+    import numpy as np
+
     from facekd.crops.pairs import read_pairs, resolve, take, without_repeats
 
     listed, left_out = without_repeats(read_pairs(path), str(path))
-    names, known = _known(source, crops)
+    names, persons_of = known(source, crops)
     where = str(crops) if crops is not None else "the embeddings"
     pairs, failed = resolve(listed, names, where)
-    persons = _persons(listed, known, path)
-    different = [i for i, (a, b) in enumerate(zip(pairs.left, pairs.right, strict=True)) if a != b]
-    if len(different) < len(pairs.left):
-        import numpy as np
-
-        left_out["same bytes"] = len(pairs.left) - len(different)
-        kept = np.array(different, np.int64)
+    persons = _persons(listed, persons_of, path)
+    different = np.fromiter((a != b for a, b in zip(pairs.left, pairs.right, strict=True)), bool, len(pairs.left))
+    if not different.all():
+        kept = np.flatnonzero(different)
+        left_out["same bytes"] = len(different) - len(kept)
         pairs = take(pairs, kept)
         persons = None if persons is None else (persons[0][kept], persons[1][kept])
     name = f"CFP {path.name}" if path.is_dir() else path.name
@@ -99,25 +102,31 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     Raises:
         UserError: no photo has a label.
     """
+    from facekd.crops.pairs import person_in_name
     from facekd.crops.store import FAILED, CropStore
 
     ids = _ids(source)
-    labelled = [(i, str(person)) for i, person in zip(ids, source.identities, strict=True) if person is not None]
+    rows = zip(ids, source.identities, source.sources, strict=True)
+    # CFP's photos are filed under 'frontal' and 'profile': their names know better.
+    labelled = [(i, person_in_name(photo) or str(label), photo) for i, label, photo in rows if label is not None]
     if not labelled:
         raise UserError(f"{path}: none of its photos says who it shows, so all pairs have no label; give --pairs")
-    failed: list[str] = []
+    times = Counter(photo for *_, photo in labelled)
+    failed: list[tuple[str, str]] = []
     left_out = {"without identity": len(ids) - len(labelled)}
     if path.is_dir():
-        rows = CropStore.open(path).ledger().select(["status", "identity"]).to_pylist()
-        gone = [row["identity"] for row in rows if row["status"] in FAILED]
-        failed = [person for person in gone if person is not None]
+        ledger = CropStore.open(path).ledger().select(["source", "status", "identity"]).to_pylist()
+        gone = [(row["source"], row["identity"]) for row in ledger if row["status"] in FAILED]
+        failed = [(photo, person_in_name(photo) or str(label)) for photo, label in gone if label is not None]
         left_out["without crop and identity"] = len(gone) - len(failed)
     return Everybody(
-        path.name,
-        tuple(i for i, _ in labelled),
-        tuple(person for _, person in labelled),
-        tuple(failed),
-        {why: count for why, count in left_out.items() if count},
+        name=path.name,
+        ids=tuple(i for i, *_ in labelled),
+        persons=tuple(person for _, person, _ in labelled),
+        photos=tuple(photo if times[photo] == 1 else i for i, _, photo in labelled),
+        failed_persons=tuple(person for _, person in failed),
+        failed_photos=tuple(photo for photo, _ in failed),
+        left_out={why: count for why, count in left_out.items() if count},
     )
 
 
@@ -194,7 +203,7 @@ def embed_crops(name: str, embedder: Embedder, crops: CropSet, ids: Sequence[str
     return Embeddings(np.concatenate(pieces), tuple(ids), embedder.model_id)
 
 
-def _known(source: CropSet | Embedded, crops: Path | None) -> tuple[Mapping[str, str | None], Mapping[str, str | None]]:
+def known(source: CropSet | Embedded, crops: Path | None) -> tuple[Mapping[str, str | None], Mapping[str, str | None]]:
     """By each name that a list may use: the id of the photo's crop or embedding, and its person."""
     from facekd.crops.read import by_name, photo_names, photo_persons
 
@@ -212,19 +221,20 @@ def _ids(source: CropSet | Embedded) -> tuple[str, ...]:
     return source.ids if isinstance(source, CropSet) else source.embeddings.ids
 
 
-def _persons(pairs: PairList, known: Mapping[str, str | None], path: Path) -> Persons | None:
+def _persons(pairs: PairList, persons_of: Mapping[str, str | None], path: Path) -> Persons | None:
     """Who is on either side of each pair, by LFW's names or the photos' labels; None where somebody is not known."""
     import numpy as np
 
     from facekd.crops.pairs import person_in_name
 
     number: dict[str, int] = {}
-    sides = []
-    for side in (pairs.left, pairs.right):
-        people = [person_in_name(name) or known.get(name) for name in side]
-        if None in people:
+    shown: dict[str, int] = {}  # the person of each photo; a long list names each many times
+    for name in dict.fromkeys((*pairs.left, *pairs.right)):
+        person = person_in_name(name) or persons_of.get(name)
+        if person is None:
             return None
-        sides.append(np.array([number.setdefault(str(person), len(number)) for person in people], np.int64))
+        shown[name] = number.setdefault(person, len(number))
+    sides = [np.fromiter((shown[name] for name in side), np.int64, len(side)) for side in (pairs.left, pairs.right)]
     against = np.flatnonzero((sides[0] == sides[1]) != pairs.same)
     if len(against):
         first = int(against[0])

@@ -1,9 +1,8 @@
-"""The rates of one model as plain values for JSON: the whole list, its groups, differences, requirements, cost."""
+"""The rates of one model as plain values for JSON: the whole list, its groups, differences, requirements."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -15,13 +14,24 @@ if TYPE_CHECKING:
     from facekd.core.types import Array, Embeddings, PairList, Rate, Scores
     from facekd.crops.read import CropSet
     from facekd.deploy.embedder import Embedder
+    from facekd.rates.allpairs import Count
     from facekd.rates.counts import Curve
     from facekd.stages.verify_protocols import Everybody, Persons
 
 RESAMPLES, SEED = 1000, 0  # of the persons
 REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
 MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled for a difference
-TIMED_RUNS, TIMED_SECONDS = 30, 0.5
+BAND_RESAMPLES = 200  # of the persons, for the bands of the curves,
+BAND_PAIRS = 1_000_000  # whose FARs accept no more impostor pairs than these: beyond, a resample would take too long
+BAND_POINTS = 4  # in each decade of FAR
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A model's line in the ROC and DET plots."""
+
+    curve: Curve
+    band: list[Rate]  # intervals at some FARs
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +40,12 @@ class Judged:
 
     name: str
     rates: dict[str, Any]  # the model's part of the JSON
-    curve: Curve
+    drawn: Drawn
     scores: Scores
+
+    @property
+    def curve(self) -> Curve:
+        return self.drawn.curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,35 +87,76 @@ def judge_embeddings(
     from facekd.rates.score import score
 
     scores = score(embeddings, pairs, failed)
+    band = roc_band(scores, persons)
     rates = {"model": name, "model_id": embeddings.model_id, **rates_of(scores, fars, pairs.groups, persons)}
     rates["failures_to_enrol"]["photos"] = len(failed)
-    return Judged(name, rates, curve(scores.values, scores.same), scores)
+    rates["roc"] = [rate_json(rate) for rate in band]
+    return Judged(name, rates, Drawn(curve(scores.values, scores.same), band), scores)
 
 
-def judge_everybody(name: str, embeddings: Embeddings, people: Everybody, fars: Sequence[float]) -> dict[str, Any]:
-    """The rates over all pairs, whose scores are never kept: what needs every score is None."""
+def judge_everybody(
+    name: str, embeddings: Embeddings, people: Everybody, fars: Sequence[float], count: Count | None = None
+) -> tuple[dict[str, Any], Drawn]:
+    """The rates over all pairs, whose scores are never kept: what needs every score is None.
+
+    Args:
+        count: counts the tiles elsewhere, see `rates.allpairs.measure_all_pairs`.
+    """
     import numpy as np
 
-    from facekd.rates.allpairs import all_pairs
+    from facekd.rates.allpairs import measure_all_pairs
 
     failed = np.array(people.failed_persons, np.str_)
-    rates = all_pairs(embeddings.vectors, np.array(people.persons, np.str_), fars, failed_persons=failed)
+    persons = np.array(people.persons, np.str_)
+    found = measure_all_pairs(embeddings.vectors, persons, fars, failed_persons=failed, count=count)
     photos, n = len(people.ids) + len(failed), len(people.ids)
-    return {
+    rates = {
         "model": name,
         "model_id": embeddings.model_id,
         "accuracy": None,
         "eer": None,
+        "eer_bounds": list(found.eer),
         "auc": None,
-        "d_prime": None,
+        "d_prime": found.d_prime,
         "interval": "identities",
-        "tar": [rate_json(rate) for rate in rates],
+        "tar": [rate_json(rate) for rate in found.rates],
         "tar_without_failures": [],
-        "pairs": {"genuine": rates[0].n_genuine, "impostor": rates[0].n_impostor},
+        "pairs": {"genuine": found.curve.n_genuine, "impostor": found.curve.n_impostor},
         "failures_to_enrol": {"pairs": (photos * (photos - 1) - n * (n - 1)) // 2, "photos": len(failed)},
         "groups": {},
         "rejects": None,
+        "roc": [rate_json(rate) for rate in found.band],
     }
+    return rates, Drawn(found.curve, found.band)
+
+
+def roc_band(scores: Scores, persons: Persons | None) -> list[Rate]:
+    """TAR at FARs that lie evenly on a log axis, from the list's floor upwards, with 95 % intervals.
+
+    Args:
+        persons: resampled where they are known; None takes the pairs as independent.
+    """
+    import numpy as np
+
+    from facekd.rates.counts import curve
+    from facekd.rates.persons import person_rates
+    from facekd.rates.rates import rate_at
+
+    fars = band_fars(int(np.count_nonzero(~scores.same)))
+    if persons is not None and fars:
+        return person_rates(scores.values, scores.same, *persons, fars, resamples=BAND_RESAMPLES, seed=SEED)
+    counts = curve(scores.values, scores.same)
+    return [rate_at(counts, far) for far in fars]
+
+
+def band_fars(n_impostor: int) -> list[float]:
+    """FARs evenly on a log axis, from the lowest that so many impostor pairs show upwards; none of too few pairs."""
+    import numpy as np
+
+    low, high = 3.001 / max(n_impostor, 1), min(1.0, BAND_PAIRS / max(n_impostor, 1))
+    if low >= high:
+        return []
+    return [float(f"{far:.6g}") for far in np.geomspace(low, high, 2 + int(BAND_POINTS * np.log10(high / low)))]
 
 
 def rates_of(
@@ -239,42 +294,9 @@ def check(requirement: Requirement, rates: Mapping[str, Any]) -> dict[str, Any]:
     return {"require": requirement.text, "model": rates["model"], "met": met, "low": rate["low"], "line": line}
 
 
-def cost_of(embedder: Embedder) -> dict[str, Any]:
-    """What a model costs on this machine: size, and the time from uint8 crops to unit embeddings (medians)."""
-    import numpy as np
-
-    from facekd.nets.onnx_cost import onnx_macs
-
-    network = embedder.network
-    size = embedder.contract.size
-    macs = network.macs
-    if macs is None:
-        macs = onnx_macs(network.path, (1, 3, size, size) if embedder.contract.layout == "NCHW" else (1, size, size, 3))
-    crops = np.random.default_rng(SEED).integers(0, 256, (32, size, size, 3), np.uint8)
-    return {
-        "parameters": network.parameters,
-        "macs": macs,
-        "bytes": network.bytes,
-        "latency_ms": 1e3 * _seconds(embedder, crops[:1]),
-        "crops_per_second": 32 / _seconds(embedder, crops),
-    }
-
-
 def wanted(pairs: PairList, failed: frozenset[str]) -> list[str]:
     """The ids that `pairs` needs embeddings of."""
     return sorted({crop_id for crop_id in (*pairs.left, *pairs.right) if crop_id not in failed})
-
-
-def _seconds(embedder: Embedder, crops: Array) -> float:
-    """The median of some runs, after one that warms up."""
-    embedder.embed(crops)
-    taken: list[float] = []
-    end = time.perf_counter() + TIMED_SECONDS
-    while len(taken) < 3 or (len(taken) < TIMED_RUNS and time.perf_counter() < end):
-        start = time.perf_counter()
-        embedder.embed(crops)
-        taken.append(time.perf_counter() - start)
-    return sorted(taken)[len(taken) // 2]
 
 
 def _persons_of(crops: CropSet, pairs: PairList) -> Persons | None:

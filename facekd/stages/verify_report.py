@@ -7,72 +7,54 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facekd.stages.console import table
+from facekd.stages.verify_cost import cost_blocks
 from facekd.stages.verify_groups import FEW, group_ratios
-from facekd.stages.verify_rates import RESAMPLES, SEED, Judged
+from facekd.stages.verify_pictures import hardest
+from facekd.stages.verify_rates import Drawn, Judged
+from facekd.stages.verify_text import (
+    BANDS,
+    BOUND_NOTE,
+    accuracy_text,
+    eer_text,
+    far_name,
+    interval_text,
+    mark,
+    percent,
+    tar_text,
+    unit_of,
+)
 
 if TYPE_CHECKING:
     from facekd.crops.read import CropSet
-    from facekd.reports.document import Block, Figure, Pictures, Section, Table
-
-BOUND = "†"
-BOUND_NOTE = f"{BOUND} Fewer than 30 / FAR impostor pairs: the list bounds this FAR but does not estimate it."
-INTERVALS = {
-    "identities": f"In brackets the 95 % interval for pairs that share people ({RESAMPLES} resamples, seed {SEED}).",
-    "pairs": "In brackets the 95 % Wilson interval over genuine pairs taken as independent.",
-    "all pairs": "In brackets the 95 % interval with the person as the unit, at the threshold as given.",
-}
-HARDEST = 8  # pairs shown of each kind
-
-
-def percent(value: float | None, digits: int = 2) -> str:
-    """A rate for people: ``98.12 %``, or a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
-
-
-def far_name(far: float) -> str:
-    """A FAR as the field writes it: ``1e-3``."""
-    mantissa, exponent = f"{far:e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
-
-
-def tar_text(rate: Mapping[str, Any]) -> str:
-    """A TAR with its interval, marked where the list only bounds its FAR, or why there is none."""
-    if rate["tar"] is None:
-        return "too few impostor pairs"
-    return f"{percent(rate['tar'])} [{100 * rate['low']:.2f}, {100 * rate['high']:.2f}]{mark(rate)}"
-
-
-def mark(rate: Mapping[str, Any]) -> str:
-    """The sign of `BOUND_NOTE`, where it holds."""
-    return f" {BOUND}" if rate["tar"] is not None and rate["support"] == "bound" else ""
+    from facekd.reports.document import Block, Figure, Section, Table
 
 
 def rates_table(rows_of: Mapping[str, Mapping[str, Any]], fars: Sequence[float], note: str = "") -> Table:
-    """The rates of several models, by name, as a table of the report."""
+    """The rates of several models, by name, as a table of the report.
+
+    A column that would say nothing of any model is left out; of a FAR the note says why.
+    """
     from facekd.reports.document import Table
 
-    folds = (next(iter(rows_of.values()))["accuracy"] or {"folds": []})["folds"]
-    shown = f"{len(folds)}-fold accuracy" if folds else "accuracy"
-    columns = ("model", shown, "EER", *(f"TAR at FAR {far_name(far)}" for far in fars))
+    first = next(iter(rows_of.values()))
+    shown = [k for k in range(len(fars)) if any(rates["tar"][k]["tar"] is not None for rates in rows_of.values())]
+    folds = len(first["accuracy"]["folds"]) if first["accuracy"] else 0
+    columns = ["model", *([f"{folds}-fold accuracy"] if folds else []), "EER"]
+    columns += [f"TAR at FAR {far_name(fars[k])}" for k in shown]
     rows = []
     for name, rates in rows_of.items():
-        rows.append((name, accuracy_text(rates), percent(rates["eer"]), *(tar_text(rate) for rate in rates["tar"])))
+        cells = [name, *([accuracy_text(rates)] if folds else []), eer_text(rates)]
+        rows.append((*cells, *(tar_text(rates["tar"][k]) for k in shown)))
     notes = [note] if note else []
-    notes.append(interval_text(next(iter(rows_of.values()))))
+    notes.append(interval_text(first))
+    if any("–" in eer_text(rates) for rates in rows_of.values() if rates.get("eer_bounds")):
+        notes.append("An EER lies between its two numbers.")
     if any(mark(rate) for rates in rows_of.values() for rate in rates["tar"]):
         notes.append(BOUND_NOTE)
-    return Table("Rates", columns, tuple(rows), " ".join(notes))
-
-
-def interval_text(rates: Mapping[str, Any]) -> str:
-    """What the brackets behind a TAR hold; where no score was kept the threshold is taken as given."""
-    return INTERVALS["all pairs" if rates["eer"] is None else rates["interval"]]
-
-
-def accuracy_text(rates: Mapping[str, Any]) -> str:
-    """Mean and standard deviation over the folds, or a dash."""
-    accuracy = rates["accuracy"]
-    return "–" if accuracy is None else f"{percent(accuracy['mean'])} ± {100 * accuracy['std']:.2f}"
+    if len(shown) < len(fars):
+        missing = ", ".join(far_name(far) for k, far in enumerate(fars) if k not in shown)
+        notes.append(f"Of FAR {missing} there is no number: too few impostor pairs.")
+    return Table("Rates", tuple(columns), tuple(rows), " ".join(notes))
 
 
 def print_rates(result: Mapping[str, Any], quiet: bool) -> None:
@@ -83,7 +65,7 @@ def print_rates(result: Mapping[str, Any], quiet: bool) -> None:
     for one in models:
         auc = "–" if one["auc"] is None else f"{one['auc']:.4f}"
         tars = [percent(rate["tar"]) + mark(rate) for rate in one["tar"]]
-        rows.append([one["model"], accuracy_text(one), percent(one["eer"]), auc, *tars])
+        rows.append([one["model"], accuracy_text(one), eer_text(one), auc, *tars])
     table(counted(result), columns, rows, quiet)
     if not quiet and any(mark(rate) for one in models for rate in one["tar"]):
         print(BOUND_NOTE)
@@ -105,6 +87,7 @@ def write_report(
     paths: Sequence[Path],
     markdown: Path,
     result: Mapping[str, Any],
+    drawn: Mapping[str, Drawn],
     judged: Sequence[Judged],
     crops: CropSet | None,
     repeat: str,
@@ -113,23 +96,35 @@ def write_report(
 
     Args:
         result: what report.json holds.
+        drawn: the models' curves, by name.
         judged: the models with their scores; none of them where all pairs were counted.
         crops: for pictures of the hardest pairs; None shows none.
         repeat: the command that does it again.
     """
+    write_pages(paths, markdown, _lead(result), _sections(result, drawn, judged, crops), repeat, result)
+
+
+def write_pages(
+    paths: Sequence[Path],
+    markdown: Path,
+    lead: str,
+    sections: Sequence[Section],
+    repeat: str,
+    result: Mapping[str, Any],
+) -> None:
+    """Write a report of any protocol; arguments as `write_report`."""
     from facekd.core.files import write_text
     from facekd.reports.document import Repeat, to_markdown, write_html
 
-    sections = _sections(result, judged, crops)
-    parts = {
+    parts: dict[str, Any] = {
         "title": "Verification",
-        "lead": _lead(result),
+        "lead": lead,
         "sections": sections,
         "repeat": Repeat((repeat,), result["environment"]),
     }
     for path in paths:
-        write_html(path, **parts)  # type: ignore[arg-type]
-    write_text(markdown, to_markdown(**parts))  # type: ignore[arg-type]
+        write_html(path, **parts)
+    write_text(markdown, to_markdown(**parts))
 
 
 def _lead(result: Mapping[str, Any]) -> str:
@@ -157,7 +152,9 @@ def _lowest_far(one: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _sections(result: Mapping[str, Any], judged: Sequence[Judged], crops: CropSet | None) -> list[Section]:
+def _sections(
+    result: Mapping[str, Any], drawn: Mapping[str, Drawn], judged: Sequence[Judged], crops: CropSet | None
+) -> list[Section]:
     from facekd.reports.document import Section, Text
 
     models = result["models"]
@@ -169,31 +166,40 @@ def _sections(result: Mapping[str, Any], judged: Sequence[Judged], crops: CropSe
         rates.append(_differences_table(result["differences"]))
     rates += [_thresholds_table(models), Text(counted(result) + ".")]
     sections = [Section("Rates", tuple(rates))]
-    if judged:
-        sections.append(Section("Curves", tuple(_curves(judged))))
+    sections.append(Section("Curves", tuple(_curves(models[0], drawn, judged))))
     groups = [table for one in models for table in _group_tables(one, fars)]
     if groups:
         sections.append(Section("Groups", tuple(groups)))
     rejects = _rejects(models)
     if rejects:
         sections.append(Section("Quality", rejects))
-    costs = _cost_blocks(models, result["costs"])
+    far = _lowest_far(models[0])
+    label = "TAR" if far is None else f"TAR at FAR {far_name(far)}"
+    costs = cost_blocks(result["costs"], [_at(one, far) for one in models], label)
     if costs:
         sections.append(Section("Cost", costs))
     if crops is not None and judged:
         best = max(judged, key=lambda one: float(one.rates["auc"]))
-        sections.append(Section("The hardest pairs", tuple(_hardest(best, crops))))
+        sections.append(Section("The hardest pairs", tuple(hardest(best, crops))))
     return sections
 
 
-def _curves(judged: Sequence[Judged]) -> list[Figure]:
+def _at(one: Mapping[str, Any], far: float | None) -> tuple[float, float, float] | None:
+    """TAR at a FAR with its interval, where there is one."""
+    found = [rate for rate in one["tar"] if rate["far_asked"] == far and rate["tar"] is not None]
+    return (found[0]["tar"], found[0]["low"], found[0]["high"]) if found else None
+
+
+def _curves(first: Mapping[str, Any], drawn: Mapping[str, Drawn], judged: Sequence[Judged]) -> list[Figure]:
     from facekd.reports import plots
     from facekd.reports.document import Figure
 
-    curves = {one.name: one.curve for one in judged}
+    curves = {name: one.curve for name, one in drawn.items()}
+    bands = {name: one.band for name, one in drawn.items()}
+    unit = BANDS[unit_of(first)]
     return [
-        Figure(plots.roc(curves), "ROC with 95 % bands for independent pairs"),
-        Figure(plots.det(curves), "DET: both error rates, log axes"),
+        Figure(plots.roc(curves, bands), f"ROC {unit}"),
+        Figure(plots.det(curves, bands), f"DET: both error rates, log axes, {unit}"),
         *(Figure(plots.histograms(one.scores, _marks(one)), f"Scores of {one.name}") for one in judged),
     ]
 
@@ -309,51 +315,3 @@ def _ratio(row: Mapping[str, Any]) -> str:
         ratio = row[kind]["ratio"]
         parts.append(f"{name} {'–' if ratio is None else f'× {ratio:.1f}'}")
     return ", ".join(parts)
-
-
-def _cost_blocks(models: Sequence[Mapping[str, Any]], costs: Sequence[Mapping[str, Any]]) -> tuple[Block, ...]:
-    """What each model costs, and the TAR at the lowest FAR shown against its latency."""
-    from facekd.reports import plots
-    from facekd.reports.document import Figure, Table
-
-    if not costs:
-        return ()
-    far = _lowest_far(models[0])
-    rows, points = [], []
-    for one, cost in zip(models, costs, strict=True):
-        macs = "–" if cost["macs"] is None else f"{cost['macs'] / 1e6:.0f} M"
-        sizes = (f"{cost['parameters'] / 1e6:.3f} M", macs, f"{cost['bytes'] / 1e6:.2f} MB")
-        rows.append((one["model"], *sizes, f"{cost['latency_ms']:.1f} ms", f"{cost['crops_per_second']:.0f}/s"))
-        for rate in one["tar"]:
-            if rate["far_asked"] == far:
-                points.append(plots.CostPoint(one["model"], cost["latency_ms"], rate["tar"], rate["low"], rate["high"]))
-    columns = ("model", "parameters", "multiply-adds", "file", "one crop", "crops, 32 at once")
-    note = "Times are medians on this machine, from the crop's pixels to its embedding."
-    listed = Table("Cost", columns, tuple(rows), note)
-    if not points or far is None:
-        return (listed,)
-    label = f"TAR at FAR {far_name(far)}"
-    return listed, Figure(plots.cost(points, x_label="Time of one crop (ms)", y_label=label), f"{label} against cost")
-
-
-def _hardest(one: Judged, crops: CropSet) -> list[Pictures]:
-    """The least alike genuine and the most alike impostor pairs, as pictures."""
-    import numpy as np
-
-    from facekd.core.pixels import encode_crop
-    from facekd.reports.document import Picture, Pictures
-
-    place = {crop_id: i for i, crop_id in enumerate(crops.ids)}
-    scores = one.scores
-    found = []
-    for same, caption in ((True, "Genuine pairs that score lowest"), (False, "Impostor pairs that score highest")):
-        of_kind = np.flatnonzero((scores.same == same) & np.isfinite(scores.values))
-        order = np.argsort(scores.values[of_kind], kind="stable")
-        chosen = of_kind[order if same else order[::-1]][:HARDEST]
-        items = [
-            Picture(encode_crop(crops.pixels(crop)), f"{scores.values[pair]:.3f} {crops.sources[crop]}")
-            for pair in chosen
-            for crop in (place[scores.left[pair]], place[scores.right[pair]])
-        ]
-        found.append(Pictures(f"{caption}, by {one.name}; two neighbours are one pair", tuple(items)))
-    return found

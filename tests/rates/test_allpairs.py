@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from facekd.errors import UserError
 from facekd.rates import allpairs, windows
-from facekd.rates.allpairs import all_pairs, tiles
+from facekd.rates.allpairs import Photos, all_pairs, count_on_cores, measure_all_pairs, tiles
 from facekd.rates.counts import curve
 from facekd.rates.intervals import wilson_by_person
-from facekd.rates.rates import rate_at
+from facekd.rates.rates import d_prime, eer, rate_at
 from facekd.rates.windows import Found, Tally, Window, guess, locate
 
 FARS = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
@@ -77,9 +77,9 @@ def test_one_pass_is_enough_on_ordinary_scores(crowd, monkeypatch):
     vectors, persons, _ = crowd
     passes = []
 
-    def counted(*args):
+    def counted(*args, **kwargs):
         passes.append(1)
-        return original(*args)
+        return original(*args, **kwargs)
 
     original = allpairs.count_on_cores
     monkeypatch.setattr(allpairs, "count_on_cores", counted)
@@ -91,13 +91,13 @@ def test_parts_counted_apart_and_merged_are_the_whole(crowd):
     """What a cluster does: tiles shared out, counts merged in any order."""
     vectors, persons, _ = crowd
     order = np.argsort(persons, kind="stable")
-    ends = np.searchsorted(persons[order], persons[order], side="right")
-    sought = [Window(0.1, 0.2), Window(0.3, math.inf)]
+    photos = Photos(vectors, order, np.searchsorted(persons[order], persons[order], side="right"))
+    sought, thresholds = [Window(0.1, 0.2), Window(0.3, math.inf)], np.array([0.15, 0.3, 0.5], np.float32)
     shared = tiles(len(vectors))
-    whole = allpairs.count_tiles(vectors, order, ends, sought, shared)
-    merged = allpairs.count_tiles(vectors, order, ends, sought, shared[4:])
+    whole = allpairs.count_tiles(photos, sought, thresholds, shared)
+    merged = allpairs.count_tiles(photos, sought, thresholds, shared[4:])
     for part in (shared[2:4], shared[:2]):
-        merged.merge(allpairs.count_tiles(vectors, order, ends, sought, part))
+        merged.merge(allpairs.count_tiles(photos, sought, thresholds, part))
     impostor = (vectors @ vectors.copy().T)[np.triu(persons[:, None] != persons, 1)]
     for window, one, other in zip(sought, whole.tallies, merged.tallies, strict=True):
         one.settle()
@@ -108,6 +108,75 @@ def test_parts_counted_apart_and_merged_are_the_whole(crowd):
         np.testing.assert_array_equal(one.bins, other.bins)
         np.testing.assert_array_equal(one.counts, other.counts)
     np.testing.assert_array_equal(np.sort(np.concatenate(whole.genuine)), np.sort(np.concatenate(merged.genuine)))
+    expected = [(impostor >= threshold).sum() for threshold in thresholds]
+    assert whole.accepted.tolist() == merged.accepted.tolist() == expected
+
+
+def test_tiles_may_be_counted_elsewhere(crowd):
+    vectors, persons, expected = crowd
+
+    def elsewhere(photos, sought, thresholds, over):
+        half = len(over) // 2
+        counts = count_on_cores(photos, sought, thresholds, over[half:])
+        counts.merge(count_on_cores(photos, sought, thresholds, over[:half]))
+        return counts
+
+    here, there = (measure_all_pairs(vectors, persons, FARS, count=count) for count in (None, elsewhere))
+    assert there.rates == here.rates
+    assert without_interval(there.rates) == without_interval(expected)
+    assert (there.band, there.eer, there.d_prime) == (here.band, here.eer, pytest.approx(here.d_prime))
+    np.testing.assert_array_equal(there.curve.impostor, here.curve.impostor)
+
+
+@pytest.mark.parametrize("n", [2500, 300])
+def test_the_curve_is_exact_wherever_it_has_a_point(n):
+    vectors, persons = persons_and_vectors(n)
+    found = measure_all_pairs(vectors, persons, FARS[1:3])
+    scores = vectors @ vectors.copy().T
+    left, right = np.triu_indices(n, 1)
+    values, same = scores[left, right], persons[left] == persons[right]
+    points = found.curve
+    assert len(points.thresholds) > 200
+    assert (np.diff(points.thresholds) < 0).all()
+    genuine, impostor = np.sort(values[same]), np.sort(values[~same])
+    np.testing.assert_array_equal(points.genuine, len(genuine) - np.searchsorted(genuine, points.thresholds))
+    np.testing.assert_array_equal(points.impostor, len(impostor) - np.searchsorted(impostor, points.thresholds))
+    # Evenly on a log axis: no decade of FAR from the floor up to a tenth without points.
+    far = points.impostor / points.n_impostor
+    for decade in range(math.ceil(math.log10(3 / points.n_impostor)), -1):
+        assert ((far >= 10.0**decade) & (far < 10.0 ** (decade + 1))).sum() >= 5, decade
+    if n == 300:  # a small set is counted to its end
+        assert points.impostor[-1] == points.n_impostor
+    assert {rate.threshold for rate in found.rates if rate.threshold} <= set(points.thresholds.tolist())
+
+
+def test_the_eer_lies_between_its_bounds_and_they_are_near(crowd):
+    vectors, persons, _ = crowd
+    made = listed(vectors, persons)
+    low, high = measure_all_pairs(vectors, persons, FARS).eer
+    assert low - 1e-12 <= eer(made) <= high + 1e-12
+    assert high < 1.05 * low
+
+
+def test_d_prime_is_that_of_the_list(crowd):
+    vectors, persons, _ = crowd
+    left, right = np.triu_indices(len(vectors), 1)
+    expected = d_prime((vectors @ vectors.copy().T)[left, right], persons[left] == persons[right])
+    assert measure_all_pairs(vectors, persons, FARS).d_prime == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_band_holds_points_of_the_curve_with_intervals_by_person(crowd):
+    vectors, persons, _ = crowd
+    found = measure_all_pairs(vectors, persons, [1e-3])
+    points = dict(zip(found.curve.thresholds.tolist(), range(len(found.curve.thresholds)), strict=True))
+    assert 20 < len(found.band) <= 60
+    for rate in found.band:
+        place = points[rate.threshold]
+        assert rate.tar == found.curve.genuine[place] / rate.n_genuine
+        assert rate.far == rate.far_asked == found.curve.impostor[place] / rate.n_impostor
+        assert rate.low < rate.tar < rate.high
+    nearest = min(found.band, key=lambda rate: abs(rate.far - 1e-3))
+    assert nearest.high - nearest.low == pytest.approx(found.rates[0].high - found.rates[0].low, rel=0.1)
 
 
 # Unit vectors whose cosines are exact in any order of summation: multiples of a quarter, so ties everywhere.
@@ -132,7 +201,12 @@ def test_agrees_with_looking_at_each_pair(photos, failed):
     fars = [far for far in (0.05, 0.2, 0.5, 0.7) if math.floor(far * same.count(False)) < n_scored]
     made = curve(np.array(values), np.array(same))
     expected = [rate_at(made, far) for far in fars]
-    assert without_interval(all_pairs(vectors, persons, fars, failed_persons=failed)) == without_interval(expected)
+    found = measure_all_pairs(vectors, persons, fars, failed_persons=failed)
+    assert without_interval(found.rates) == without_interval(expected)
+    low, high = found.eer
+    assert low - 1e-12 <= float(oracles.eer(values, same)) <= high + 1e-12
+    spread = d_prime(np.array(values), np.array(same))
+    assert found.d_prime == (None if spread is None else pytest.approx(spread, abs=1e-6))
 
 
 def test_constant_scores():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from facekd.errors import UserError
 from facekd.rates import identification
-from facekd.rates.identification import Searches, cmc, search, tpir_at_fpir
-from facekd.rates.intervals import wilson
+from facekd.rates.identification import Searches, cmc, person_tpirs, ranks, search, tpir_at_fpir
+from facekd.rates.intervals import wilson, wilson_by_person
 
 
 def unit(values):
@@ -131,6 +131,69 @@ def test_known_answer():
     assert tpir_at_fpir(searches, 0.075).tar is not None
     assert tpir_at_fpir(searches, 0.05).tar is None  # forty strangers can't show one in twenty
     assert tpir_at_fpir(searches, 0.1, failed_mated=4).tar == 0.375
+
+
+def drawn_searches(rng, mated=40, strangers=60, each=4):
+    """People of whom some are harder than others, so that the probes of one fare alike."""
+    centres = rng.normal(size=(mated + strangers, 16))
+    spread = 0.75 * np.exp(0.5 * rng.normal(size=(mated + strangers, 1, 1)))
+    photos = unit((centres[:, None] + spread * rng.normal(size=(mated + strangers, each + 1, 16))).reshape(-1, 16))
+    persons = np.repeat(np.arange(mated + strangers), each + 1)
+    enrolled = (np.arange(len(persons)) % (each + 1) == 0) & (persons < mated)
+    searches = search(photos[enrolled], persons[enrolled], photos[~enrolled], persons[~enrolled])
+    return searches, persons[~enrolled]
+
+
+def test_ranks_are_the_cmc_with_intervals_by_person():
+    searches, persons = drawn_searches(np.random.default_rng(0))
+    failed = np.array([0, 0, 5])
+    found = ranks(searches, persons, 5, failed)
+    assert found.found == pytest.approx(cmc(searches, 5, 3))
+    hits, n = np.zeros(40, int), np.zeros(40, int)
+    for person, rank in zip(persons, searches.rank, strict=True):
+        if person < 40:
+            n[person] += 1
+            hits[person] += rank <= 2
+    n += np.bincount(failed, minlength=40)
+    assert (found.low[1], found.high[1]) == pytest.approx(wilson_by_person(hits, n))
+    plain = wilson(hits.sum(), n.sum())
+    assert found.high[1] - found.low[1] > 1.2 * (plain[1] - plain[0])
+
+
+def test_person_tpirs_differ_from_tpir_at_fpir_in_their_interval_only():
+    searches, persons = drawn_searches(np.random.default_rng(1))
+    fpirs, lost, gone = [0.2, 0.05, 1e-4], np.array([1, 1]), np.array([77])
+    rates = person_tpirs(searches, persons, fpirs, lost, gone, resamples=200)
+    for fpir, rate in zip(fpirs, rates, strict=True):
+        plain = tpir_at_fpir(searches, fpir, 2, 1)
+        assert (rate.tar, rate.far, rate.threshold) == (plain.tar, plain.far, plain.threshold)
+        assert (rate.n_genuine, rate.n_impostor) == (162, 301)
+        if plain.tar is None:
+            assert rate.low is rate.high is None
+        else:
+            assert rate.low < rate.tar < rate.high
+            assert rate.high - rate.low > plain.high - plain.low
+    assert rates == person_tpirs(searches, persons, fpirs, lost, gone, resamples=200)  # from the seed alone
+    assert rates[2].tar is None
+
+
+def test_the_interval_of_tpir_covers_and_the_naive_one_does_not():
+    """The truth is the mean over many galleries and probes."""
+    rates, naive = [], []
+    for seed in range(120):
+        searches, persons = drawn_searches(np.random.default_rng(seed))
+        rates += person_tpirs(searches, persons, [0.1], resamples=100, seed=seed)
+        naive.append(tpir_at_fpir(searches, 0.1))
+    truth = np.mean([rate.tar for rate in rates])
+    assert 0.89 <= np.mean([rate.low <= truth <= rate.high for rate in rates]) <= 1
+    assert np.mean([rate.low <= truth <= rate.high for rate in naive]) < 0.8
+
+
+def test_a_large_gallery_is_searched_by_fewer_probes_at_once(monkeypatch):
+    searches, _ = drawn_searches(np.random.default_rng(2))
+    monkeypatch.setattr(identification, "SCORES", 120)  # three probes of forty people
+    again, _ = drawn_searches(np.random.default_rng(2))
+    assert np.array_equal(searches.rank, again.rank)
 
 
 def test_bad_input():

@@ -13,6 +13,7 @@ import pytest
 from facekd.core.run import environment
 from facekd.core.types import Scores
 from facekd.rates.counts import Curve, curve
+from facekd.rates.identification import Ranks
 from facekd.rates.rates import rate_at
 from facekd.reports import plots
 from facekd.reports.document import Figure, Picture, Pictures, Repeat, Section, Table, Text, write_html
@@ -86,6 +87,10 @@ def report(curves: dict[str, Curve]) -> dict[str, Any]:
         plots.CostPoint(name, macs, tar, tar - 0.02, min(1.0, tar + 0.015))
         for (name, macs, tar) in zip(MODELS, (2430e6, 221e6, 221e6, 55e6), (0.98, 0.84, 0.955, 0.948), strict=True)
     ]
+    fars = np.geomspace(0.00101, 0.9, 12)
+    bands = {name: [rate_at(each, float(f"{far:.3g}")) for far in fars] for name, each in curves.items()}
+    shares = 1 - np.outer([0.02, 0.15, 0.06, 0.07], np.arange(1, 21) ** -0.7)
+    ranked = {name: Ranks(share, share - 0.02, share + 0.015) for name, share in zip(MODELS, shares, strict=True)}
     sections = (
         Section(
             "How well it tells people apart",
@@ -100,12 +105,13 @@ def report(curves: dict[str, Curve]) -> dict[str, Any]:
                     tuple(rows),
                     "Intervals are Wilson's, for independent pairs. 3,000 impostor pairs can't show FAR 1e-4.",
                 ),
-                Figure(plots.roc(curves), "ROC: share of genuine pairs accepted at each false accept rate."),
-                Figure(plots.det(curves), "DET: both kinds of error, log axes; lower left is better."),
+                Figure(plots.roc(curves, bands), "ROC: share of genuine pairs accepted at each false accept rate."),
+                Figure(plots.det(curves, bands), "DET: both kinds of error, log axes; lower left is better."),
                 Figure(
                     plots.histograms(scores_of(0.52, 2), {"FAR 1e-3": 0.32}),
                     "Scores of the distilled student. The less the two hills overlap, the better.",
                 ),
+                Figure(plots.cmc(ranked), "CMC: share of probes found by rank."),
             ),
         ),
         Section(

@@ -85,7 +85,7 @@ def test_the_page_fits_and_everything_on_it_is_there(
     assert found["width"] == width
     assert found["scroll_width"] == width
     assert found["outside"] == []
-    assert len(found["plots"]) == 5
+    assert len(found["plots"]) == 6
     for plot_width, plot_height, paths, words in found["plots"]:
         assert plot_width > 300
         assert plot_height > 200

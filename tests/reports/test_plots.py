@@ -11,7 +11,10 @@ import facekd.reports
 from facekd.core.types import Scores
 from facekd.errors import UserError
 from facekd.rates.counts import Curve, curve
+from facekd.rates.identification import Ranks
+from facekd.rates.rates import rate_at
 from facekd.reports import plots
+from facekd.reports.axes import plain_number
 from facekd.reports.svg import COLOURS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -30,6 +33,7 @@ def all_plots(curves: dict[str, Curve], name: str = "student") -> dict[str, str]
     return {
         "roc": plots.roc(one),
         "det": plots.det(one),
+        "cmc": plots.cmc({name: Ranks(*(np.array([0.8, 0.9, 0.95]) + move for move in (0, -0.05, 0.04)))}),
         "histograms": plots.histograms(scores, {name: 0.3}),
         "training": plots.training({name: [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}]}, y="loss"),
         "cost": plots.cost([plots.CostPoint(name, 2e8, 0.9, 0.8, 0.95)], x_label="MACs", y_label="TAR"),
@@ -74,7 +78,7 @@ def test_a_name_is_text_whatever_it_holds(curves: dict[str, Curve]) -> None:
 
 def test_many_models_with_long_names_each_have_a_style_of_their_own(curves: dict[str, Curve]) -> None:
     each = next(iter(curves.values()))
-    svg = plots.roc({f"{'a long name ' * 6}{k}": each for k in range(30)}, band=False)
+    svg = plots.roc({f"{'a long name ' * 6}{k}": each for k in range(30)})
     lines = re.findall(r"fill: none; ((?:stroke-dasharray: [^;]+; )?(?:stroke-dashoffset: \d+; )?stroke: [^;]+)", svg)
     assert len({line for line in lines if "series" in line and "1.2,2.4" not in line}) >= 30
     assert all(len(text) <= 44 for text in texts(svg))
@@ -107,6 +111,47 @@ def test_roc_is_the_staircase_and_is_dotted_under_the_floor() -> None:
     jump = below[(below[1:, 1] < below[:-1, 1] - height / 10).nonzero()[0][0], 0]
     assert 10 ** ((jump - left) / width * 4 - 4) == pytest.approx(1 / 2000, rel=1e-3)
     assert "too few impostor pairs" in texts(svg)
+
+
+def filled(svg: str, colour: str) -> list[np.ndarray]:
+    """Outlines of the areas in a thin `colour`; matplotlib writes each once and lays it down with <use>."""
+    root, found = ET.fromstring(svg), []
+    shapes = {element.get("id"): element.get("d", "") for element in root.iter(f"{SVG}path")}
+    for use in root.iter(f"{SVG}use"):
+        if colour in use.get("style", "") and "fill-opacity: 0.14" in use.get("style", ""):
+            points = np.array(re.findall(r"[ML] (\S+) (\S+)", shapes[use.get("href", "")[1:]]), float)
+            found.append(points + np.array([float(use.get("x", 0)), float(use.get("y", 0))]))
+    return found
+
+
+def test_the_band_lies_around_the_line_and_ends_where_nothing_is_known(curves: dict[str, Curve]) -> None:
+    made = next(iter(curves.values()))
+    fars = [0.002, 0.01, 0.1]
+    bands = {"a": [rate_at(made, far) for far in fars]}
+    for draw in (plots.roc, plots.det):
+        plain, banded = draw({"a": made}), draw({"a": made}, bands)
+        assert not filled(plain, "--series-1")
+        (area,) = filled(banded, "--series-1")
+        frame = ET.fromstring(banded).find(f".//{SVG}clipPath/{SVG}rect")
+        assert frame is not None
+        left, width = float(frame.get("x", "nan")), float(frame.get("width", "nan"))
+        far = 10 ** ((area[:, 0] - left) / width * 4 - 4)  # 3,000 impostor pairs: 1e-4 to 1
+        assert far.min() == pytest.approx(1e-3, rel=0.01)  # the floor
+        assert 0.08 < far.max() <= 0.1 * 1.01
+        (line,) = [points for points in path_points(banded, "--series-1") if len(points) > 20]
+        inside = line[(line[:, 0] > area[:, 0].min()) & (line[:, 0] < area[:, 0].max())]
+        assert len(inside) > 20
+        for x, y in inside:
+            beside = area[np.abs(area[:, 0] - x) < 1, 1]
+            assert beside.min() - 0.01 <= y <= beside.max() + 0.01
+
+
+def test_the_cmc_says_its_ranks(curves: dict[str, Curve]) -> None:
+    svg = plots.cmc({"a": Ranks(*(np.linspace(0.9, 0.99, 20) + move for move in (0, -0.01, 0.01)))})
+    assert {"Rank", "Probes found up to that rank", "20"} <= set(texts(svg))
+    assert filled(svg, "--series-1")
+    one = plots.cmc({"a": Ranks(np.array([0.5]), np.array([0.4]), np.array([0.6]))})
+    assert "1" in texts(one)  # a gallery of one person
 
 
 def test_lists_too_short_for_anything_and_lists_without_scores_are_drawn_without_complaint() -> None:
@@ -149,7 +194,7 @@ def test_training_passes_over_rows_of_another_kind_and_keeps_the_colours() -> No
     [(0.5, "0.5"), (200.0, "200"), (5e3, "5000"), (5e4, "50 k"), (2e6, "2 M"), (1e9, "1 G"), (2e-5, "2e-05")],
 )
 def test_ticks_of_the_cost_axis(value: float, shown: str) -> None:
-    assert plots._plain_number(value) == shown
+    assert plain_number(value) == shown
 
 
 def luminance(colour: str) -> float:

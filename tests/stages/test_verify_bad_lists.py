@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from toy import contract_file, onnx_of, save_run, tiny_net, write_store
+from toy import contract_file, onnx_of, person, save_run, tiny_net, write_store
 
 from facekd.cli import run
 from facekd.core.contract import Contract
+from facekd.core.pixels import encode_crop
 from facekd.core.types import Embeddings
 from facekd.deploy.embeddings import Embedded, write_embeddings
 from facekd.errors import UserError
@@ -29,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--model", "a"], "give one of --pairs LIST, --bin SET and --all-pairs, not none"),
+        (["--model", "a"], "give one of --pairs LIST, --bin SET, --all-pairs and --identification, not none"),
         (["--model", "a", "--pairs", "p", "--all-pairs", "--crops", "c"], "not --pairs and --all-pairs"),
         (["--model", "a", "--bin", "b", "--crops", "c"], "holds its own crops; leave --crops out"),
         (["--model", "a", "--pairs", "p"], "give --crops STORE or --embeddings FILE, not neither"),
@@ -37,6 +42,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--pairs", "p", "--crops", "c"], "give --model FILE"),
         (["--model", "a", "--all-pairs", "--crops", "c", "--group", "sex"], "--group names a column of a pair list"),
         (["--model", "a", "--bin", "b", "--require", "tar>1"], "not a requirement"),
+        (["--model", "a", "--pairs", "p", "--crops", "c", "--split", "s"], "add --identification"),
+        (["--model", "a", "--identification", "--crops", "c", "--require", "tar@1e-3>=0.9"], "does not measure"),
+        (["--model", "a", "--identification", "--crops", "c", "--engine", "ray"], "--engine ray counts all pairs"),
+        (["--model", "a", "--all-pairs", "--crops", "c", "--address", "x:1"], "--address x:1 is of a Ray cluster"),
     ],
 )
 def test_flags_that_do_not_go_together(
@@ -121,3 +130,61 @@ def test_an_embedding_file_that_names_a_photo_twice(tmp_path: Path) -> None:
     write_embeddings(tmp_path / "e.parquet", [embedded], Contract(dim=4))
     with pytest.raises(UserError, match=r"e\.parquet: 1 ids are embedded more than once"):
         verify(embeddings=[tmp_path / "e.parquet"], all_pairs=True, out=tmp_path / "o", quiet=True)
+
+
+def written_embeddings(path: Path, persons: tuple[str, ...]) -> Path:
+    ids = tuple(f"{person}-{i}" for i, person in enumerate(persons))
+    embeddings = Embeddings(np.eye(len(ids), dtype=np.float32), ids, Contract(dim=len(ids)).model_id)
+    write_embeddings(path, [Embedded(embeddings, persons, ids)], Contract(dim=len(ids)))
+    return path
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_an_embedding_file_with_numbers_that_are_none(tmp_path: Path, value: float) -> None:
+    path = written_embeddings(tmp_path / "e.parquet", ("ann", "ann", "bob", "bob"))
+    table = pq.read_table(path)
+    vectors = np.eye(4, dtype=np.float32)
+    vectors[2] = value
+    kind = table.schema.field("embedding")
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 4)
+    pq.write_table(table.set_column(table.column_names.index("embedding"), kind, column), path)
+    for protocol in ({"all_pairs": True}, {"identification": True}):
+        with pytest.raises(UserError, match="1 of 4 embeddings are zero, not finite or not of unit norm"):
+            verify(embeddings=[path], out=tmp_path / "o", quiet=True, **protocol)  # type: ignore[arg-type]
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("persons", "words"),
+    [(("ann", "bob", "cas", "dan"), "0 genuine and 6 impostor"), (("ann",) * 4, "6 genuine and 0 impostor")],
+)
+def test_all_pairs_of_one_kind_are_refused(tmp_path: Path, persons: tuple[str, ...], words: str) -> None:
+    path = written_embeddings(tmp_path / "e.parquet", persons)
+    with pytest.raises(UserError, match=f"{words} pairs: rates need both kinds"):
+        verify(embeddings=[path], all_pairs=True, out=tmp_path / "o", quiet=True)
+
+
+class Evil:
+    """Unpickled, it would make a folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_bin_set_that_would_run_something_or_is_cut_short(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [encode_crop(person(i // 2, i)) for i in range(8)]
+    whole = pickle.dumps((images, [True, False] * 2), 4)
+    (tmp_path / "evil.bin").write_bytes(pickle.dumps((images, [Evil(tmp_path / "executed")]), 4))
+    (tmp_path / "cut.bin").write_bytes(whole[: len(whole) * 2 // 3])
+    for name, words in (("evil", "its pickle asks for"), ("cut", "not a whole .bin set")):
+        flags = ["--model", home / "a", "--bin", tmp_path / f"{name}.bin", "--out", tmp_path / "o"]
+        assert run(["verify", *map(str, flags)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{name}.bin" in line
+        assert words in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.bin", "evil.bin"]
