@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 
 NOTHING = float("inf")  # a threshold that accepts nothing, where no score is +inf
@@ -110,3 +111,146 @@ def pairs_of(vectors, persons, failed_persons=()):
         values.append(float("-inf") if failed else sum(x * y for x, y in zip(v, w, strict=True)))
         same.append(bool(p == q))
     return values, same
+
+
+def margin_loss(kind, cosines, labels, margin, scale, quality=None):
+    """Mean cross-entropy of a margin head, crop by crop, its angle taken by acos; ordinary angles only."""
+    losses = []
+    for i, (row, label) in enumerate(zip(cosines, labels, strict=True)):
+        if label < 0:
+            continue
+        theta = math.acos(row[label])
+        if kind == "normsoftmax":
+            own = row[label]
+        elif kind == "cosface":
+            own = math.cos(theta) - margin
+        elif kind == "arcface":
+            over = theta + margin > math.pi
+            own = math.cos(theta) - margin * math.sin(margin) if over else math.cos(theta + margin)
+        elif kind == "adaface":
+            turned = min(max(theta - margin * quality[i], 0.0), math.pi)
+            own = math.cos(turned) - (margin + margin * quality[i])
+        logits = [scale * (own if j == label else c) for j, c in enumerate(row)]
+        losses.append(-logits[label] + log_sum_exp(logits))
+    return sum(losses) / len(losses)
+
+
+def log_sum_exp(values):
+    top = max(values)
+    return top + math.log(sum(math.exp(v - top) for v in values))
+
+
+def softmax(row, temperature=1.0):
+    total = log_sum_exp([v / temperature for v in row])
+    return [math.exp(v / temperature - total) for v in row]
+
+
+def kl(p, q):
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+def decoupled(students, teachers, labels, temperature, alpha, beta):
+    """DKD, from the probabilities of its definition."""
+    losses = []
+    for student, teacher, own in zip(students, teachers, labels, strict=True):
+        if own < 0:
+            continue
+        q, p = softmax(student, temperature), softmax(teacher, temperature)
+        target = kl([p[own], 1 - p[own]], [q[own], 1 - q[own]])
+        among_p = [v / (1 - p[own]) for j, v in enumerate(p) if j != own]
+        among_q = [v / (1 - q[own]) for j, v in enumerate(q) if j != own]
+        losses.append(temperature**2 * (alpha * target + beta * kl(among_p, among_q)))
+    return sum(losses) / len(losses)
+
+
+def grouped(students, teachers, temperature, mass):
+    """GKD: classes are added, likeliest first, until they hold `mass`; then primary and binary KL."""
+    losses = []
+    for student, teacher in zip(students, teachers, strict=True):
+        q, p = softmax(student, temperature), softmax(teacher, temperature)
+        primary = []
+        for j in sorted(range(len(p)), key=lambda j: -p[j]):
+            if sum(p[i] for i in primary) < mass:
+                primary.append(j)
+        held_p, held_q = sum(p[j] for j in primary), sum(q[j] for j in primary)
+        within = kl([p[j] / held_p for j in primary], [q[j] / held_q for j in primary])
+        whole = len(primary) == len(p)
+        binary = 0.0 if whole else kl([held_p, 1 - held_p], [held_q, 1 - held_q])
+        losses.append(temperature**2 * (held_p * within + binary))
+    return sum(losses) / len(losses)
+
+
+def unit(vector):
+    length = math.sqrt(sum(v * v for v in vector))
+    return [v / length for v in vector]
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def huber(x, delta=1.0):
+    return x * x / 2 if abs(x) <= delta else delta * (abs(x) - delta / 2)
+
+
+def rkd_distance(students, teachers):
+    def distances(vectors):
+        found = [math.dist(unit(a), unit(b)) for a, b in itertools.combinations(vectors, 2)]
+        return [d / (sum(found) / len(found)) for d in found]
+
+    parts = [huber(s - t) for s, t in zip(distances(students), distances(teachers), strict=True)]
+    return sum(parts) / len(parts)
+
+
+def rkd_angle(students, teachers):
+    def cosines(vectors):
+        points = [unit(v) for v in vectors]
+        found = []
+        for i, j, k in itertools.permutations(range(len(points)), 3):
+            left = unit([a - b for a, b in zip(points[i], points[j], strict=True)])
+            right = unit([a - b for a, b in zip(points[k], points[j], strict=True)])
+            found.append(dot(left, right))
+        return found
+
+    parts = [huber(s - t) for s, t in zip(cosines(students), cosines(teachers), strict=True)]
+    return sum(parts) / len(parts)
+
+
+def similarity_preserving(students, teachers):
+    def rows(vectors):
+        points = [unit(v) for v in vectors]
+        return [unit([dot(a, b) for b in points]) for a in points]
+
+    pairs = zip(rows(students), rows(teachers), strict=True)
+    return sum((s - t) ** 2 for a, b in pairs for s, t in zip(a, b, strict=True)) / len(students) ** 2
+
+
+def evaluation_oriented(students, teachers, labels, student_thresholds, teacher_thresholds, temperature, hardest):
+    """EKD, pair by pair."""
+
+    def passed(cosine, thresholds):
+        return sum(1 / (1 + math.exp(-(cosine - t) / temperature)) for t in thresholds)
+
+    positives, negatives = [], []
+    for i, j in itertools.combinations(range(len(labels)), 2):
+        if labels[i] < 0 or labels[j] < 0:
+            continue
+        s, t = dot(unit(students[i]), unit(students[j])), dot(unit(teachers[i]), unit(teachers[j]))
+        square = (passed(s, student_thresholds) - passed(t, teacher_thresholds)) ** 2
+        (positives if labels[i] == labels[j] else negatives).append((s, square))
+    hard = sorted(negatives, reverse=True)[:hardest]
+    loss = sum(square for _, square in positives) / len(positives) if positives else 0.0
+    return loss + (sum(square for _, square in hard) / len(hard) / 2 if hard else 0.0)
+
+
+def moved_centres(centres, students, teachers, labels):
+    """AdaDistill's centres after a batch: each crop's own move, averaged over an identity's crops."""
+    moves = {}
+    for student, teacher, label in zip(students, teachers, labels, strict=True):
+        if label < 0:
+            continue
+        seen, old = unit(teacher), centres[label]
+        near = dot(unit(old), seen) if any(old) else 0.0
+        alpha = min(max(dot(unit(student), seen) * max(near, 0.0), 0.0), 1.0)
+        moves.setdefault(label, []).append([alpha * w + (1 - alpha) * t for w, t in zip(old, seen, strict=True)])
+    return {label: [sum(column) / len(column) for column in zip(*rows, strict=True)] for label, rows in moves.items()}

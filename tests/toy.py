@@ -79,12 +79,10 @@ def save_run(
     dim: int = 16,
     size: int = SIZE,
     seed: int = 0,
-    identities: tuple[str, ...] = (),
 ) -> Path:
-    """A run folder that holds an untrained network, with a head where `identities` are given."""
+    """A run folder that holds an untrained network."""
     torch.manual_seed(seed)
-    head = torch.nn.Linear(dim, len(identities)) if identities else None
-    save_model(folder / MODEL, net, build(net, dim=dim, size=size), Contract(dim=dim, size=size), head, identities)
+    save_model(folder / MODEL, net, build(net, dim=dim, size=size), Contract(dim=dim, size=size))
     return folder
 
 

@@ -12,7 +12,7 @@ from facekd.crops.read import CropSet
 from facekd.errors import UserError
 
 
-def drop(crops: CropSet, path: Path) -> tuple[CropSet, int]:
+def without(crops: CropSet, path: Path) -> tuple[CropSet, int]:
     """The crops that the rows of a CSV do not name, and how many of its rows name none of them.
 
     A row with an ``identity`` names every crop of that person; one without names the crop whose id is its ``crop``.

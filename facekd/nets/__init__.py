@@ -1,39 +1,66 @@
-"""Networks by name: one literal table, no registry."""
+"""Networks by name: one literal table, no registry.
+
+torch is imported when a network is built: a device that only runs an exported file need not load it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
-from facekd.nets.iresnet import IResNet
-from facekd.nets.mobilefacenet import MobileFaceNet
 
-# Each takes dim= and size=.
+if TYPE_CHECKING:
+    from torch import nn
+
+ACTIVATIONS = ("prelu", "relu")
+
+
+def _mobilefacenet(**settings: Any) -> nn.Module:
+    from facekd.nets.mobilefacenet import MobileFaceNet
+
+    return MobileFaceNet(**settings)
+
+
+def _iresnet(depth: int, **settings: Any) -> nn.Module:
+    from facekd.nets.iresnet import IResNet
+
+    return IResNet(depth, **settings)
+
+
+# Each takes dim= and size=; MobileFaceNet also activation=.
 NETS: dict[str, Callable[..., nn.Module]] = {
-    "mobilefacenet": MobileFaceNet,
-    "mobilefacenet-half": partial(MobileFaceNet, width=0.5),
-    "iresnet18": partial(IResNet, 18),
-    "iresnet34": partial(IResNet, 34),
-    "iresnet50": partial(IResNet, 50),
-    "iresnet100": partial(IResNet, 100),
-    "iresnet200": partial(IResNet, 200),
-    "iresnet18-half": partial(IResNet, 18, width=0.5),
-    "iresnet18-quarter": partial(IResNet, 18, width=0.25),
+    "mobilefacenet": _mobilefacenet,
+    "mobilefacenet-half": partial(_mobilefacenet, width=0.5),
+    "iresnet18": partial(_iresnet, 18),
+    "iresnet34": partial(_iresnet, 34),
+    "iresnet50": partial(_iresnet, 50),
+    "iresnet100": partial(_iresnet, 100),
+    "iresnet200": partial(_iresnet, 200),
+    "iresnet18-half": partial(_iresnet, 18, width=0.5),
+    "iresnet18-quarter": partial(_iresnet, 18, width=0.25),
 }
 
 
-def build(name: str, *, dim: int, size: int = 112) -> nn.Module:
+def build(name: str, *, dim: int, size: int = 112, activation: str = "prelu") -> nn.Module:
     """The network called `name`, freshly initialised from torch's global seed.
 
+    Args:
+        activation: one of ACTIVATIONS; only MobileFaceNet has another than its paper's.
+
     Raises:
-        UserError: no such network, or a size that none takes.
+        UserError: no such network or activation, or a size that none takes.
     """
     if name not in NETS:
         raise UserError(f"no network {name!r}{nearest(name, NETS)}")
     if size % 16 != 0:
         raise UserError(f"{name}: takes crops of 112 or another multiple of 16 pixels, not {size}; align them again")
-    return NETS[name](dim=dim, size=size)
+    if activation not in ACTIVATIONS:
+        raise UserError(f"no activation {activation!r}{nearest(activation, ACTIVATIONS)}")
+    if activation == "prelu":
+        return NETS[name](dim=dim, size=size)
+    if not name.startswith("mobilefacenet"):
+        raise UserError(f"{name}: has no other activation than PReLU; {activation} is for mobilefacenet")
+    return NETS[name](dim=dim, size=size, activation=activation)

@@ -16,31 +16,37 @@ class MobileFaceNet(nn.Module):
         dim: length of the embedding.
         size: side of the input in pixels, a multiple of 16; the global depthwise kernel follows it.
         width: factor on every width but the embedding's; 1 is the paper's.
+        activation: ``prelu`` is the paper's; ``relu`` is what runtimes fuse into a convolution, see
+            ``benchmarks/embed.py`` for what that is worth.
     """
 
-    def __init__(self, dim: int = 128, size: int = 112, width: float = 1.0) -> None:
+    def __init__(self, dim: int = 128, size: int = 112, width: float = 1.0, activation: str = "prelu") -> None:
         super().__init__()
         assert size % 16 == 0, size
+        self.activation = activation
 
         def wide(channels: int) -> int:
             return max(8, round(channels * width / 8) * 8)
 
         stem = wide(64)
-        layers: list[nn.Module] = [conv(3, stem, 3, stride=2), conv(stem, stem, 3, groups=stem)]
+        layers: list[nn.Module] = [
+            conv(3, stem, 3, stride=2, act=activation),
+            conv(stem, stem, 3, groups=stem, act=activation),
+        ]
         channels = stem
         for expansion, out, repeats, stride in BOTTLENECKS:
             for i in range(repeats):
-                layers.append(Bottleneck(channels, wide(out), expansion, stride if i == 0 else 1))
+                layers.append(Bottleneck(channels, wide(out), expansion, stride if i == 0 else 1, activation))
                 channels = wide(out)
         head = wide(512)
-        layers.append(conv(channels, head, 1))
+        layers.append(conv(channels, head, 1, act=activation))
         # A learnt weight for each place (global depthwise convolution) in place of average pooling.
-        layers.append(conv(head, head, size // 16, padding=0, groups=head, act=False))
-        layers.append(conv(head, dim, 1, act=False))
+        layers.append(conv(head, head, size // 16, padding=0, groups=head))
+        layers.append(conv(head, dim, 1))
         self.layers = nn.Sequential(*layers)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", a=0.25)
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", a=0.25 if activation == "prelu" else 0.0)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """float[B, dim] embeddings, not of unit norm, for float[B, 3, size, size]."""
@@ -51,11 +57,13 @@ class MobileFaceNet(nn.Module):
 class Bottleneck(nn.Module):
     """Expand, filter each channel, project; the input is added where the shapes agree."""
 
-    def __init__(self, channels: int, out: int, expansion: int, stride: int) -> None:
+    def __init__(self, channels: int, out: int, expansion: int, stride: int, activation: str) -> None:
         super().__init__()
         inner = channels * expansion
         self.layers = nn.Sequential(
-            conv(channels, inner, 1), conv(inner, inner, 3, stride=stride, groups=inner), conv(inner, out, 1, act=False)
+            conv(channels, inner, 1, act=activation),
+            conv(inner, inner, 3, stride=stride, groups=inner, act=activation),
+            conv(inner, out, 1),
         )
         self.residual = stride == 1 and channels == out
 
@@ -72,14 +80,14 @@ def conv(
     stride: int = 1,
     padding: int | None = None,
     groups: int = 1,
-    act: bool = True,
+    act: str | None = None,
 ) -> nn.Sequential:
-    """Convolution, batch norm and, unless told otherwise, PReLU."""
+    """Convolution, batch norm and, where one is named, ``prelu`` or ``relu``."""
     padding = kernel // 2 if padding is None else padding
     layers: list[nn.Module] = [
         nn.Conv2d(channels, out, kernel, stride, padding, groups=groups, bias=False),
         nn.BatchNorm2d(out),
     ]
-    if act:
-        layers.append(nn.PReLU(out))
+    if act is not None:
+        layers.append(nn.PReLU(out) if act == "prelu" else nn.ReLU(inplace=True))
     return nn.Sequential(*layers)

@@ -22,6 +22,8 @@ def onnx_macs(path: Path, input_shape: tuple[int, ...]) -> int | None:
     graph = model.graph
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     (given,) = [value for value in graph.input if value.name not in weights]
+    if given.type.tensor_type.elem_type == onnx.TensorProto.UINT8:  # an export that takes the crops themselves
+        input_shape = (1, input_shape[2], input_shape[2], 3)
     batch = given.type.tensor_type.shape.dim[0].dim_value or 1  # a batch frozen into the graph stays
     for axis, size in zip(given.type.tensor_type.shape.dim, (batch, *input_shape[1:]), strict=True):
         axis.dim_value = size

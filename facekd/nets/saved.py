@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -23,31 +24,20 @@ ABOUT = "facekd"  # the one key of its metadata: safetensors writes several in a
 
 @dataclass(frozen=True, slots=True)
 class SavedModel:
-    """A trained network with what it needs to be used and to teach."""
+    """A trained network with what it needs to be used; its head, if it has one, is a file of its own: nets.heads."""
 
     name: str  # in nets.NETS
     net: nn.Module  # in eval mode
     contract: Contract
-    head: Tensor | None  # float32[classes, dim] of a softmax head; None where it has none
-    head_bias: Tensor | None  # float32[classes]
-    identities: tuple[str, ...]  # the head's classes, in order
 
 
-def save_model(
-    path: Path,
-    name: str,
-    net: nn.Module,
-    contract: Contract,
-    head: nn.Linear | None = None,
-    identities: tuple[str, ...] = (),
-) -> Contract:
+def save_model(path: Path, name: str, net: nn.Module, contract: Contract) -> Contract:
     """Write a network to `path`; the contract that comes back carries the digest of its weights."""
     weights = {f"net.{key}": value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     contract = replace(contract, weights_sha256=digest(weights))
-    if head is not None:
-        weights["head.weight"] = head.weight.detach().cpu().contiguous()
-        weights["head.bias"] = head.bias.detach().cpu().contiguous()
-    about = {"name": name, "contract": asdict(contract), "identities": identities}
+    about: dict[str, Any] = {"name": name, "contract": asdict(contract)}
+    if getattr(net, "activation", "prelu") != "prelu":
+        about["activation"] = net.activation
     write_bytes(path, safetensors.torch.save(weights, {ABOUT: json.dumps(about)}))
     return contract
 
@@ -66,13 +56,14 @@ def load_model(path: Path) -> SavedModel:
         with safetensors.safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[ABOUT])
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-        name, identities = about["name"], tuple(about["identities"])
+        name = about["name"]
+        activation = about.get("activation", "prelu")
         contract = Contract.from_mapping(about["contract"], str(path))
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(
             f"{path}: not a facekd network ({error}); give a finished run folder or an .onnx file"
         ) from error
-    net = build(name, dim=contract.dim, size=contract.size)
+    net = build(name, dim=contract.dim, size=contract.size, activation=activation)
     own = {key.removeprefix("net."): value for key, value in weights.items() if key.startswith("net.")}
     try:
         net.load_state_dict(own)
@@ -80,7 +71,7 @@ def load_model(path: Path) -> SavedModel:
         raise UserError(f"{path}: its weights do not fit {name} ({str(error).splitlines()[1].strip()})") from error
     if digest({f"net.{k}": v for k, v in own.items()}) != contract.weights_sha256:
         raise UserError(f"{path}: its weights are not those its contract was made for; train or copy it again")
-    return SavedModel(name, net.eval(), contract, weights.get("head.weight"), weights.get("head.bias"), identities)
+    return SavedModel(name, net.eval(), contract)
 
 
 def digest(weights: dict[str, Tensor]) -> str:

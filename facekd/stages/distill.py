@@ -5,12 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.errors import UserError
+from facekd.stages.cache import HOME, fill_cache
 from facekd.stages.console import progress, say
+from facekd.stages.distill_terms import (
+    Seen,
+    Tools,
+    check_weights,
+    fit_terms,
+    make_state,
+    read_ramps,
+    read_terms,
+    term_table,
+)
+from facekd.stages.label_heads import HeadName, check_head
 from facekd.stages.teacher import Trained
+from facekd.stages.training_run import OptimizerName, SamplerName
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,45 +41,74 @@ def distill(
     out: Path | None = None,
     net: str = "mobilefacenet",
     dim: int = 128,
-    labels: float = 1.0,
-    logits: float = 1.0,
+    activation: Literal["prelu", "relu"] = "prelu",
+    term: list[str] | None = None,
+    ramp: list[str] | None = None,
     temperature: float = 4.0,
-    embedding: float = 10.0,
+    top_k: int = 0,
+    weights_decay: float = 0.0,
+    label_head: HeadName = "softmax",
+    margin: float | None = None,
+    scale: float | None = None,
     epochs: float = 20,
     batch: int = 64,
     lr: float = 0.1,
+    optimizer: OptimizerName = "sgd",
+    sampler: SamplerName = "shuffled",
+    per_person: int = 4,
+    views: int = 0,
+    cache: Path = HOME,
+    ema: float = 0.0,
     weight_decay: float = 4e-5,
     held_out: float = 0.15,
+    drop: list[Path] | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> Trained:
-    """Train a student on what a teacher says of each view: its softened logits and its embedding.
+    """Train a student on what a teacher says of each view, on labels, or on both: a weighted sum of terms.
 
-    The loss is labels * cross-entropy + logits * T² KL(teacher ‖ student) + embedding * ‖ŝ − t̂‖². Logits need a
-    facekd teacher whose identities are those of the data; an ONNX teacher gives its embedding only; crops
-    without identities leave the label term out. Without a teacher the labels alone train the student: the control.
+    On labels: labels. On the teacher's logits, which a facekd teacher has whose identities are those of the data:
+    logits, hard, sigmoid, dkd, gkd. On its embeddings, which any teacher has: embedding, embedding_raw, cosine, huber.
+    On how embeddings stand to each other, under torchrun within each process's part of a batch: rkd_distance,
+    rkd_angle, similarity, ekd. On class centres: proxyless, adadistill. On the teacher's weights: weights.
+
+    Without --term it is labels=1, logits=1, embedding=10, or those of them that data and teacher can carry. Crops
+    without identities count for the terms that need none. Without a teacher the labels alone train the student: the
+    control.
 
     A killed run goes on where its last checkpoint is when the same command, with the same --out, or --resume RUN
     is given.
 
-    Example: facekd distill --teacher runs/teacher --data crops/ --out runs/student
+    Example: facekd distill --teacher runs/teacher --data crops/ --term embedding=128 --out runs/student
 
     Args:
-        data: Crop store or image Parquet; give it again for more.
+        data: Crop store, image Parquet or .rec; give it again for more. One name in two of them is one person.
         teacher: Run folder of a trained teacher, or an ONNX embedder.
         contract: What an ONNX teacher expects of a crop, where facekd does not know it.
         out: The run folder.
-        net: One of the networks of facekd.nets.
+        net: One of the networks of 'facekd nets'.
         dim: Length of the embedding; the paper's is 128, 512 stays under 1.2 M parameters.
-        labels: Weight of softmax cross-entropy on the identities.
-        logits: Weight of the teacher's softened logits.
-        temperature: T that softens both sides' logits.
-        embedding: Weight of the squared distance between unit embeddings.
+        activation: Of MobileFaceNet: prelu is the paper's, relu is quicker on some runtimes.
+        term: NAME=WEIGHT of a term, such as embedding=128; give it again for more.
+        ramp: NAME=SHARE of the run over which a term's weight rises from zero; give it again for more.
+        temperature: T that softens both sides' logits in logits, dkd and gkd.
+        top_k: Logits are compared on the teacher's likeliest K classes, dkd excepted; 0 is all.
+        weights_decay: Of the term weights: it adds this half times the square of the shared weights.
+        label_head: What labels are learnt by; all but softmax work on cosines, see 'facekd train-teacher'.
+        margin: Of the label head: radians, for cosface a difference of cosines; the paper's unless given.
+        scale: Of the label head: the factor on cosines; 64 unless given.
         epochs: Times each crop is seen, each time as another view.
         batch: Crops in a step.
         lr: Highest learning rate.
         weight_decay: On convolutions and linear layers.
+        optimizer: sgd with momentum, or adamw, which wants a --lr of about 0.001.
+        sampler: shuffled: each crop alike; balanced: each person alike, several crops of one in a batch; sqrt: halfway.
+        per_person: Crops of one person in a balanced batch.
+        views: Views of a crop, shown in turn, of which the teacher's embeddings are kept; 0 is a new one each time.
+        cache: Where 'facekd cache build' and --views keep them.
+        ema: Decay of a running average of the weights, such as 0.999, that is kept in place of the last; 0 is none.
         held_out: Share of the identities (of the crops, where they have none) that training never sees.
+        drop: CSV of crops or people to do without, as leak and audit write; give it again for more.
         seed: Of the split, the initialisation, the order and the views.
         quiet: Print nothing.
     """
@@ -75,74 +116,97 @@ def distill(
     from accelerate import Accelerator
 
     from facekd.core.contract import Contract
-    from facekd.losses.distillation import embedding_mse, softened_logits
-    from facekd.losses.softmax import softmax_cross_entropy
     from facekd.nets import build
     from facekd.nets.cost import num_macs, num_parameters
-    from facekd.nets.saved import MODEL, save_model
-    from facekd.stages.training_run import (
-        batch_loader,
-        embed_crops,
-        held_out_rates,
-        make_plan,
-        read_training_data,
-        train,
-    )
+    from facekd.nets.heads import Head
+    from facekd.stages.training_run import batch_loader, begin, make_plan, make_sampler, one_process, read_training_data
+    from facekd.stages.training_walk import embed_crops, held_out_rates, save_trained, train
     from facekd.teachers.teacher import load_teacher
+    from facekd.training.parallel import rank
+    from facekd.training.schedule import ramp as rise
 
     if contract is not None and teacher is None:
         raise UserError(f"--contract {contract}: is for a teacher; give --teacher too, or leave it out")
-    if not 0 < temperature < math.inf:
-        raise UserError(f"--temperature {temperature}: use a number above zero, such as 4")
-    crops = read_training_data(data, held_out, seed)
-    plan = make_plan(len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay)
-    device = Accelerator().device
+    if views < 0 or (views and teacher is None):
+        raise UserError(f"--views {views}: keeps what a teacher says of so many views; give --teacher too, or 0")
+    asked = read_terms(term)
+    check_head(label_head, margin, scale)
+    _check_numbers(temperature, top_k, weights_decay)
+    accelerator = Accelerator()
+    device = accelerator.device
+    quiet = quiet or rank() > 0
+    crops = read_training_data(data, held_out, seed, drop=drop)
+    plan = make_plan(
+        len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer, ema=ema
+    )
+    sample = make_sampler(sampler, crops, batch, per_person, seed, views)
     master = None if teacher is None else load_teacher(teacher, contract, device)
-    terms = _terms(labels, logits, embedding, master, crops.names, data[0])
+    terms = fit_terms(asked, master, crops.names, data[0])
+    ramps = read_ramps(ramp, terms)
     judged_taught = None if master is None else _teach(master, crops.judged, quiet)
     spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
     torch.manual_seed(seed)
-    student = build(net, dim=dim, size=spec.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    student = build(net, dim=dim, size=spec.size, activation=activation).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    # Begun only once every setting is known to be good: a run folder refuses other settings.
-    out = out or default_out("distill")
-    config = {k: v for k, v in locals().items() if k in CONFIG}
-    refuse_other_run(out, config)
-    start_run(out, "distill", config, inputs=(*data, *filter(None, [teacher, contract])))
+    table = term_table()
+    needs = frozenset[str]().union(*(table[name].needs for name in terms))
+    rises = {name: round(ramps.get(name, 0) * plan.steps) for name in terms}
+    _refuse_unused(needs, top_k, weights_decay, label_head)
+    names = crops.names or (() if master is None else master.identities)  # the classes, also of crops without people
     modules: dict[str, torch.nn.Module] = {"net": student}
-    head = torch.nn.Linear(dim, len(crops.names)) if {"labels", "logits"} & set(terms) else None
+    head = Head(label_head, dim, len(names), margin, scale) if "head" in needs else None
     if head is not None:
         modules["head"] = head
+        margin, scale = head.margin, head.scale
     # Where the dimensions differ, the student learns to be mapped onto the teacher; the map is never exported.
     projection: torch.nn.Module = torch.nn.Identity()
-    if "embedding" in terms and master is not None and master.contract.dim != dim:
+    if "map" in needs and master is not None and master.contract.dim != dim:
         projection = torch.nn.Linear(dim, master.contract.dim, bias=False)
         modules["projection"] = projection
+    if "net" in needs and master is not None:
+        check_weights(student, head, master)
+    state = {name: module.to(device) for name, module in make_state(terms, len(names), master).items()}
+    modules |= state
+    one_process([*(f"--term {name}" for name in state), *(["--label-head adaface"] if label_head == "adaface" else [])])
+    tools = Tools(student, head, master, temperature, top_k, weights_decay, state)
+
+    # Begun only once every setting is known to be good: a run folder refuses other settings.
+    term = [f"{name}={weight:.12g}" for name, weight in terms.items()]
+    ramp = [f"{name}={share:.12g}" for name, share in ramps.items()] or None
+    config = {k: v for k, v in locals().items() if k in CONFIG}
+    out = begin(out, "distill", config, (*data, *filter(None, [teacher, contract])))
     say(
         f"{net}: {num_parameters(student) / 1e6:.2f} M parameters, {num_macs(student, spec.size) / 1e6:.0f} M MACs; "
-        f"{len(crops.train)} crops, {len(crops.names)} identities, {len(crops.held)} crops held out; "
-        f"learns from {', '.join(f'{weight:g} {name}' for name, weight in terms.items())}",
+        f"{crops.said()}; learns from {', '.join(f'{weight:g} {name}' for name, weight in terms.items())}",
         quiet,
     )
 
-    def loss(batch: Batch) -> Mapping[str, Tensor]:
-        embeddings = student(batch.images_BCHW)
-        guessed = None if head is None else head(embeddings)
-        found: dict[str, Tensor] = {}
-        if guessed is not None and "labels" in terms:
-            found["labels"] = terms["labels"] * softmax_cross_entropy(guessed, batch.labels_B)
-        if master is not None and batch.teacher_images_BCHW is not None:
+    def see(batch: Batch) -> Seen:
+        embeddings = student(batch.images_BCHW).float()
+        outputs = logits = taught = taught_logits = None
+        if head is not None:
+            outputs = head(embeddings).float()
+            logits = head.logits(outputs)
+        if batch.teacher_BD is not None:
+            taught = batch.teacher_BD
+        elif master is not None and batch.teacher_images_BCHW is not None:
             taught = master.embed(batch.teacher_images_BCHW)
-            if guessed is not None and "logits" in terms:
-                found["logits"] = terms["logits"] * softened_logits(guessed, master.logits(taught), temperature)
-            if "embedding" in terms:
-                found["embedding"] = terms["embedding"] * embedding_mse(projection(embeddings), taught)
-        return found
+        if master is not None and taught is not None and "logits" in needs:
+            taught_logits = master.logits(taught).float()
+        return Seen(embeddings, projection(embeddings).float(), batch.labels_B, outputs, logits, taught, taught_logits)
 
-    def evaluate() -> Mapping[str, float]:
-        vectors = embed_crops(student, crops.judged, spec)
+    def loss(batch: Batch) -> Mapping[str, Tensor]:
+        seen = see(batch)
+        with torch.autocast(device.type, enabled=False):  # terms are sums of small differences
+            return {
+                name: weight * rise(batch.step, rises[name]) * table[name].loss(seen, tools)
+                for name, weight in terms.items()
+            }
+
+    def evaluate(judged: torch.nn.Module) -> Mapping[str, float]:
+        vectors = embed_crops(judged, crops.judged, spec)
         rates = held_out_rates(vectors, crops.judged.identities)
-        if judged_taught is not None and "embedding" in terms and len(vectors):
+        if judged_taught is not None and "map" in needs and len(vectors):
             with torch.no_grad():
                 mapped = projection(torch.from_numpy(vectors).to(device)).cpu()
             cosine = torch.nn.functional.cosine_similarity(mapped, torch.from_numpy(judged_taught))
@@ -150,54 +214,52 @@ def distill(
         return rates
 
     about = {
-        "net": net,
+        "net": f"{net} {activation}",
         "dim": str(dim),
         "data": crops.train.digest(),
         "teacher": "none" if master is None else master.contract.model_id,
-        "terms": f"{terms} T={temperature:g}",
-        "batch": str(batch),
+        "terms": f"{terms} {ramps} T={temperature:g} top_k={top_k} weights_decay={weights_decay:g}",
+        "head": "none" if head is None else f"{label_head} margin={margin} scale={scale}",
+        "batch": f"{batch} {sampler} {per_person} {views}",
         "seed": str(seed),
     }
-    load = batch_loader(crops, spec, None if master is None else master.contract, batch, seed)
-    train(out, modules, loss, load, plan, about, evaluate, label="student", quiet=quiet)
-    spec = save_model(out / MODEL, net, student, spec)
+    kept = None
+    if master is not None and views:
+        with accelerator.main_process_first():  # the others find it filled
+            kept = fill_cache(master, crops.train, seed, views, cache, quiet)[0].rows
+    seen_by = None if master is None else master.contract
+    load = batch_loader(crops, spec, sample, seed, teacher=seen_by, kept=kept)
+    trained = train(out, modules, loss, load, plan, about, evaluate, label="student", quiet=quiet)
+    spec = save_trained(out, net, trained, spec)
     say(f"{out}: student trained; next: facekd export {out} model.onnx", quiet)
     return Trained(out, spec.model_id)
 
 
 CONFIG = (
-    "data", "teacher", "contract", "out", "net", "dim", "labels", "logits", "temperature", "embedding", "epochs",
-    "batch", "lr", "weight_decay", "held_out", "seed",
+    "data", "teacher", "contract", "out", "net", "dim", "activation", "term", "ramp", "temperature", "top_k",
+    "weights_decay", "label_head", "margin", "scale", "epochs", "batch", "lr", "weight_decay", "optimizer",
+    "sampler", "per_person", "views", "cache", "ema", "held_out", "drop", "seed",
 )  # fmt: skip
 
 
-def _terms(
-    labels: float, logits: float, embedding: float, teacher: Teacher | None, names: tuple[str, ...], data: Path
-) -> dict[str, float]:
-    """The weights of the terms that this data and teacher can carry.
+def _check_numbers(temperature: float, top_k: int, weights_decay: float) -> None:
+    if not 0 < temperature < math.inf:
+        raise UserError(f"--temperature {temperature}: use a number above zero, such as 4")
+    if top_k < 0 or top_k == 1:
+        raise UserError(f"--top-k {top_k}: use 2 classes or more, or 0 for all of them")
+    if not 0 <= weights_decay < math.inf:
+        raise UserError(f"--weights-decay {weights_decay}: use zero or a number above it")
 
-    Raises:
-        UserError: a weight below zero, a teacher whose identities are not the data's, or nothing to learn from.
-    """
-    for name, weight in (("labels", labels), ("logits", logits), ("embedding", embedding)):
-        if not 0 <= weight < math.inf:
-            raise UserError(f"--{name} {weight}: use zero or a weight above it")
-    terms = {"labels": labels if names else 0.0}
-    if teacher is not None:
-        terms["embedding"] = embedding
-        if teacher.head is not None and names and logits:
-            if teacher.identities != names:
-                raise UserError(
-                    f"{teacher.path}: its head knows {len(teacher.identities)} identities, {data} has {len(names)} "
-                    "others; train it on this data with the same --held-out and --seed, or give --logits 0"
-                )
-            terms["logits"] = logits
-    terms = {name: weight for name, weight in terms.items() if weight > 0}
-    if not terms:
-        raise UserError(f"{data}: nothing to learn from: give --teacher, identities, or a weight above zero")
-    if teacher is not None and not {"logits", "embedding"} & set(terms):
-        raise UserError(f"{teacher.path}: would teach nothing: give --embedding above zero, or leave --teacher out")
-    return terms
+
+def _refuse_unused(needs: frozenset[str], top_k: int, weights_decay: float, label_head: HeadName) -> None:
+    unused = [
+        (top_k > 0 and not {"logits", "head"} <= needs, f"--top-k {top_k}", "logits=1"),
+        (weights_decay > 0 and "net" not in needs, f"--weights-decay {weights_decay:g}", "weights=0.001"),
+        (label_head != "softmax" and "head" not in needs, f"--label-head {label_head}", "labels=1"),
+    ]
+    for wrong, flag, example in unused:
+        if wrong:
+            raise UserError(f"{flag}: no term of this run uses it; add --term {example}, or leave it out")
 
 
 def _teach(teacher: Teacher, crops: CropSet, quiet: bool, batch: int = 64) -> Array:

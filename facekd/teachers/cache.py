@@ -6,7 +6,7 @@ function of (seed, i, v), so the embedding of that very view can be kept.
 On disk::
 
     CACHE/KEY/key.json         what the embeddings are of; KEY is its digest
-    CACHE/KEY/embeddings.f16   float16[views, N, D], of unit norm, memory-mapped
+    CACHE/KEY/embeddings.f16   float16[views, N, D] of the length the teacher gave, memory-mapped
     CACHE/KEY/blocks.u32       uint32[views, blocks]: the CRC-32 of a block of rows that is whole, else 0
     CACHE/KEY/lock             held by the one process that writes
 
@@ -92,13 +92,15 @@ class TeacherCache:
             yield
 
     def put(self, view: int, block: int, vectors: Array) -> None:
-        """Keep a block's embeddings, float32[n, D] of unit norm; inside `writing`."""
+        """Keep a block's embeddings, float32[n, D] of any length; inside `writing`."""
         here = self.span(block)
         assert vectors.shape == (here.stop - here.start, self.key.dim), vectors.shape
-        if not np.isfinite(vectors).all():
-            wrong = here.start + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+        finite = np.isfinite(vectors).all(axis=1) & (np.abs(vectors).max(axis=1) < np.finfo(np.float16).max)
+        if not finite.all():
+            wrong = here.start + int(np.flatnonzero(~finite)[0])
             raise UserError(
-                f"{self.folder}: the teacher gives no finite embedding of crop {wrong}, view {view}; it can't teach"
+                f"{self.folder}: the teacher gives no embedding that half precision holds of crop {wrong}, view "
+                f"{view}; it can't teach"
             )
         self._rows[view, here] = vectors
         self._rows.flush()
@@ -113,7 +115,7 @@ class TeacherCache:
         """Compare every block with its checksum, and `samples` rows with what the teacher says now.
 
         Args:
-            embed: int64[B] crops and int64[B] views -> float32[B, D] of unit norm, computed afresh.
+            embed: int64[B] crops and int64[B] views -> float32[B, D] of any length, computed afresh.
 
         Raises:
             UserError: a block is damaged or missing, or the rows are not this teacher's.
@@ -127,7 +129,8 @@ class TeacherCache:
         rng = np.random.default_rng(0)
         crops, views = rng.integers(0, self.key.num_crops, samples), rng.integers(0, self.key.views, samples)
         kept, now = self.rows(crops, views), embed(crops, views)
-        cosine = (kept * now).sum(axis=1) / np.maximum(np.linalg.norm(kept, axis=1), 1e-6)
+        lengths = np.linalg.norm(kept, axis=1) * np.linalg.norm(now, axis=1)
+        cosine = (kept * now).sum(axis=1) / np.maximum(lengths, 1e-6)
         if not (cosine > LEAST_COSINE).all():
             wrong = int(np.argmin(cosine))
             raise UserError(

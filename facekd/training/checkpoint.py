@@ -68,7 +68,12 @@ def restore(
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     for place, parameter in enumerate(_parameters(optimizer)):
         prefix = f"optimizer.{place}."
-        state = {k.removeprefix(prefix): v.to(parameter.device) for k, v in tensors.items() if k.startswith(prefix)}
+        # AdamW counts its steps in a tensor that stays on the CPU.
+        state = {
+            key.removeprefix(prefix): value if key.endswith(".step") else value.to(parameter.device)
+            for key, value in tensors.items()
+            if key.startswith(prefix)
+        }
         if state:
             optimizer.state[parameter] = state
     torch.set_rng_state(tensors["rng"])

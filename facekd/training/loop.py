@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from facekd.errors import UserError
+from facekd.training.parallel import average_gradients, average_numbers
 from facekd.training.schedule import learning_rate
 
 
@@ -21,6 +22,21 @@ class Batch:
     labels_B: Tensor  # int64; -1 where a crop has no identity
     crop_ids: tuple[str, ...]
     teacher_images_BCHW: Tensor | None = None  # the same views as the teacher takes them
+    teacher_BD: Tensor | None = None  # or what it said of them, where that was kept
+    step: int = 0  # of the training, from 0
+
+
+class NotFiniteError(UserError):
+    """A step whose loss or gradient is no number.
+
+    Args:
+        step: steps done before it.
+        crop_ids: the batch.
+    """
+
+    def __init__(self, sentence: str, step: int, crop_ids: tuple[str, ...]) -> None:
+        super().__init__(sentence)
+        self.step, self.crop_ids = step, crop_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +49,8 @@ class Plan:
     weight_decay: float
     momentum: float = 0.9
     clip: float = 5.0  # largest norm of the gradient
+    optimizer: str = "sgd"  # or adamw
+    ema: float = 0.0  # decay of the average of the weights that is kept in place of the last ones; 0 keeps the last
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -40,12 +58,14 @@ class Plan:
 
 
 def make_optimizer(modules: Mapping[str, nn.Module], plan: Plan) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum; norms, PReLU slopes and biases are not decayed."""
+    """SGD with Nesterov momentum, or AdamW; norms, PReLU slopes and biases are not decayed."""
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if plan.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=plan.peak_lr)
     return torch.optim.SGD(groups, lr=plan.peak_lr, momentum=plan.momentum, nesterov=True)
 
 
@@ -61,15 +81,15 @@ def fit(
     """Train from step `start` to the plan's end; a row comes out after each step.
 
     Args:
-        modules: all that learns, by name; they and `optimizer` come from `accelerator.prepare`.
+        modules: all that learns, by name, on the accelerator's device; `optimizer` comes from `accelerator.prepare`.
         batches: one for each step from `start` on.
         loss: the weighted terms of a batch, by name; their sum is minimised.
 
     Yields:
-        ``step`` (steps done), ``loss``, ``lr`` and each term.
+        ``step`` (steps done), ``lr``, ``loss`` and each term, means over the processes where there are several.
 
     Raises:
-        UserError: the loss is not finite.
+        NotFiniteError: the loss or its gradient is not finite; no such step is taken.
     """
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
     for module in modules.values():
@@ -81,15 +101,20 @@ def fit(
         with accelerator.autocast():
             terms = loss(batch)
         total = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(total):
-            parts = ", ".join(f"{name} {float(term.detach()):g}" for name, term in terms.items())
-            raise UserError(
-                f"the loss is not finite at step {step} ({parts}; crops {', '.join(batch.crop_ids[:4])} …): "
-                "lower --lr and choose another --out"
-            )
         optimizer.zero_grad(set_to_none=True)
         accelerator.backward(total)
-        accelerator.clip_grad_norm_(parameters, plan.clip)
+        average_gradients(parameters)
+        norm = accelerator.clip_grad_norm_(parameters, plan.clip)
+        # In fp16 a gradient out of range is no accident: the scaler skips the step and goes down.
+        if not torch.isfinite(total) or (accelerator.scaler is None and not torch.isfinite(norm)):
+            parts = ", ".join(f"{name} {float(term.detach()):g}" for name, term in terms.items())
+            what = "gradient" if torch.isfinite(total) else "loss"
+            raise NotFiniteError(
+                f"the {what} is not finite at step {step} ({parts}; crops {', '.join(batch.crop_ids[:4])} …): "
+                "lower --lr and choose another --out",
+                step,
+                batch.crop_ids,
+            )
         optimizer.step()
-        row = {name: float(term.detach()) for name, term in terms.items()}
-        yield {"step": step + 1, "loss": float(total.detach()), "lr": rate, **row}
+        row = {"loss": float(total.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
+        yield {"step": step + 1, "lr": rate, **average_numbers(row, accelerator.device)}

@@ -17,6 +17,11 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
+def ramp(step: int, steps: int) -> float:
+    """Share of a term's weight at `step`: rises linearly over `steps` steps and stays at 1; 1 where `steps` is 0."""
+    return min(1.0, (step + 1) / steps) if steps else 1.0
+
+
 def batch_indices(step: int, batch: int, count: int, seed: int) -> tuple[Array, Array]:
     """Which of `count` crops make up a batch, and which view of each.
 

@@ -8,7 +8,7 @@ import pytest
 from toy import write_store
 
 from facekd.core.files import write_csv
-from facekd.crops.drop import drop
+from facekd.crops.drop import without
 from facekd.crops.read import CropSet, read_crops
 from facekd.errors import UserError
 
@@ -21,7 +21,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> CropSet:
 def test_people_and_single_crops(crops: CropSet, tmp_path: Path) -> None:
     path = tmp_path / "drop.csv"
     write_csv(path, ["identity", "crop"], [["p01", "x"], ["", crops.ids[0]], ["nobody", ""], ["", "none"]])
-    left, idle = drop(crops, path)
+    left, idle = without(crops, path)
     assert set(crops.ids) - set(left.ids) == {crops.ids[0], *crops.ids[3:6]}
     assert idle == 2
 
@@ -30,16 +30,16 @@ def test_people_and_single_crops(crops: CropSet, tmp_path: Path) -> None:
 def test_one_column_is_enough(crops: CropSet, tmp_path: Path, column: str) -> None:
     path = tmp_path / "drop.csv"
     path.write_text(f"\ufeff{column},why\n{crops.ids[4] if column == 'crop' else 'p02'},poor\n", encoding="utf-8")
-    assert len(drop(crops, path)[0]) == (11 if column == "crop" else 9)
+    assert len(without(crops, path)[0]) == (11 if column == "crop" else 9)
 
 
 def test_what_is_wrong_is_said(crops: CropSet, tmp_path: Path) -> None:
     path = tmp_path / "drop.csv"
     with pytest.raises(UserError, match="not readable as UTF-8 text"):
-        drop(crops, path)
+        without(crops, path)
     path.write_text("name\np01\n")
     with pytest.raises(UserError, match="neither a column identity nor a column crop"):
-        drop(crops, path)
+        without(crops, path)
     path.write_text("identity\np00\np01\np02\np03\n")
     with pytest.raises(UserError, match="nothing would be left"):
-        drop(crops, path)
+        without(crops, path)

@@ -103,6 +103,20 @@ def test_building_is_seeded() -> None:
     assert not torch.equal(nets[0][key], nets[2][key])
 
 
+def test_relu_in_place_of_prelu() -> None:
+    net = build("mobilefacenet", dim=512, activation="relu")
+    kinds = {type(module) for module in net.modules()}
+    assert nn.ReLU in kinds
+    assert nn.PReLU not in kinds
+    slopes = sum(m.num_parameters for m in build("mobilefacenet", dim=512).modules() if isinstance(m, nn.PReLU))
+    assert num_parameters(net) == num_parameters(MobileFaceNet(dim=512)) - slopes
+    assert num_macs(net) == num_macs(MobileFaceNet(dim=512))
+    with pytest.raises(UserError, match="iresnet18: has no other activation than PReLU"):
+        build("iresnet18", dim=8, activation="relu")
+    with pytest.raises(UserError, match="no activation 'rel'; did you mean 'relu'"):
+        build("mobilefacenet", dim=8, activation="rel")
+
+
 def test_a_mistyped_name_and_an_odd_size_are_refused() -> None:
     with pytest.raises(UserError, match="no network 'mobilefacent'; did you mean 'mobilefacenet'"):
         build("mobilefacent", dim=8)

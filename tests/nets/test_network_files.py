@@ -123,6 +123,52 @@ def test_a_file_that_is_no_onnx_is_refused_in_one_sentence(tmp_path: Path, contr
     assert "\n" not in str(caught.value)
 
 
+def beside(path: Path, location: str) -> Path:
+    """The network at `path` with its weights in another file, which the model calls `location`."""
+    model = onnx.load(str(path))
+    onnx.save(model, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    model = onnx.load(str(path), load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_weights_in_a_file_beside_the_model(tmp_path: Path, contract: Path) -> None:
+    whole = load_network(onnx_of(tiny_net().eval(), tmp_path / "whole.onnx"), contract)
+    path = beside(onnx_of(tiny_net().eval(), tmp_path / "net.onnx"), "weights.bin")
+    network = load_network(path, contract)
+    np.testing.assert_array_equal(network.run(images(3)), whole.run(images(3)))
+    assert network.parameters == whole.parameters
+    assert network.bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+    data = bytearray((tmp_path / "weights.bin").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "weights.bin").write_bytes(data)
+    assert load_network(path, contract).contract.model_id != network.contract.model_id  # other weights, another model
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(UserError, match=r"its weights lie in 'weights\.bin' beside it, and that is not there"):
+        load_network(path, contract)
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../weights.bin", "..\\weights.bin", ""])
+def test_weights_outside_the_models_folder_are_not_read(tmp_path: Path, contract: Path, location: str) -> None:
+    (tmp_path / "inner").mkdir()
+    path = beside(onnx_of(tiny_net(), tmp_path / "inner" / "net.onnx"), location)
+    with pytest.raises(UserError, match="outside its own folder; don't trust this file"):
+        load_network(path, contract)
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.99])
+def test_a_truncated_model_is_refused_in_one_sentence(tmp_path: Path, contract: Path, kept: float) -> None:
+    path = onnx_of(tiny_net(), tmp_path / "net.onnx")
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(UserError, match=r"net\.onnx: not an ONNX network") as caught:
+        load_network(path, contract)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.onnx: no such model"):
         load_network(tmp_path / "none.onnx")

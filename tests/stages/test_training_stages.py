@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -24,11 +25,13 @@ from facekd.core.pixels import encode_crop
 from facekd.core.run import append_metrics, read_metrics
 from facekd.crops.read import read_crops
 from facekd.errors import UserError
+from facekd.nets.heads import HEAD, load_head
 from facekd.nets.saved import MODEL, load_model
-from facekd.stages import training_run
+from facekd.stages import training_run, training_walk
 from facekd.stages.distill import distill
 from facekd.stages.teacher import train_teacher
-from facekd.stages.training_run import held_out_rates, make_plan, read_training_data
+from facekd.stages.training_run import make_plan, read_training_data
+from facekd.stages.training_walk import held_out_rates
 from facekd.training.checkpoint import LAST
 
 SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "batch": 8, "held_out": 0.34, "quiet": True}
@@ -79,12 +82,13 @@ def test_a_teacher_learns_its_people_and_tells_others_apart(store: Path, teacher
     assert rows[-1]["step"] == 24  # 8 epochs of 24 crops in batches of 8
     assert rows[-1]["labels"] < 0.7 * np.log(4)  # ln 4 is what knowing nothing costs
     assert 0 <= rows[-1]["held_out_eer"] <= 1
-    saved = load_model(teacher)
+    saved, head = load_model(teacher), load_head(teacher / HEAD)
     assert saved.name == "iresnet18-quarter"
-    assert len(saved.identities) == 4
-    assert saved.head is not None
-    assert saved.head.shape == (4, 16)
-    held = set(read_crops(store).identities) - set(saved.identities)
+    assert keys(teacher / MODEL) == {"net"}  # who gets the network gets no names of people
+    assert len(head.identities) == 4
+    assert head.head.weight.shape == (4, 16)
+    assert head.model_id == saved.contract.model_id
+    held = set(read_crops(store).identities) - set(head.identities)
     assert len(held) == 2
     assert (teacher / "run.yaml").exists()
     assert (teacher / "environment.json").exists()
@@ -100,9 +104,9 @@ def test_a_finished_run_is_not_trained_again(store: Path, teacher: Path, capsys:
 KILLED = """
 import sys, torch
 from facekd.cli import run
-from facekd.stages import training_run
+from facekd.stages import training_walk
 torch.set_num_threads(1)
-training_run.CHECKPOINT_SECONDS = 0.0
+training_walk.CHECKPOINT_SECONDS = 0.0
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -185,6 +189,10 @@ def test_a_resume_that_can_not_be_is_refused(
         ({"lr": 0.0}, "--lr 0"),
         ({"lr": float("nan")}, "--lr nan"),
         ({"weight_decay": -1.0}, "--weight-decay -1"),
+        ({"ema": 1.0}, "--ema 1: use a number from 0 up to, but not, 1"),
+        ({"head": "arcface", "margin": -0.1}, "--margin -0.1: is radians for arcface"),
+        ({"head": "softmax", "scale": 64.0}, "--scale 64: softmax has no scale"),
+        ({"sampler": "balanced", "per_person": 3}, "--per-person 3: use 2 or more that divide --batch 8"),
         ({"held_out": 1.0}, "held out share 1.0"),
         ({"held_out": -0.1}, "held out share -0.1"),
         ({"seed": -1}, "--seed -1"),
@@ -220,6 +228,66 @@ def test_a_loss_out_of_hand_names_its_crops(tmp_path: Path, store: Path) -> None
     named = str(caught.value).split("crops ")[1].split(" …")[0].split(", ")
     assert len(named) == 4
     assert set(named) <= ids
+    batch = json.loads((tmp_path / "not_finite_0.json").read_text())
+    assert batch["crop_ids"][:4] == named
+    assert len(batch["crop_ids"]) == 8
+    assert "no checkpoint was written yet" in str(caught.value)
+
+
+@pytest.mark.parametrize("sampler", ["balanced", "sqrt"])
+def test_another_sampler_and_optimizer_train_and_go_on(tmp_path: Path, store: Path, sampler: str) -> None:
+    flags = {**SMALL, "dim": 8, "epochs": 1.7, "lr": 1e-3, "optimizer": "adamw", "sampler": sampler, "per_person": 2}
+    out = train_teacher(data=[store], out=tmp_path, **flags).out
+    assert read_metrics(out)[-1]["step"] == 5
+    assert run(["train-teacher", "--resume", str(out), "--quiet"]) == 0
+    for other in ({"optimizer": "sgd"}, {"sampler": "shuffled"}):
+        with pytest.raises(UserError, match=f"other settings .{next(iter(other))} was"):
+            train_teacher(data=[store], out=tmp_path, **{**flags, **other})
+
+
+def test_an_average_of_the_weights_is_judged_kept_and_gone_on_with(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = {**SMALL, "dim": 8, "epochs": 3, "ema": 0.8}
+    whole = train_teacher(data=[store], out=tmp_path / "whole", **flags).out
+    plain = train_teacher(data=[store], out=tmp_path / "plain", **{**flags, "ema": 0.0}).out
+    assert keys(whole / LAST) == {"net", "head", "ema", "optimizer", "rng"}
+    with safe_open(whole / LAST, "pt") as last, safe_open(plain / LAST, "pt") as other:
+        for key, value in load_model(whole).net.named_parameters():
+            assert torch.equal(value, last.get_tensor(f"ema.{key}"))
+            assert torch.equal(last.get_tensor(f"net.{key}"), other.get_tensor(f"net.{key}"))  # it changes no step
+    assert read_metrics(whole)[-1]["labels"] == read_metrics(plain)[-1]["labels"]
+    assert (whole / MODEL).read_bytes() != (plain / MODEL).read_bytes()
+    before = (whole / MODEL).read_bytes()
+    train_teacher(data=[store], out=whole, **flags)  # finished already: the same network is kept
+    assert (whole / MODEL).read_bytes() == before
+
+
+def test_a_sigterm_leaves_a_checkpoint_to_go_on_from(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = {**SMALL, "dim": 8, "epochs": 3, "ema": 0.8, "quiet": False}
+    real = training_walk.progress
+
+    def terminated(rows: Iterator[dict[str, float]], *rest: Any, **more: Any) -> Iterator[dict[str, float]]:
+        for row in real(rows, *rest, **more):
+            if row["step"] == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield row
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_walk, "progress", terminated)
+        with pytest.raises(SystemExit) as ended:
+            train_teacher(data=[store], out=tmp_path / "cut", **flags)
+    assert ended.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert "stopped by SIGTERM after step 4" in capsys.readouterr().err
+    assert not (tmp_path / "cut" / MODEL).exists()
+    train_teacher(data=[store], out=tmp_path / "cut", **flags)
+    assert "goes on after step 4 of 9" in capsys.readouterr().err
+    train_teacher(data=[store], out=tmp_path / "whole", **flags)
+    assert (tmp_path / "cut" / LAST).read_bytes() == (tmp_path / "whole" / LAST).read_bytes()
 
 
 def test_held_out_people_are_nobody_who_trains(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +334,7 @@ def test_a_student_learns_labels_logits_and_embeddings(tmp_path: Path, store: Pa
 
 
 def test_without_a_map_where_the_dimensions_agree(tmp_path: Path, store: Path, teacher: Path) -> None:
-    out = distill(data=[store], teacher=teacher, out=tmp_path, dim=16, epochs=0.7, labels=0, logits=0, **SMALL).out
+    out = distill(data=[store], teacher=teacher, out=tmp_path, dim=16, epochs=0.7, term=["embedding=10"], **SMALL).out
     assert keys(out / LAST) == {"net", "optimizer", "rng"}
     assert {"labels", "logits"}.isdisjoint(read_metrics(out)[-1])
 
@@ -300,24 +368,52 @@ def test_an_onnx_teacher_on_crops_without_people(
 
 def test_a_teacher_of_other_people_is_refused(tmp_path: Path, store: Path, teacher: Path) -> None:
     others = write_store(tmp_path / "others", people=8, photos=2, first=20)
-    with pytest.raises(UserError, match=r"teacher: its head knows 4 identities, .*others has 5 others.*--logits 0"):
+    with pytest.raises(
+        UserError, match=r"teacher: its head knows 4 identities, .*others has 5 others.*leave --term logits out"
+    ):
         distill(data=[others], teacher=teacher, out=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()
     # Its embedding can teach them.
-    distill(data=[others], teacher=teacher, out=tmp_path / "run", dim=8, logits=0, epochs=1.7, **SMALL)
+    terms = ["labels=1", "embedding=10"]
+    distill(data=[others], teacher=teacher, out=tmp_path / "run", dim=8, term=terms, epochs=1.7, **SMALL)
     assert {"labels", "embedding"} <= read_metrics(tmp_path / "run")[-1].keys()
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"data": "nameless"}, "nothing to learn from: give --teacher"),
-        ({"labels": 0.0}, "nothing to learn from"),
-        ({"labels": -1.0}, "--labels -1"),
-        ({"embedding": float("nan")}, "--embedding nan"),
+        ({"data": "nameless"}, "nothing to learn from, the weights' sum is zero; give --teacher"),
+        ({"term": ["labels=0"]}, "nothing to learn from"),
+        ({"term": ["labels=-1"]}, "--term labels=-1: give NAME=NUMBER with zero"),
+        ({"term": ["labels"]}, "--term labels: give NAME=NUMBER"),
+        ({"term": ["embedding=nan"]}, "--term embedding=nan"),
+        ({"term": ["labels=1", "labels=2"]}, "labels is given twice"),
+        ({"term": ["lables=1"]}, "no term 'lables'; did you mean 'labels'"),
+        ({"term": ["labels=1"], "data": "nameless"}, "--term labels: needs identities, and no crop of .*faces.parquet"),
+        ({"term": ["labels=1", "ekd=1"]}, "--term ekd: needs a teacher; give --teacher, or leave --term ekd out"),
+        ({"term": ["dkd=1"], "teacher": "onnx"}, "needs a teacher's head, and .*net.onnx is an ONNX file; give a run"),
+        ({"term": ["weights=1"], "teacher": "onnx"}, "needs a facekd run as teacher, .*net.onnx is an ONNX file"),
+        ({"term": ["labels=1"], "teacher": "onnx"}, "net.onnx: would teach nothing"),
+        ({"term": ["labels=1"], "ramp": ["logits=0.1"]}, "--ramp logits=0.1: this run has no such term"),
+        ({"term": ["labels=1"], "ramp": ["labels=3"]}, "--ramp labels=3: is a share of the run"),
+        ({"ramp": ["label=0.1"]}, "--ramp label=0.1: no term 'label'"),
+        ({"label_head": "arcface", "margin": 28.6}, "--margin 28.6: is radians for arcface"),
+        ({"label_head": "cosface", "margin": 1.5}, "--margin 1.5: is a difference of cosines"),
+        ({"label_head": "cosface", "scale": 0.0}, "--scale 0: use a number above zero"),
+        ({"margin": 0.5}, "--margin 0.5: softmax has no margin"),
+        ({"scale": 30.0}, "--scale 30: softmax has no scale"),
+        ({"label_head": "normsoftmax", "margin": 0.5}, "normsoftmax has no margin"),
+        (
+            {"label_head": "arcface", "term": ["cosine=1"], "teacher": "onnx"},
+            "--label-head arcface: no term of this run",
+        ),
+        ({"top_k": 1}, "--top-k 1"),
+        ({"top_k": 5, "term": ["labels=1"]}, "--top-k 5: no term of this run uses it"),
+        ({"weights_decay": 0.1}, "--weights-decay 0.1: no term of this run uses it; add --term weights"),
+        ({"weights_decay": -0.1}, "--weights-decay -0.1"),
         ({"temperature": 0.0}, "--temperature 0"),
+        ({"activation": "gelu"}, "no activation 'gelu'"),
         ({"contract": Path("c.yaml")}, "is for a teacher"),
-        ({"teacher": "onnx", "embedding": 0.0}, "would teach nothing"),
         ({"teacher": Path("no/teacher")}, "no trained network there"),
         ({"net": "mobilefacent"}, "did you mean 'mobilefacenet'"),
     ],

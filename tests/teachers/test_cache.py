@@ -116,9 +116,10 @@ def test_a_mirrored_views_embedding_is_not_taken(full: TeacherCache) -> None:
 def test_what_the_teacher_cannot_say_is_refused(tmp_path: Path) -> None:
     cache = open_cache(tmp_path, KEY_OF)
     vectors = embed(np.arange(BLOCK), np.zeros(BLOCK, int))
-    vectors[17, 3] = np.nan
-    with cache.writing(), pytest.raises(UserError, match=r"no finite embedding of crop 273, view 2"):
-        cache.put(2, 1, vectors)
+    for value in (np.nan, np.inf, 1e5):
+        vectors[17, 3] = value
+        with cache.writing(), pytest.raises(UserError, match=r"no embedding that half precision holds of crop 273"):
+            cache.put(2, 1, vectors)
     assert (2, 1) in cache.missing()
 
 

@@ -11,12 +11,22 @@ from onnx import TensorProto, helper, numpy_helper, save
 from torch.nn import functional as F
 from toy import SIZE, contract_file, onnx_of, save_run, tiny_net
 
-from facekd.deploy.export import to_onnx
 from facekd.errors import UserError
-from facekd.nets.saved import load_model
+from facekd.nets.heads import HEAD, HEADS, SUB_CENTRES, Head, save_head
+from facekd.nets.saved import MODEL, load_model
+from facekd.stages.export import export
 from facekd.teachers.teacher import load_teacher
 
 CPU = torch.device("cpu")
+
+
+def give_head(run: Path, name: str, identities: tuple[str, ...], seed: int = 0) -> Head:
+    """An untrained head beside the network of a run."""
+    torch.manual_seed(seed)
+    contract = load_model(run).contract
+    head = Head(name, contract.dim, len(identities)).requires_grad_(False)
+    save_head(run / HEAD, head, identities, contract.model_id)
+    return head
 
 
 def images(count: int = 5) -> torch.Tensor:
@@ -24,9 +34,9 @@ def images(count: int = 5) -> torch.Tensor:
 
 
 def test_a_run_and_its_export_teach_the_same(tmp_path: Path) -> None:
-    run = save_run(tmp_path / "run", "iresnet18-quarter", identities=("a", "b", "c"))
-    saved = load_model(run)
-    (tmp_path / "net.onnx").write_bytes(to_onnx(saved.net, saved.contract, {}))
+    run = save_run(tmp_path / "run", "iresnet18-quarter")
+    head = give_head(run, "softmax", ("a", "b", "c"))
+    export(run, tmp_path / "net.onnx", quiet=True)
     own, exported = load_teacher(run, None, CPU), load_teacher(tmp_path / "net.onnx", None, CPU)
     assert own.contract == exported.contract
     # The loop hands its batches over in channels_last.
@@ -34,9 +44,37 @@ def test_a_run_and_its_export_teach_the_same(tmp_path: Path) -> None:
     one, two = own.embed(batch), exported.embed(batch)
     torch.testing.assert_close(F.normalize(one), F.normalize(two), atol=1e-5, rtol=0)  # an export's have unit norm
     assert own.identities == ("a", "b", "c")
-    assert saved.head is not None
-    torch.testing.assert_close(own.logits(one), one @ saved.head.T + saved.head_bias)
+    torch.testing.assert_close(own.logits(one), one @ head.weight.T + head.bias)
     assert (exported.head, exported.identities) == (None, ())
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_logits_of_a_margin_head_are_scaled_cosines_without_the_margin(tmp_path: Path, name: str) -> None:
+    run = save_run(tmp_path / "run")
+    head = give_head(run, name, ("a", "b", "c"))
+    teacher = load_teacher(run, None, CPU)
+    embeddings = teacher.embed(images())
+    if name == "softmax":
+        wanted = F.linear(embeddings, head.weight, head.bias)
+    else:
+        centres = head.weight.reshape(3, -1, 16)
+        assert centres.shape[1] == (SUB_CENTRES if name == "subarcface" else 1)
+        nearest = F.cosine_similarity(embeddings[:, None, None], centres[None], dim=3).max(2).values
+        wanted = 64.0 * nearest
+    torch.testing.assert_close(teacher.logits(embeddings), wanted, atol=1e-4, rtol=1e-5)
+    assert teacher.head is not None
+    assert not teacher.head.training
+    assert not any(p.requires_grad for p in teacher.head.parameters())
+
+
+def test_a_head_of_another_network_is_refused(tmp_path: Path) -> None:
+    one, two = save_run(tmp_path / "one"), save_run(tmp_path / "two", seed=1)
+    give_head(one, "softmax", ("a", "b"))
+    (two / HEAD).write_bytes((one / HEAD).read_bytes())
+    for path in (two, two / MODEL):
+        with pytest.raises(UserError, match=r"head.safetensors: is the head of another network than .*two"):
+            load_teacher(path, None, CPU)
+    assert load_teacher(one / MODEL, None, CPU).identities == ("a", "b")
 
 
 @pytest.mark.parametrize("batch", [None, 1])
@@ -59,7 +97,8 @@ def test_a_teacher_whose_contract_flips_adds_the_mirrored_view(tmp_path: Path) -
 
 
 def test_a_teacher_gets_no_gradient_and_never_changes(tmp_path: Path) -> None:
-    run = save_run(tmp_path / "run", identities=("a", "b"))
+    run = save_run(tmp_path / "run")
+    give_head(run, "arcface", ("a", "b"))
     before = {key: value.clone() for key, value in load_model(run).net.state_dict().items()}
     teacher = load_teacher(run, None, CPU)
     net = teacher.embed.__closure__  # the network is only reachable through the call

@@ -14,7 +14,7 @@ from toy import tiny_net
 
 from facekd.errors import UserError
 from facekd.training.checkpoint import restore, save_checkpoint
-from facekd.training.loop import Batch, Plan, fit, make_optimizer
+from facekd.training.loop import Batch, NotFiniteError, Plan, fit, make_optimizer
 from facekd.training.norms import settle_norms
 
 PLAN = Plan(steps=12, warmup=3, peak_lr=0.05, weight_decay=1e-2)
@@ -97,6 +97,40 @@ def test_a_loss_that_is_not_finite_stops_with_the_crops() -> None:
     with pytest.raises(UserError, match=r"not finite at step 5 \(labels nan; crops crop0-0, crop0-1.*lower --lr"):
         next(rows)
     assert_same(state, dict(run.modules["net"].named_parameters()))  # no such step was taken
+
+
+def test_a_gradient_that_is_not_finite_stops_too() -> None:
+    run = Run()
+    state = {key: value.clone() for key, value in run.modules["net"].named_parameters()}
+
+    def loss(batch: Batch) -> Mapping[str, Tensor]:
+        zero = (run.modules["net"](batch.images_BCHW) * 0).sum()
+        return {"labels": zero.sqrt()}  # 0, with a slope that has no end
+
+    rows = fit(run.modules, run.optimizer, [batch(0)], loss, PLAN, 5, Accelerator(cpu=True))
+    with pytest.raises(
+        NotFiniteError, match=r"the gradient is not finite at step 5 \(labels 0; crops crop0-0"
+    ) as caught:
+        next(rows)
+    assert (caught.value.step, caught.value.crop_ids) == (5, batch(0).crop_ids)
+    assert_same(state, dict(run.modules["net"].named_parameters()))
+
+
+@pytest.mark.parametrize("cut", [1, 7])
+def test_adamw_goes_on_bit_for_bit_and_decays_matrices_only(tmp_path: Path, cut: int) -> None:
+    plan = Plan(steps=12, warmup=3, peak_lr=1e-3, weight_decay=0.1, optimizer="adamw")
+    whole = Run(plan=plan)
+    rows = whole.fit(range(12))
+    first = Run(plan=plan)
+    first.fit(range(cut))
+    save_checkpoint(tmp_path / "last", cut, first.modules, first.optimizer, {})
+    torch.manual_seed(999)
+    second = Run(seed=5, plan=plan)
+    assert restore(tmp_path / "last", second.modules, second.optimizer, {}) == cut
+    assert second.fit(range(cut, 12), cut) == rows[cut:]
+    assert_same(dict(second.modules["net"].state_dict()), dict(whole.modules["net"].state_dict()))
+    assert [group["weight_decay"] for group in whole.optimizer.param_groups] == [0.1, 0.0]
+    assert all(p.ndim <= 1 for p in whole.optimizer.param_groups[1]["params"])
 
 
 def test_a_plan_without_a_step_is_refused() -> None:
