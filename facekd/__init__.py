@@ -1,0 +1,26 @@
+"""From photos of people to a small network that tells them apart, and the proof of how well it does.
+
+    from facekd import Embedder, Gallery
+
+Both are loaded when they are asked for: ``import facekd`` itself takes no time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facekd.api import Embedder as Embedder
+    from facekd.api import Gallery as Gallery
+    from facekd.transformer import FaceTransformer as FaceTransformer
+
+__all__ = ["Embedder", "FaceTransformer", "Gallery"]
+_HOMES = {"Embedder": "facekd.api", "Gallery": "facekd.api", "FaceTransformer": "facekd.transformer"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'facekd' has no attribute {name!r}; it has {', '.join(__all__)}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

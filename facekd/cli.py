@@ -23,6 +23,7 @@ COMMANDS = {
     "align": ("facekd.stages.align:align", "Find faces in photos, warp each to a crop, account for every photo."),
     "leak": ("facekd.stages.leak:leak", "Find the people of a training set who are also in a pair list."),
     "audit": ("facekd.stages.audit:audit", "Find crops that look like somebody else than their label says."),
+    "nets": ("facekd.stages.nets:nets", "List the networks that can be trained, and what each costs."),
     "train-teacher": ("facekd.stages.teacher:train_teacher", "Train an IResNet teacher with softmax cross-entropy."),
     "distill": ("facekd.stages.distill:distill", "Train a MobileFaceNet student on a teacher."),
     "verify": ("facekd.stages.verify:verify", "Measure how well models tell people apart on a pair list."),
@@ -31,13 +32,39 @@ COMMANDS = {
     "enroll": ("facekd.stages.enroll:enroll", "Enroll people into a gallery."),
     "identify": ("facekd.stages.identify:identify", "Name the people in photos, or say that they are unknown."),
 }
+# Commands of several words: the first of them, what they are about, and the others.
+GROUPS = {
+    "cache": (
+        "Keep what a teacher says of each seeded view, for every run that asks for the same.",
+        {
+            "build": ("facekd.stages.cache:build", "Compute the teacher's embeddings of all views."),
+            "verify": ("facekd.stages.cache:verify", "Check every row, and some against the teacher."),
+            "gc": ("facekd.stages.cache:gc", "Remove caches that no run has opened lately."),
+        },
+    ),
+    "gallery": (
+        "Look into a gallery, erase people, take templates out and in, index it, change its model.",
+        {
+            "info": ("facekd.stages.gallery:info", "Say what a gallery holds and how it is searched."),
+            "delete": ("facekd.stages.gallery:delete", "Erase people, to the last byte."),
+            "export": ("facekd.stages.gallery:export", "Write all templates to a file, encrypted or for FAISS."),
+            "import": ("facekd.stages.gallery:import_", "Enrol the people of an exported file."),
+            "migrate": ("facekd.stages.gallery_migrate:migrate", "Go over to another model."),
+            "index": ("facekd.stages.gallery:index", "Build the index anew, or drop it."),
+        },
+    ),
+}
 CONFIG_FLAGS = {"--config": "a YAML file", "--resume": "the folder of a run"}
 RUN_FILE = "run.yaml"  # of core.run.start_run
 GLOBAL_FLAGS = ("--help", "-h", "--version")
 
 
-def build_app(asked: str = "") -> cyclopts.App:
-    """The app with every command, none of them loaded; the help of the one `asked` for is its docstring."""
+def build_app(asked: str = "", then: str = "") -> cyclopts.App:
+    """The app with every command, none of them loaded; the help of the one `asked` for is its docstring.
+
+    Args:
+        then: the second word, where `asked` is the first of several.
+    """
     app = cyclopts.App(
         name="facekd",
         version=_version,
@@ -49,6 +76,12 @@ def build_app(asked: str = "") -> cyclopts.App:
     )
     for place, (name, (target, text)) in enumerate(COMMANDS.items()):
         app.command(target, name=name, help=None if name == asked else text, sort_key=place)
+    for place, (first, (about, commands)) in enumerate(GROUPS.items(), len(COMMANDS)):
+        group = cyclopts.App(name=first, help=about, sort_key=place)
+        for order, (name, (target, text)) in enumerate(commands.items()):
+            chosen = (first, name) == (asked, then)
+            group.command(target, name=name, help=None if chosen else text, sort_key=order)
+        app.command(group)
     return app
 
 
@@ -64,12 +97,14 @@ def run(tokens: list[str]) -> int:
         tokens, path = _take_config(tokens)
         if not tokens and path is not None:
             raise UserError(f"{path} needs a command before its flag, such as 'facekd align --config {path}'")
-        if tokens and tokens[0] not in COMMANDS and tokens[0] not in GLOBAL_FLAGS:
-            kind, names = ("flag", GLOBAL_FLAGS) if tokens[0].startswith("-") else ("command", COMMANDS)
-            raise UserError(f"no {kind} {tokens[0]!r}{nearest(tokens[0], names)}")
-        app = build_app(*tokens[:1])
+        _check_names(tokens)
+        app = build_app(*tokens[:2])
         if path is not None:
-            app.config = cyclopts.config.Dict(_read_config(path, tokens), source=str(path), use_commands_as_keys=False)
+            values: dict[str, Any] = _read_config(path, tokens)
+            # Under the command's own name: a flag may be called like another command.
+            for word in reversed(tokens[:2] if tokens[0] in GROUPS else tokens[:1]):
+                values = {word: values}
+            app.config = cyclopts.config.Dict(values, source=str(path))
         result: Any = app(tokens, exit_on_error=False, print_error=False)
     except (UserError, cyclopts.CycloptsError) as error:
         # Parsers of YAML and networks explain themselves over several lines; a user gets one sentence.
@@ -82,6 +117,18 @@ def run(tokens: list[str]) -> int:
         sys.stderr.close()  # the reader of our output has gone: nothing is left to say
         return 0
     return int(getattr(result, "exit_code", 0))
+
+
+def _check_names(tokens: list[str]) -> None:
+    """Refuse a command that there is not."""
+    if tokens and tokens[0] not in COMMANDS and tokens[0] not in GROUPS and tokens[0] not in GLOBAL_FLAGS:
+        flag = tokens[0].startswith("-")
+        names = GLOBAL_FLAGS if flag else (*COMMANDS, *GROUPS)
+        raise UserError(f"no {'flag' if flag else 'command'} {tokens[0]!r}{nearest(tokens[0], names)}")
+    if len(tokens) > 1 and tokens[0] in GROUPS and not tokens[1].startswith("-"):
+        names = tuple(GROUPS[tokens[0]][1])
+        if tokens[1] not in names:
+            raise UserError(f"no command '{tokens[0]} {tokens[1]}'{nearest(tokens[1], names)}")
 
 
 def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:

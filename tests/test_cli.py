@@ -170,7 +170,7 @@ def test_every_default_survives_run_yaml(command: str, tmp_path: Path) -> None:
     start_run(tmp_path, command, bound.arguments)
     values = cli._read_config(tmp_path / "run.yaml", [command])
     app = build_app()
-    app.config = cli.cyclopts.config.Dict(values, source="run.yaml", use_commands_as_keys=False)
+    app.config = cli.cyclopts.config.Dict({command: values}, source="run.yaml")
     _, again, _ = app.parse_args([command], exit_on_error=False, print_error=False)
     again.apply_defaults()
     assert again.arguments == bound.arguments

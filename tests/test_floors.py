@@ -16,7 +16,7 @@ FLOORS = {
     "photos": 1, "faces": 1, "crops": 1, "nets": 1, "losses": 1, "rates": 1,
     "training": 2, "teachers": 2, "deploy": 2, "gallery": 2, "engines": 2, "reports": 2,
     "stages": 3,
-    "cli": 4,
+    "cli": 4, "api": 4, "transformer": 4,
     "__main__": 5,
 }  # fmt: skip
 
@@ -27,7 +27,7 @@ THIRD_PARTY = {
     "photos": {"numpy", "cv2", "PIL"},
     "faces": {"numpy", "cv2", "torch", "torchvision", "facenet_pytorch", "onnx", "onnxruntime"},
     "crops": {"numpy", "cv2", "pyarrow", "albumentations"},
-    "nets": {"numpy", "torch", "safetensors", "onnx", "onnxruntime"},
+    "nets": {"numpy", "torch", "safetensors", "onnx", "onnxruntime", "openvino"},
     "losses": {"torch"},
     "rates": {"numpy", "scipy", "threadpoolctl"},  # no torch: a GPU product is handed in
     "training": {"numpy", "torch", "accelerate", "safetensors"},
@@ -37,6 +37,8 @@ THIRD_PARTY = {
     "engines": {"ray"},
     "reports": {"numpy", "jinja2", "matplotlib"},
     "cli": {"cyclopts", "yaml", "rich"},
+    "api": {"numpy"},
+    "transformer": {"numpy", "sklearn"},
     "__main__": set(),
 }
 

@@ -192,6 +192,8 @@ class CropStore:
                 table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             except (OSError, pa.ArrowException) as error:
                 raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error
+            if not table.schema.equals(CROPS):
+                raise UserError(f"{path}: was written by another version of facekd; align its photos into a new folder")
             for row, crop in enumerate(table["crop_id"].to_pylist(), start):
                 if (number, crop) in wanted:
                     rows[wanted[number, crop]] = row

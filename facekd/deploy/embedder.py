@@ -10,12 +10,11 @@ from facekd.core.contract import Contract
 from facekd.core.pixels import to_input, unit
 from facekd.core.types import Array
 from facekd.nets.files import Network, load_network
-
-BATCH = 64
+from facekd.nets.runtimes import pieces, spread
 
 
 class Embedder:
-    """A network ready to embed.
+    """A network ready to embed; any thread and any forked process may use it.
 
     Example::
 
@@ -27,13 +26,24 @@ class Embedder:
         self.network = network
 
     @classmethod
-    def load(cls, path: str | Path, contract: str | Path | None = None, threads: int | None = None) -> Embedder:
+    def load(
+        cls,
+        path: str | Path,
+        contract: str | Path | None = None,
+        threads: int | None = None,
+        backend: str | None = None,
+    ) -> Embedder:
         """The embedder in a run folder, a ``.safetensors`` or an ``.onnx`` file; see `load_network`.
 
+        Args:
+            threads: cores it may use; None takes all.
+            backend: ``onnxruntime`` or ``openvino`` for an ONNX file, ``torch`` for a run. None takes ONNX Runtime and
+                torch; which runtime is faster on a machine ``benchmarks/embed.py`` says.
+
         Raises:
-            UserError: no such file, no network, no contract, or a contract that does not fit it.
+            UserError: no such file, no network, no contract, or a contract or backend that does not fit it.
         """
-        return cls(load_network(Path(path), None if contract is None else Path(contract), threads))
+        return cls(load_network(Path(path), None if contract is None else Path(contract), threads, backend))
 
     @property
     def contract(self) -> Contract:
@@ -56,11 +66,16 @@ class Embedder:
         Raises:
             UserError: crops of another size than the contract's.
         """
-        pieces = [np.zeros((0, self.contract.dim), np.float32)]
-        for start in range(0, len(crops), BATCH):
-            batch = crops[start : start + BATCH]
-            vectors = self.network.run(to_input(batch, self.contract))
-            if self.contract.flip:
-                vectors = vectors + self.network.run(to_input(batch[:, :, ::-1], self.contract))
-            pieces.append(unit(vectors))
-        return np.concatenate(pieces)
+        to_input(crops[:0], self.contract)  # refuses crops of another form before any thread starts
+        threads = self.network.threads
+        parts = pieces(len(crops), threads, self.network.few)
+        found = spread(lambda part: self._embed(crops[part]), parts, threads)
+        return np.concatenate([np.zeros((0, self.contract.dim), np.float32), *found])
+
+    def _embed(self, crops: Array) -> Array:
+        if self.network.uint8:
+            return unit(self.network.step(np.ascontiguousarray(crops)))
+        vectors = self.network.step(to_input(crops, self.contract))
+        if self.contract.flip:
+            vectors = vectors + self.network.step(to_input(crops[:, :, ::-1], self.contract))
+        return unit(vectors)

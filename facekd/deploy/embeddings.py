@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,7 +42,7 @@ def write_embeddings(path: Path, pieces: Iterable[Embedded], contract: Contract,
 
     A ``.parquet`` file has the columns id, identity (null where unknown), source and embedding
     (FixedSizeList<float32>[D]). An ``.npz`` file has the arrays ids, identities (empty where unknown), sources,
-    embeddings, model_id and contract; it is put together in memory.
+    embeddings, model_id and contract. Of neither are all embeddings in memory at once.
 
     Args:
         run: JSON, how they were made; kept beside the contract in the Parquet file's metadata.
@@ -51,12 +53,28 @@ def write_embeddings(path: Path, pieces: Iterable[Embedded], contract: Contract,
     Raises:
         UserError: another suffix, or a file that can't be written.
     """
-    if path.suffix == ".npz":
-        return _write_npz(path, list(pieces), contract)
-    if path.suffix != ".parquet":
-        raise UserError(f"{path}: embeddings are written as .parquet or .npz; give a name that ends in one of these")
+    check_suffix(path)
     with atomic_write(path) as file:
+        if path.suffix == ".npz":
+            return _write_npz(file, pieces, contract, path.parent)
         return _write_parquet(file, pieces, contract, run)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse names of files that embeddings are not written as.
+
+    Raises:
+        UserError: another suffix than .parquet or .npz.
+    """
+    if path.suffix not in (".parquet", ".npz"):
+        raise UserError(f"{path}: embeddings are written as .parquet or .npz; give a name that ends in one of these")
+
+
+def vectors_of(rows: pa.Table) -> Array:
+    """float32[N, D], the column ``embedding`` of a table, which has no nulls."""
+    dim = rows.schema.field("embedding").type.list_size
+    vectors: Array = rows["embedding"].combine_chunks().flatten().to_numpy().reshape(len(rows), dim)
+    return vectors
 
 
 def read_embeddings(path: Path, model_id: str | None = None) -> Embedded:
@@ -115,19 +133,29 @@ def _record_batch(piece: Embedded, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _write_npz(path: Path, pieces: list[Embedded], contract: Contract) -> int:
-    ids = [crop_id for piece in pieces for crop_id in piece.embeddings.ids]
-    vectors = [np.zeros((0, contract.dim), np.float32), *(piece.embeddings.vectors for piece in pieces)]
-    with atomic_write(path) as file:
-        np.savez(
-            file,
-            ids=np.array(ids, np.str_),
-            identities=np.array([identity or "" for piece in pieces for identity in piece.identities], np.str_),
-            sources=np.array([source for piece in pieces for source in piece.sources], np.str_),
-            embeddings=np.concatenate(vectors),
-            model_id=np.array(contract.model_id),
-            contract=np.array(contract.to_json()),
-        )
+def _write_npz(file: IO[bytes], pieces: Iterable[Embedded], contract: Contract, folder: Path) -> int:
+    ids: list[str] = []
+    identities: list[str] = []
+    sources: list[str] = []
+    # An array's header says how long it is, and comes first: the embeddings wait in a file without a name.
+    with tempfile.TemporaryFile(dir=folder) as waiting, zipfile.ZipFile(file, "w") as archive:
+        for piece in pieces:
+            assert piece.embeddings.model_id == contract.model_id
+            ids += piece.embeddings.ids
+            identities += (identity or "" for identity in piece.identities)
+            sources += piece.sources
+            waiting.write(np.ascontiguousarray(piece.embeddings.vectors, np.float32).data)
+        waiting.seek(0)
+        with archive.open("embeddings.npy", "w", force_zip64=True) as member:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (len(ids), contract.dim)}
+            np.lib.format.write_array_header_1_0(member, header)
+            shutil.copyfileobj(waiting, member)
+        texts = {"ids": ids, "identities": identities, "sources": sources}
+        arrays = {name: np.array(values, np.str_) for name, values in texts.items()}
+        arrays |= {"model_id": np.array(contract.model_id), "contract": np.array(contract.to_json())}
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
     return len(ids)
 
 
@@ -142,9 +170,7 @@ def _read_parquet(path: Path) -> Embedded:
             f"{path}: holds no embeddings of facekd's; if it holds images, embed them first: "
             f"facekd embed --model MODEL {path} EMBEDDINGS.parquet"
         )
-    dim = table.schema.field("embedding").type.list_size
-    vectors: Array = table["embedding"].combine_chunks().flatten().to_numpy().reshape(len(table), dim)
-    embeddings = Embeddings(vectors, tuple(table["id"].to_pylist()), metadata[MODEL_ID.encode()].decode())
+    embeddings = Embeddings(vectors_of(table), tuple(table["id"].to_pylist()), metadata[MODEL_ID.encode()].decode())
     return Embedded(embeddings, tuple(table["identity"].to_pylist()), tuple(table["source"].to_pylist()))
 
 

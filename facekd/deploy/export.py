@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from facekd.core.contract import Contract
-from facekd.core.pixels import to_input, unit
+from facekd.core.files import sha256_bytes
+from facekd.core.pixels import to_input
 from facekd.core.types import Array
+from facekd.deploy.activation import rewrite_prelu, split_prelu
+from facekd.deploy.embedder import Embedder
+from facekd.deploy.equalise import equalise
+from facekd.deploy.graph import folded, set_metadata, upgraded, with_uint8_input, with_unit_norm
+from facekd.deploy.grouped import widen_groups
+from facekd.deploy.quantise import to_fp16, to_int8
 from facekd.errors import UserError
-from facekd.nets.files import METADATA
+from facekd.nets.files import METADATA, UINT8, read_onnx
+
+PRECISION = "facekd.precision"  # key in an ONNX file's metadata
+SOURCE = "facekd.source_model_id"  # another: the model that an export of fewer bits was made from
+CALIBRATION_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """What an export in a precision has to keep of its source."""
+
+    name: str
+    least: float  # cosine of the worst crop
+    median: float  # and of the middle one
+    same_model: bool  # its embeddings may meet the source's
+
+
+# fp16 and int8 give other embeddings: close, but a gallery of one is not searched with the other unless it is migrated.
+PRECISIONS = {
+    "fp32": Precision("fp32", 0.9999, 0.9999, True),
+    "fp16": Precision("fp16", 0.999, 0.999, False),
+    "int8": Precision("int8", 0.0, 0.97, False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +55,17 @@ class Parity:
 
     crops: int
     least_cosine: float  # between the two embeddings of a crop, the worst crop
+    median_cosine: float
     largest_difference: float  # between two numbers of unit embeddings
 
 
-class UnitNorm(nn.Module):
-    """A network whose embeddings leave with unit norm."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, input: Tensor) -> Tensor:
-        return nn.functional.normalize(self.net(input))
-
-
-def to_onnx(net: nn.Module, contract: Contract, about: dict[str, str]) -> bytes:
-    """The network as an ONNX file: dynamic batch, unit embeddings, the contract in its metadata.
+def to_onnx(net: nn.Module, contract: Contract) -> Any:
+    """The network as an ONNX ModelProto of dynamic batch, its output as the network gives it.
 
     Args:
         net: takes float32[B, 3, S, S] as `contract` says.
-        about: further metadata, such as the data's terms.
     """
-    net = UnitNorm(net.to(memory_format=torch.contiguous_format)).eval()  # type: ignore[call-overload]
+    net = net.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     example = torch.zeros(2, 3, contract.size, contract.size)
     batch = torch.export.Dim("batch", min=1)
     with warnings.catch_warnings():
@@ -54,43 +75,104 @@ def to_onnx(net: nn.Module, contract: Contract, about: dict[str, str]) -> bytes:
             net,
             (example,),
             input_names=["input"],
-            output_names=["embedding"],
-            dynamic_shapes={"input": {0: batch}},
+            output_names=["features"],
+            dynamic_shapes=({0: batch},),
             dynamo=True,
             verbose=False,
         )
     assert program is not None
-    model: Any = program.model_proto
-    for key, value in {METADATA: contract.to_json(), **about}.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
+    return program.model_proto
+
+
+def read_source(path: Path) -> Any:
+    """The ModelProto of an ONNX file that is to be exported anew, weights and all.
+
+    Raises:
+        UserError: no ONNX network, one that takes uint8 crops, or one that is quantised.
+    """
+    model = read_onnx(path)
+    if any(entry.value == UINT8 for entry in model.metadata_props):
+        raise UserError(f"{path}: takes uint8 crops already; export the network it was made from")
+    if any(node.op_type in ("QuantizeLinear", "QLinearConv", "DynamicQuantizeLinear") for node in model.graph.node):
+        raise UserError(f"{path}: is quantised already; export the network it was made from")
+    onnx.load_external_data_for_model(model, str(path.parent))
+    return upgraded(model, str(path))
+
+
+def prepared(source: Any, contract: Contract, precision: str, uint8_input: bool, crops: Array | None) -> Any:
+    """The network of `source` as it will be written, but for its metadata.
+
+    Args:
+        source: a ModelProto of dynamic batch, its embeddings of any norm.
+        crops: uint8[N, S, S, 3] to calibrate int8 on.
+    """
+    model = folded(source)
+    if precision == "int8":
+        assert crops is not None
+        inputs = to_input(crops, contract)
+        batches: Sequence[Array] = [
+            inputs[start : start + CALIBRATION_BATCH] for start in range(0, len(inputs), CALIBRATION_BATCH)
+        ]
+        model = to_int8(widen_groups(split_prelu(equalise(model, batches))[0]), batches)
+    else:
+        model = widen_groups(rewrite_prelu(model)[0])
+    if uint8_input:
+        model = with_uint8_input(model, contract)
+    if uint8_input or not contract.flip:  # else the mirrored crop's embedding is added before the norm is taken
+        model = with_unit_norm(model, contract.dim)
+    if precision == "fp16":
+        model = to_fp16(model)
+    onnx.checker.check_model(model)
+    return model
+
+
+def bound(model: Any, source: Contract, precision: str) -> Contract:
+    """The contract of an export.
+
+    fp32 computes the source's own embeddings and keeps its contract and model_id. Fewer bits are another model: its
+    weights' digest is that of the graph as written, so that also another calibration is another model.
+    """
+    if PRECISIONS[precision].same_model:
+        return source
+    return replace(source, weights_sha256=sha256_bytes(model.SerializeToString(deterministic=True)))
+
+
+def serialised(model: Any, contract: Contract, source: Contract, precision: str, about: dict[str, str]) -> bytes:
+    """The bytes of an export with its metadata."""
+    values = {METADATA: contract.to_json(), PRECISION: precision, **about}
+    if contract != source:
+        values[SOURCE] = source.model_id
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == "facekd.input"}
+    del model.metadata_props[:]
+    set_metadata(model, {**kept, **values})
     data: bytes = model.SerializeToString()
     return data
 
 
-def check_parity(net: nn.Module, model: bytes, contract: Contract, crops: Array, least: float = 0.9999) -> Parity:
-    """Embed `crops` by the source and by the exported file, in batches of 1 and of all, and compare.
+def check_parity(source: Embedder, exported: Embedder, crops: Array, precision: str) -> Parity:
+    """Embed `crops` by the source and by the exported file, one by one and together, and compare.
 
     Args:
         crops: uint8[N, S, S, 3], RGB.
-        least: the least cosine that may pass.
+        precision: key of PRECISIONS, which says how close they have to be.
 
     Raises:
-        UserError: a crop's two embeddings are further apart than that.
+        UserError: embeddings further apart than that.
     """
-    import onnxruntime
-
-    inputs = to_input(crops, contract, template=contract.template)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    with torch.no_grad():
-        source = unit(net.eval()(torch.from_numpy(inputs)).numpy())
-    together = session.run(None, {"input": inputs})[0]
-    alone = np.concatenate([session.run(None, {"input": inputs[i : i + 1]})[0] for i in range(len(inputs))])
-    cosine = min(float((source * other).sum(axis=1).min()) for other in (together, alone))
-    difference = max(float(np.abs(source - other).max()) for other in (together, alone))
-    if not cosine >= least:
-        raise UserError(
-            f"the exported network is not its source: on one of {len(crops)} crops their embeddings' cosine is "
-            f"{cosine:.6f}, under {least}; nothing was written, report this with the versions from 'facekd doctor'"
-        )
-    return Parity(len(crops), cosine, difference)
+    wanted = source.embed(crops)
+    together = exported.embed(crops)
+    alone = np.concatenate([exported.embed(crops[i : i + 1]) for i in range(len(crops))])
+    cosines = np.minimum(*((wanted * other).sum(axis=1) for other in (together, alone)))  # NaN stays NaN
+    difference = max(float(np.abs(wanted - other).max()) for other in (together, alone))
+    parity = Parity(len(crops), float(cosines.min()), float(np.median(cosines)), difference)
+    limits = PRECISIONS[precision]
+    for what, got, least in (
+        ("worst", parity.least_cosine, limits.least),
+        ("median", parity.median_cosine, limits.median),
+    ):
+        if not got >= least:
+            raise UserError(
+                f"the exported network is not its source: the {what} of {len(crops)} crops has a cosine of {got:.6f} "
+                f"between its two embeddings, under {least} for {precision}; nothing was written"
+            )
+    return parity

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-
-import onnx
 
 from facekd.core.files import read_json
 from facekd.errors import UserError
+from facekd.nets.files import read_onnx
 
 THRESHOLDS = "facekd.thresholds"  # key in an ONNX file's metadata; its value is JSON, {far: threshold}
 
@@ -17,12 +17,11 @@ def read_thresholds(model: Path) -> dict[float, float]:
     """FAR -> cosine threshold from the metadata of an ONNX file; empty for any model that carries none.
 
     Raises:
-        UserError: metadata of another form.
+        UserError: no ONNX file, or metadata of another form.
     """
     if model.suffix != ".onnx":
         return {}
-    # Only the metadata is wanted; weights in a file beside it are not read.
-    entries = onnx.load(str(model), load_external_data=False).metadata_props
+    entries = read_onnx(model).metadata_props
     text = next((entry.value for entry in entries if entry.key == THRESHOLDS), "{}")
     try:
         thresholds = {float(far): float(threshold) for far, threshold in json.loads(text).items()}
@@ -34,6 +33,11 @@ def read_thresholds(model: Path) -> dict[float, float]:
     if bad:
         raise UserError(f"{model}: its metadata {THRESHOLDS} has no cosine for FAR {bad[0]:g}; export it again")
     return thresholds
+
+
+def thresholds_text(thresholds: Mapping[float, float]) -> str:
+    """Thresholds as `read_thresholds` finds them in an ONNX file's metadata."""
+    return json.dumps({f"{far:g}": threshold for far, threshold in thresholds.items()})
 
 
 def measured_thresholds(path: Path, model_id: str) -> dict[float, float]:

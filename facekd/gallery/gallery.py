@@ -1,23 +1,24 @@
-"""The gallery: one template for each enrolled person, in a LanceDB folder bound to one model.
+"""The gallery: one template for each enrolled person, in LanceDB, bound to one model.
 
-On disk::
+In a folder or under an ``s3://`` prefix::
 
     GALLERY/gallery.json     model_id, the model's path, threshold, how photos were aligned (see meta.py)
     GALLERY/contract.json    the model's contract
-    GALLERY/people.lance     one row for each person
+    GALLERY/people.lance     one row for each person, and in a large gallery its index
     GALLERY/ledger.parquet   what became of each photo that was to be enrolled
-    GALLERY/lock             held by the one command that writes
+    GALLERY/audit.jsonl      what was done, when and by whom, without names (see audit.py)
+    GALLERY/lock             held by the one command that writes; on object storage writer.lance (see lease.py)
 
-No photo and no crop is kept. The folder is for its owner only (0700).
+No photo and no crop is kept. The folder and all in it is for its owner only (0700, 0600).
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,114 +28,80 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facekd.core.files import atomic_write, exclusive
-from facekd.core.types import Array, Embeddings
+from facekd.core.files import exclusive
+from facekd.core.run import start_run
+from facekd.core.types import Embeddings
 from facekd.errors import UserError
+from facekd.gallery import audit, index
+from facekd.gallery.erase import erase
+from facekd.gallery.exact import Templates, nearest
+from facekd.gallery.lease import lease
+from facekd.gallery.lookup import among, by_index
 from facekd.gallery.meta import GalleryMeta, exists, read_meta, write_meta
+from facekd.gallery.people import NAMED, one_of, people_schema, tags, to_people, to_table
+from facekd.gallery.people import Answer as Answer
+from facekd.gallery.people import Match as Match
+from facekd.gallery.people import Person as Person
+from facekd.gallery.people import template_of as template_of
+from facekd.gallery.place import Place, private, storage_options, table_bytes, told
 
 TABLE = "people"
+LEDGER_FILE = "ledger.parquet"
 QUERIES = 64  # probes searched together: one pass over the templates for all of them
 KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
 
 LEDGER = pa.schema([("source", pa.string()), ("person", pa.string()), ("status", pa.string()), ("reason", pa.string())])
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    """An enrolled person."""
-
-    person_id: str
-    template: Array  # float32[D], unit norm
-    sources: tuple[str, ...]  # the photos whose embeddings' mean it is
-
-    def same(self, other: Person) -> bool:
-        """Whether both hold the same template from the same photos."""
-        return self.sources == other.sources and np.array_equal(self.template, other.template)
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A person of the gallery, and how alike a probe is."""
-
-    person_id: str
-    score: float  # cosine
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Who a probe shows: a person whose score is at least the threshold, else None."""
-
-    person_id: str | None
-    score: float  # of the nearest person, named or not
-
-
-def template_of(total: Array) -> Array | None:
-    """A person's template: the mean of unit embeddings, scaled to unit norm.
-
-    Args:
-        total: float64[D], their sum.
-
-    Returns:
-        float32[D], or None where they cancel out, so that no direction is theirs.
-    """
-    norm = np.linalg.norm(total)
-    return None if norm < 1e-6 else (total / norm).astype(np.float32)
-
-
 class Gallery:
-    """The gallery in a folder, made by `create` or `open`."""
+    """The gallery in a folder or under an ``s3://`` prefix, made by `create` or `open`."""
 
-    def __init__(self, folder: Path, meta: GalleryMeta) -> None:
-        self.folder = folder
+    def __init__(self, where: Place | Path | str, meta: GalleryMeta) -> None:
+        self.place = Place.of(where)
+        self.folder = Path(self.place.uri)  # of a local gallery
         self.meta = meta
-        self._writing = False
-        schema = pa.schema(
-            [
-                pa.field("person_id", pa.string(), nullable=False),
-                pa.field("template", pa.list_(pa.float32(), meta.contract.dim), nullable=False),
-                ("photos", pa.int32()),
-                ("sources", pa.list_(pa.string())),
-                ("updated", pa.timestamp("us", "UTC")),
-            ]
-        )
+        self._may_write: Callable[[], None] | None = None  # raises where the right to write was lost
+        self._fresh = 0  # people written since the indices were last looked after
+        self._templates: tuple[int, Templates] | None = None  # of a version of the table
+        schema = people_schema(meta.contract.dim)
+        options = storage_options() if self.place.remote else None
         try:
+            self._connection: Any = lancedb.connect(self.place.uri, storage_options=options)
             # A first enrolment killed before this line left a gallery without its table.
-            self.table: Any = lancedb.connect(folder).create_table(TABLE, schema=schema, exist_ok=True)
+            with private():
+                self.table: Any = self._connection.create_table(TABLE, schema=schema, exist_ok=True)
             found = self.table.schema
         except (OSError, RuntimeError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise UserError(f"{folder}: its table can't be read ({first}); copy the gallery again") from error
-        if found != schema:
-            raise UserError(f"{folder}: its table is not one of facekd's galleries; copy the gallery again")
+            first = (str(error).splitlines() or [""])[0]
+            raise UserError(f"{self.place}: its table can't be read ({first}); copy the gallery again") from error
+        if not found.equals(schema):
+            raise UserError(
+                f"{self.place}: its table is damaged or another facekd's; copy the gallery again, or enroll anew"
+            )
 
     @classmethod
-    def create(cls, folder: Path, meta: GalleryMeta) -> Gallery:
-        """Open the gallery in `folder` to enrol people; begin it where there is none.
+    def create(cls, where: Place | Path | str, meta: GalleryMeta) -> Gallery:
+        """Open the gallery at `where` to enrol people; begin it where there is none.
 
         Raises:
             UserError: a gallery of another model or detector, or a folder that holds something else.
         """
-        if exists(folder):
-            gallery = cls.open(folder, meta.model_id)
+        place = Place.of(where)
+        if exists(place):
+            gallery = cls.open(place, meta.model_id)
             if gallery.meta.detector != meta.detector:
                 raise UserError(
-                    f"{folder}: its people were enrolled with --detector {gallery.meta.detector}, not {meta.detector}; "
+                    f"{place}: its people were enrolled with --detector {gallery.meta.detector}, not {meta.detector}; "
                     "use that one, or enroll everybody into a new gallery"
                 )
             return gallery
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise UserError(f"{folder}: holds something that is no gallery; choose a new or empty folder")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)
-        except OSError as error:
-            raise UserError(f"{folder}: can't be made ({error.strerror}); choose another folder") from error
-        write_meta(folder, meta)
-        return cls(folder, meta)
+        place.begin()
+        write_meta(place, meta)
+        return cls(place, meta)
 
     @classmethod
-    def open(cls, folder: Path, model_id: str | None = None) -> Gallery:
-        """Open the gallery in `folder`.
+    def open(cls, where: Place | Path | str, model_id: str | None = None) -> Gallery:
+        """Open the gallery at `where`.
 
         Args:
             model_id: of the model to be used with it, where that is known already.
@@ -142,10 +109,11 @@ class Gallery:
         Raises:
             UserError: no gallery there, a damaged one, or one of another model.
         """
-        meta = read_meta(folder)
+        place = Place.of(where)
+        meta = read_meta(place)
         if model_id is not None:
-            _check_model(folder, meta, model_id)
-        return cls(folder, meta)
+            _check_model(place, meta, model_id)
+        return cls(place, meta)
 
     def __len__(self) -> int:
         """How many people are enrolled."""
@@ -153,151 +121,253 @@ class Gallery:
 
     def people(self, ids: Sequence[str]) -> dict[str, Person]:
         """Those of the people `ids` that are enrolled."""
-        if not ids:
-            return {}
-        rows = self.table.search().where(f"person_id IN ({', '.join(map(_quoted, ids))})").limit(len(ids)).to_arrow()
-        templates = rows["template"].combine_chunks().flatten().to_numpy().reshape(len(rows), self.meta.contract.dim)
-        named = zip(rows["person_id"].to_pylist(), templates, rows["sources"].to_pylist(), strict=True)
-        return {person_id: Person(person_id, template, tuple(sources)) for person_id, template, sources in named}
+        found: dict[str, Person] = {}
+        for start in range(0, len(ids), NAMED):
+            some = ids[start : start + NAMED]
+            with told(self.place, "read"):
+                rows = self.table.search().where(one_of(some)).limit(len(some)).to_arrow()
+            found |= {person.person_id: person for person in to_people(rows)}
+        return found
 
-    def search(self, probes: Embeddings, k: int = 1) -> list[list[Match]]:
-        """The `k` people most alike to each probe, the most alike first; exact: every template is compared.
+    def everyone(self, size: int = 4096) -> Iterator[list[Person]]:
+        """Everybody enrolled, some at a time."""
+        with told(self.place, "read"):
+            for batch in self.table.search().limit(len(self)).to_batches(size):
+                yield to_people(pa.Table.from_batches([batch]))
+
+    def photos(self) -> int:
+        """Of how many photos the templates are made."""
+        with told(self.place, "read"):
+            counts = self.table.search().select(["photos"]).limit(len(self)).to_arrow()["photos"]
+        return int(pc.sum(counts).as_py() or 0)
+
+    def indexed(self) -> index.IndexState | None:
+        """The index that `search` uses; None where it compares every template."""
+        with told(self.place, "read"):
+            return index.state(self.table)
+
+    def written(self) -> datetime.datetime:
+        """When people were last written, UTC."""
+        with told(self.place, "read"):
+            stamp: datetime.datetime = self.table.list_versions()[-1]["timestamp"]
+        return stamp.astimezone(datetime.UTC)
+
+    def search(
+        self, probes: Embeddings, k: int = 1, *, where: Mapping[str, str] | None = None, exact: bool = False
+    ) -> list[list[Match]]:
+        """The `k` people most alike to each probe, the most alike first.
+
+        Every template is compared, unless the gallery is large enough for an index; see `indexed`.
+
+        Args:
+            where: only people with this metadata, all of it; each of those is compared.
+            exact: compare every template though there is an index.
 
         Raises:
-            UserError: embeddings of another model.
+            UserError: embeddings of another model, or a damaged index.
         """
-        _check_model(self.folder, self.meta, probes.model_id)
-        found: list[list[Match]] = [[] for _ in probes.ids]
+        _check_model(self.place, self.meta, probes.model_id)
+        use_index = not where and not exact and self.indexed() is not None
+        found: list[list[Match]] = []
         for start in range(0, len(probes.ids), QUERIES):
-            vectors = probes.vectors[start : start + QUERIES]
-            # Of unit vectors the dot product is the cosine; LanceDB gives 1 minus it.
-            query = self.table.search(vectors, vector_column_name="template").distance_type("dot")
-            rows = query.bypass_vector_index().limit(k).select(["person_id", "_distance"]).to_arrow()
-            places = rows["query_index"].to_pylist() if "query_index" in rows.column_names else [0] * len(rows)
-            scores = 1 - rows["_distance"].to_numpy().astype(np.float64)
-            for place, person_id, score in zip(places, rows["person_id"].to_pylist(), scores, strict=True):
-                found[start + place].append(Match(person_id, float(score)))
+            vectors = np.ascontiguousarray(probes.vectors[start : start + QUERIES])
+            if use_index:
+                found += by_index(self.place, self.table, vectors, k)
+            elif where:
+                found += among(self.place, self.table, vectors, k, where)
+            else:
+                templates = self._loaded()
+                rows, scores = nearest(templates.vectors, vectors, k)
+                found += [
+                    [Match(templates.ids[row], float(score)) for row, score in zip(*pair, strict=True)]
+                    for pair in zip(rows, scores, strict=True)
+                ]
         for matches in found:
             matches.sort(key=lambda match: (-match.score, match.person_id))
         return found
 
-    def identify(self, probes: Embeddings, threshold: float) -> list[Answer]:
+    def identify(self, probes: Embeddings, threshold: float, *, where: Mapping[str, str] | None = None) -> list[Answer]:
         """Who each probe shows: the most alike person if the score is at least `threshold`, else nobody known.
 
+        Args:
+            where: only people with this metadata are thought of.
+
         Raises:
-            UserError: embeddings of another model, or a gallery without people.
+            UserError: embeddings of another model, a gallery without people, or none with that metadata.
         """
         if len(self) == 0:
-            raise UserError(f"{self.folder}: nobody is enrolled; run 'facekd enroll PEOPLE {self.folder}' first")
-        best = [matches[0] for matches in self.search(probes)]
-        return [Answer(match.person_id if match.score >= threshold else None, match.score) for match in best]
+            raise UserError(f"{self.place}: nobody is enrolled; run 'facekd enroll PEOPLE {self.place}' first")
+        best = self.search(probes, where=where)
+        if where and best and not best[0]:
+            wanted = ", ".join(tags(where))
+            raise UserError(
+                f"{self.place}: nobody enrolled has the metadata {wanted}; 'facekd gallery info --people' lists it"
+            )
+        return [Answer(one.person_id if one.score >= threshold else None, one.score) for (one, *_) in best]
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """The right to write, which one command has at a time.
 
         Raises:
-            UserError: another command has it, or the folder can't be written.
+            UserError: another command has it, or the place can't be written.
         """
-        with exclusive(self.folder):
+        held = lease(self._connection, self.place) if self.place.remote else _locked(self.place)
+        with private(), held as self._may_write:
             try:
-                self.table.checkout_latest()
-                self._writing = True
+                self.place.clear_torn()
+                with told(self.place, "read"):
+                    self.table.checkout_latest()
                 yield
             finally:
-                self._writing = False
+                self._may_write = None
 
     def upsert(self, people: Sequence[Person]) -> int:
-        """Enrol people, each replacing an earlier template of the same id; inside `writing`.
+        """Enrol people, each replacing an earlier template of the same id; inside `writing`. All of them or none.
 
         Returns:
             How many were new or different; the others were left untouched.
         """
-        assert self._writing
+        self._check_right()
         known = self.people([person.person_id for person in people])
         changed = [p for p in people if p.person_id not in known or not p.same(known[p.person_id])]
         if changed:
+            ids = [person.person_id for person in changed]
+            assert len(set(ids)) == len(ids), "one person twice"
             vectors = np.stack([person.template for person in changed]).astype(np.float32)
-            Embeddings(vectors, tuple(person.person_id for person in changed), self.meta.model_id)  # finite, unit norm
-            now = datetime.datetime.now(datetime.UTC)
-            rows = pa.table(
-                [
-                    pa.array([person.person_id for person in changed], pa.string()),
-                    pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
-                    pa.array([len(person.sources) for person in changed], pa.int32()),
-                    pa.array([list(person.sources) for person in changed], pa.list_(pa.string())),
-                    pa.array([now] * len(changed), pa.timestamp("us", "UTC")),
-                ],
-                schema=self.table.schema,
-            )
+            Embeddings(vectors, tuple(ids), self.meta.model_id)  # finite, unit norm
+            rows = to_table(changed, self.meta.contract.dim, datetime.datetime.now(datetime.UTC))
             merge = self.table.merge_insert("person_id").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(rows)
+            before = self.table.version
+            with told(self.place, "written"):
+                merge.execute(rows)
+                self._fresh += len(ids)
+                if self._fresh >= index.IDS_EVERY:
+                    index.keep_pace(self.table, KEPT)
+                    self._fresh = 0
+            if self._templates is not None and self._templates[0] == before:
+                self._templates[1].put(ids, vectors)
+                self._templates = self.table.version, self._templates[1]
         return len(changed)
 
     def finish(self, meta: GalleryMeta, ledger: pa.Table) -> None:
-        """End an enrolment: remember its settings, take its ledger in, join small files; inside `writing`.
+        """End an enrolment: remember its settings, take its ledger in, tidy up; inside `writing`.
 
         Args:
             ledger: columns of LEDGER; replaces the earlier rows of its people and of photos without a person.
         """
-        assert self._writing
+        self._check_right()
         if meta.threshold is None:
             meta = replace(meta, threshold=self.meta.threshold)
         self.meta = meta
-        write_meta(self.folder, meta)
+        write_meta(self.place, meta)
         before = self.ledger()
         others = pc.and_(
             pc.is_valid(before["person"]), pc.invert(pc.is_in(before["person"], ledger["person"].combine_chunks()))
         )
         self._write_ledger(pa.concat_tables([before.filter(others), ledger]))
-        self.table.optimize(cleanup_older_than=KEPT)
+        with told(self.place, "written"):
+            index.keep_up(self.table, KEPT)
 
     def ledger(self) -> pa.Table:
         """What became of each photo in its person's latest enrolment; columns of LEDGER."""
-        path = self.folder / "ledger.parquet"
-        if not path.exists():
+        data = self.place.read(LEDGER_FILE)
+        if data is None:
             return LEDGER.empty_table()
         try:
-            return pq.read_table(path)
+            return pq.read_table(pa.BufferReader(data))
         except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{path}: damaged ({error}); remove it and enroll again") from error
+            raise UserError(f"{self.place}/{LEDGER_FILE}: damaged ({error}); remove it and enroll again") from error
 
     def delete(self, person_id: str) -> bool:
-        """Erase a person: no byte of template, id or photo names stays in the folder; inside `writing`.
-
-        The cost is that of rewriting the gallery. Readers that still use an earlier version fail. What the
-        file system itself keeps of removed files is not touched.
+        """Erase a person: no byte of template, id or photo names stays in the gallery; inside `writing`.
 
         Returns:
             Whether the person was enrolled.
         """
-        assert self._writing
-        enrolled = bool(self.table.delete(f"person_id = {_quoted(person_id)}").num_deleted_rows)
-        # LanceDB hides deleted rows, compacts them away only where they are many, and notes the condition above in
-        # its newest transaction. An update that changes nothing writes every file and that note anew.
-        self.table.update(where="true", values_sql={"photos": "photos"})
-        with warnings.catch_warnings():
-            # It warns that earlier versions go at once: that is what is asked for.
-            warnings.filterwarnings("ignore", message="optimize.cleanup_older_than=0", category=UserWarning)
-            self.table.optimize(cleanup_older_than=datetime.timedelta(0), delete_unverified=True)
+        return bool(self.delete_all([person_id]))
+
+    def delete_all(self, ids: Sequence[str]) -> list[str]:
+        """Erase people: no byte of their templates, ids or photo names stays in the gallery; inside `writing`.
+
+        The cost is that of rewriting the gallery, once for all of them, and of building its index anew. Readers that
+        still use an earlier version fail. What the file system or the bucket itself keeps of removed files is not
+        touched. After a kill, the same call finishes what was begun.
+
+        Returns:
+            Those that were enrolled.
+        """
+        self._check_right()
+        enrolled = list(self.people(ids))
+        with told(self.place, "written"):
+            had_index = index.state(self.table) is not None
+            index.drop(self.table)  # it holds templates and ids too
+            for name in self._connection.list_tables().tables:
+                table = self.table if name == TABLE else self._connection.open_table(name)
+                if "person_id" in table.schema.names:
+                    erase(table, ids)
         ledger = self.ledger()
-        self._write_ledger(ledger.filter(pc.fill_null(pc.not_equal(ledger["person"], person_id), True)))
+        gone = pc.is_in(ledger["person"], pa.array(ids, pa.string()))
+        self._write_ledger(ledger.filter(pc.invert(gone)))
+        with told(self.place, "written"):
+            index.keep_up(self.table, KEPT, rebuild=had_index)
         return enrolled
 
+    def build_index(self) -> None:
+        """Index the templates, whatever their number; replaces a damaged index too; inside `writing`."""
+        self._check_right()
+        with told(self.place, "written"):
+            index.drop(self.table)
+            index.keep_up(self.table, KEPT, rebuild=True)
+
+    def drop_index(self) -> None:
+        """Compare every template from now on; inside `writing`."""
+        self._check_right()
+        with told(self.place, "written"):
+            index.drop(self.table)
+
+    def record(self, command: str, config: Mapping[str, Any], inputs: tuple[Path, ...] = ()) -> None:
+        """Keep a command's settings and surroundings with the gallery; see `core.run.start_run`."""
+        if not self.place.remote:
+            start_run(self.place.folder, command, config, inputs)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            start_run(Path(folder), command, config, inputs)
+            for path in Path(folder).iterdir():
+                self.place.write(path.name, path.read_bytes())
+
+    def note(self, event: str, **facts: int | float | bool | str | None) -> None:
+        """Append to the audit log; see `audit.note`."""
+        audit.note(self.place, event, facts)
+
+    def _loaded(self) -> Templates:
+        version = self.table.version
+        if self._templates is None or self._templates[0] != version:
+            self._templates = None  # one version at a time in memory
+            people = len(self)
+            with told(self.place, "read"):
+                batches = self.table.search().select(["person_id", "template"]).limit(people).to_batches()
+                self._templates = version, Templates(batches, people, self.meta.contract.dim)
+        return self._templates[1]
+
+    def _check_right(self) -> None:
+        assert self._may_write is not None, "write inside `writing`"
+        self._may_write()
+
     def _write_ledger(self, ledger: pa.Table) -> None:
-        with atomic_write(self.folder / "ledger.parquet") as file:
-            pq.write_table(ledger, file)
+        self.place.write(LEDGER_FILE, table_bytes(ledger))
 
 
-def _check_model(folder: Path, meta: GalleryMeta, model_id: str) -> None:
+@contextlib.contextmanager
+def _locked(place: Place) -> Iterator[Callable[[], None]]:
+    with exclusive(place.folder):
+        yield lambda: None
+
+
+def _check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:
     if model_id != meta.model_id:
         raise UserError(
-            f"{folder}: its templates are of model {meta.model_id}, these embeddings of model {model_id}, and the two "
+            f"{place}: its templates are of model {meta.model_id}, these embeddings of model {model_id}, and the two "
             f"can't be compared; embed the photos again with 'facekd embed --model {meta.model}', or enroll everybody "
             "into a new gallery with the other model"
         )
-
-
-def _quoted(text: str) -> str:
-    """`text` as a literal of LanceDB's SQL."""
-    return "'" + text.replace("'", "''") + "'"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from facekd.core.contract import Contract, read_contract
-from facekd.core.files import read_json, write_json, write_text
+from facekd.core.contract import Contract
 from facekd.errors import UserError
+from facekd.gallery.place import Place
 
 META = "gallery.json"
 CONTRACT = "contract.json"
@@ -26,45 +28,46 @@ class GalleryMeta:
     weights: str | None = None  # absolute path of the detector's file, where it needs one
     threshold: float | None = None  # cosine, given by the user
     calibrated: Mapping[float, float] = field(default_factory=dict)  # FAR -> cosine, written by the model's export
+    mapped: str | None = None  # model_id from which templates were mapped, where not all were made by the model itself
 
     @property
     def model_id(self) -> str:
         return self.contract.model_id
 
 
-def exists(folder: Path) -> bool:
-    """Whether `folder` is a gallery."""
-    return (folder / META).is_file()
+def exists(where: Place | Path | str) -> bool:
+    """Whether there is a gallery."""
+    return Place.of(where).read(META) is not None
 
 
-def write_meta(folder: Path, meta: GalleryMeta) -> None:
+def write_meta(where: Place | Path | str, meta: GalleryMeta) -> None:
     """Write ``contract.json`` and then ``gallery.json``, each whole or not at all."""
-    write_text(folder / CONTRACT, meta.contract.to_json() + "\n")
-    write_json(
-        folder / META,
-        {
-            "facekd": version("facekd"),
-            "model_id": meta.model_id,
-            "model": meta.model,
-            "detector": meta.detector,
-            "min_face": meta.min_face,
-            "weights": meta.weights,
-            "threshold": meta.threshold,
-            "calibrated": {str(far): threshold for far, threshold in meta.calibrated.items()},
-        },
-    )
+    place = Place.of(where)
+    place.write(CONTRACT, meta.contract.to_json().encode() + b"\n")
+    place.write(META, json.dumps(to_values(meta), indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n")
 
 
-def read_meta(folder: Path) -> GalleryMeta:
-    """What the gallery in `folder` is bound to.
+def to_values(meta: GalleryMeta) -> dict[str, Any]:
+    """All but the contract, as it is written down."""
+    return {
+        "facekd": version("facekd"),
+        "model_id": meta.model_id,
+        "model": meta.model,
+        "detector": meta.detector,
+        "min_face": meta.min_face,
+        "weights": meta.weights,
+        "threshold": meta.threshold,
+        "calibrated": {str(far): threshold for far, threshold in meta.calibrated.items()},
+        "mapped": meta.mapped,
+    }
+
+
+def from_values(values: Mapping[str, Any], contract: Contract, where: str) -> GalleryMeta:
+    """What `to_values` gave of a gallery with that contract.
 
     Raises:
-        UserError: no gallery there, or its files contradict each other.
+        UserError: values of another form, or of another model than the contract's; `where` is in the sentence.
     """
-    if not exists(folder):
-        raise UserError(f"{folder}: no gallery; make one with 'facekd enroll PEOPLE {folder} --model MODEL'")
-    values = read_json(folder / META)
-    contract = read_contract(folder / CONTRACT)
     try:
         meta = GalleryMeta(
             contract=contract,
@@ -74,12 +77,35 @@ def read_meta(folder: Path) -> GalleryMeta:
             weights=values["weights"],
             threshold=values["threshold"],
             calibrated={float(far): float(threshold) for far, threshold in values["calibrated"].items()},
+            mapped=values.get("mapped"),
         )
         model_id = values["model_id"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder / META}: damaged ({error!r}); copy the gallery again or enroll anew") from error
+        raise UserError(f"{where}: damaged ({error!r}); copy the gallery again or enroll anew") from error
     if model_id != meta.model_id:
-        raise UserError(
-            f"{folder}: {META} is of model {model_id}, {CONTRACT} of {meta.model_id}; copy the gallery again"
-        )
+        raise UserError(f"{where}: is of model {model_id}, its contract of {meta.model_id}; copy the gallery again")
     return meta
+
+
+def read_meta(where: Place | Path | str) -> GalleryMeta:
+    """What the gallery is bound to.
+
+    Raises:
+        UserError: no gallery there, or its files contradict each other.
+    """
+    place = Place.of(where)
+    if not exists(place):
+        raise UserError(f"{place}: no gallery; make one with 'facekd enroll PEOPLE {place} --model MODEL'")
+    contract = Contract.from_mapping(_json(place, CONTRACT), f"{place}/{CONTRACT}")
+    return from_values(_json(place, META), contract, f"{place}/{META}")
+
+
+def _json(place: Place, name: str) -> dict[str, Any]:
+    data = place.read(name)
+    try:
+        values = json.loads(data or b"")
+    except ValueError as error:
+        raise UserError(f"{place}/{name}: not readable as JSON ({error}); copy the gallery again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{place}/{name}: not a mapping; copy the gallery again")
+    return values

@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import re
+import stat
 import tarfile
 import tempfile
 import weakref
@@ -73,7 +74,8 @@ def find_photos(root: Path) -> Found:
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder; check the path")
-    if root.is_dir():
+    in_folder = root.is_dir()
+    if in_folder:
         members = _walk(root)
         named = [(member, member) for member in members]
     else:
@@ -81,7 +83,8 @@ def find_photos(root: Path) -> Found:
     photos, others = [], []
     for member, name in named:
         source = printable(member)
-        if PurePosixPath(source).suffix.lower() in SUFFIXES and not (root.is_dir() and (root / member).is_dir()):
+        is_folder = in_folder and os.path.isdir(os.path.join(root, member))  # a link to one
+        if PurePosixPath(source).suffix.lower() in SUFFIXES and not is_folder:
             photos.append(PhotoFile(root, member, source, _identity(printable(name))))
         else:
             others.append(source)
@@ -135,6 +138,27 @@ def read_bytes(photo: PhotoFile) -> bytes:
     except Exception as error:
         # The archives' parsers raise whatever damaged bytes lead them to; RuntimeError is an encrypted member.
         raise OSError(f"can't be read from its archive ({error})") from error
+
+
+def stamp(photo: PhotoFile) -> str | None:
+    """What changes when a photo's file does, without reading it; None where there is no such file.
+
+    Of a file on disk its size and the times of its last change, in a zip its size and CRC-32, in a tar its place and
+    the archive's own size and time.
+    """
+    try:
+        root = os.stat(photo.root)
+        if stat.S_ISDIR(root.st_mode):
+            status = os.stat(os.path.join(photo.root, photo.member))
+            return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+        archive = root.st_mtime_ns, root.st_size
+        if _is_zip(photo.root, archive):
+            entry = _zip(photo.root, archive).getinfo(photo.member)
+            return f"{entry.file_size}-{entry.CRC:08x}"
+        place = _tar(photo.root, archive).places[photo.member]
+    except (OSError, KeyError, zipfile.BadZipFile, tarfile.TarError):
+        return None
+    return None if place is None else f"{place[0]}-{place[1]}-{archive[0]}-{archive[1]}"
 
 
 def printable(name: str) -> str:
@@ -201,6 +225,11 @@ def _stamp(path: Path) -> tuple[int, int]:
     """Changes when the archive does, so that no old handle of it is used."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=4)
+def _is_zip(path: Path, stamp: tuple[int, int]) -> bool:
+    return zipfile.is_zipfile(path)
 
 
 @functools.lru_cache(maxsize=4)

@@ -62,4 +62,4 @@ def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = F
         shown.add_column(column, justify="right" if figures and i > 0 else "left", overflow="fold")
     for row in rows:
         shown.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(shown)
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False).print(shown)

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from facekd.core.run import environment
 from facekd.errors import UserError
-from facekd.stages.align import BATCH, Choice, DetectorName, align_batch, detector_maker
+from facekd.stages.align import BATCH, Choice, DetectorName, Engine
 from facekd.stages.console import progress, say
+from facekd.stages.embed_parts import missing_items, part_paths, parts_folder, write_parts
+from facekd.stages.embed_photos import Search, absolute, embed_batch, in_batches, load_embedder, on_cores, photos_at
 
 if TYPE_CHECKING:
-    from facekd.core.types import Array
-    from facekd.crops.store import PhotoRecord
+    import pyarrow as pa
+
+    from facekd.crops.read import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.deploy.embeddings import Embedded
-    from facekd.photos.find import Found, PhotoFile
+    from facekd.photos.find import PhotoFile
+    from facekd.stages.embed_photos import Embedded as EmbeddedPhoto
+    from facekd.stages.embed_photos import Mapper
 
 CROPS = 64  # crops embedded together
 SHOWN = 20  # failed photos that are listed
@@ -33,12 +39,24 @@ class EmbedSummary:
     out: Path
     model_id: str
     embeddings: int
+    new: int  # photos or crops embedded by this run; a killed one had done the others
     duplicates: int  # photos whose very bytes came before
     failed: tuple[tuple[str, str, str], ...]  # source, status, reason
 
     @property
     def exit_code(self) -> int:
         return 1 if self.failed else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be embedded, and how."""
+
+    function: Callable[[Sequence[Any]], pa.Table]  # items to rows of `part_schema`
+    items: Sequence[Any]  # photos, or places of crops
+    stamps: Sequence[str]  # of the items
+    settings: dict[str, object]  # that the embeddings depend on
+    batch: int  # items embedded together
 
 
 def embed(
@@ -51,12 +69,14 @@ def embed(
     weights: Path | None = None,
     min_face: int = 20,
     choose: Choice = "best",
+    engine: Engine = "local",
+    address: str | None = None,
     quiet: bool = False,
 ) -> EmbedSummary:
     """Embed crops, or photos that are aligned on the way.
 
-    OUT holds the columns id, identity, source and embedding, and says which model made them. Exits with 1 when a
-    photo gave no embedding.
+    OUT holds the columns id, identity, source and embedding, and says which model made them. A killed run goes on
+    where it stopped when it is given again. Exits with 1 when a photo gave no embedding.
 
     Example: facekd embed --model student.onnx photos/ embeddings.parquet
 
@@ -69,150 +89,190 @@ def embed(
         weights: The ONNX file of yunet.
         min_face: Smallest face looked for in photos, pixels.
         choose: Which face of several in a photo is embedded.
+        engine: local, on the cores of this machine; ray, on a Ray cluster.
+        address: The cluster of ray, such as ray://HOST:10001 or auto; without it one is started here. Its machines
+            need facekd, and the photos, model and weights at the same paths.
         quiet: Print nothing.
     """
-    from facekd.deploy.embedder import Embedder
-    from facekd.deploy.embeddings import write_embeddings
+    from facekd.deploy.embeddings import check_suffix, write_embeddings
 
-    embedder = Embedder.load(model, contract)
-    config: dict[str, object] = {"src": src, "out": out, "model": model, "contract": contract}
-    ledger: list[PhotoRecord] = []  # photos that gave no embedding of their own
+    check_suffix(out)
+    mapper = _engine(engine, address)
+    if engine == "ray":  # its workers run in other folders
+        src, model, contract, weights = (path and path.absolute() for path in (src, model, contract, weights))  # type: ignore[assignment]
+    embedder = load_embedder(model, contract)
+    config: dict[str, object] = {"src": src, "out": out, "model": model, "contract": contract, "engine": engine}
+    make_embedder = partial(load_embedder, model, contract)
     if (src / "store.json").exists() or src.suffix == ".parquet":
-        pieces = _crop_embeddings(src, embedder, quiet)
+        work = _crop_work(src, embedder, make_embedder)
     else:
-        found = photos_at(src)
-        config |= {"detector": detector, "weights": weights, "min_face": min_face, "choose": choose}
-        embedded = embed_photos(
-            found.photos,
-            embedder,
-            detector=detector,
-            weights=weights,
-            min_face=min_face,
-            choose=choose,
-            label="embed",
-            quiet=quiet,
-        )
-        pieces = _photo_embeddings(embedded, embedder.model_id, ledger)
+        search = Search(detector, weights, min_face, choose)
+        search.check()
+        work = _photo_work(photos_at(src).photos, embedder, make_embedder, search)
+        config |= asdict(search)
+    ledger: list[tuple[str, str, str]] = []  # photos that gave no embedding of their own
     run = {"command": "embed", "config": config, "environment": environment((model, src))}
-    total = write_embeddings(out, pieces, embedder.contract, json.dumps(run, default=str))
-    failed = tuple((r.source, r.status, r.reason) for r in ledger if r.status != "duplicate")
-    summary = EmbedSummary(out, embedder.model_id, total, len(ledger) - len(failed), failed)
+    with parts_folder(out) as folder:
+        paths = part_paths(folder, json.dumps(work.settings, default=str), work.stamps)
+        todo = list(missing_items(paths, len(work.items)))
+        if len(todo) < len(work.items):
+            say(f"{out}: {len(work.items) - len(todo)} of {len(work.items)} are embedded already", quiet)
+        batches = in_batches((work.items[place] for place in todo), work.batch)
+        results = mapper(partial(_counted, work.function), batches)
+        done = write_parts(paths, len(work.items), results, part_schema(embedder.contract.dim))
+        for _ in progress(done, len(todo), "embed", quiet, unit=work.batch):
+            pass
+        pieces = _joined(paths, embedder.model_id, ledger)
+        total = write_embeddings(out, pieces, embedder.contract, json.dumps(run, default=str))
+    failed = tuple(row for row in ledger if row[1] != "duplicate")
+    summary = EmbedSummary(out, embedder.model_id, total, len(todo), len(ledger) - len(failed), failed)
     _print(summary, quiet)
     return summary
 
 
-def photos_at(path: Path) -> Found:
-    """The photos in a folder, zip or tar, or the one photo at `path`.
+def part_schema(dim: int) -> pa.Schema:
+    """Of a part: a row for each face, and one without id for a photo that gave none."""
+    import pyarrow as pa
 
-    Raises:
-        UserError: there is none.
-    """
-    from facekd.photos.find import SUFFIXES, find_photos, one_photo
-
-    return one_photo(path) if path.is_file() and path.suffix.lower() in SUFFIXES else find_photos(path)
+    names = ("source", "identity", "sha256", "status", "reason", "id")
+    return pa.schema([*((name, pa.string()) for name in names), ("embedding", pa.list_(pa.float32(), dim))])
 
 
-def embed_photos(
-    files: Sequence[PhotoFile],
-    embedder: Embedder,
-    *,
-    detector: DetectorName,
-    weights: Path | None,
-    min_face: int,
-    choose: Choice,
-    label: str,
-    quiet: bool,
-) -> Iterator[tuple[PhotoRecord, Array]]:
-    """Read, align and embed photos, a few at a time; each comes back in order, none is an exception.
-
-    Detection runs ahead on all cores. A face for which the network gives no direction is left out; a photo
-    left without any has the status ``no_embedding``.
-
-    Returns:
-        For each photo its record and float32[n, D] of unit norm, one row for each of its ``crops``.
-
-    Raises:
-        UserError: an unknown detector, or weights that it lacks.
-    """
-    from facekd.engines.local import batches, cores, map_ordered
-
-    make_detector = detector_maker(detector, weights, min_face)
-    make_detector()  # wrong weights are the user's mistake: say so before the first photo
-    size = embedder.contract.size
-    function = partial(align_batch, make_detector=make_detector, choose=choose, min_face=min_face, size=size)
-
-    def results() -> Iterator[tuple[PhotoRecord, Array]]:
-        aligned = map_ordered(function, batches(files, BATCH), cores())
-        for records in progress(aligned, len(files), label, quiet, unit=BATCH):
-            yield from _embed_records(records, embedder)
-
-    return results()
+def _engine(engine: Engine, address: str | None) -> Mapper:
+    """A function that maps another over batches, in their order."""
+    if engine == "local":
+        if address is not None:
+            raise UserError(f"--address {address} is of a Ray cluster; add --engine ray or leave it out")
+        return on_cores
+    try:
+        from facekd.engines import ray
+    except ModuleNotFoundError as error:
+        raise UserError("--engine ray needs Ray; install it with: pip install 'facekd[ray]'") from error
+    return lambda function, items: ray.map_ordered(function, items, address)
 
 
-def _embed_records(records: Sequence[PhotoRecord], embedder: Embedder) -> Iterator[tuple[PhotoRecord, Array]]:
+def _counted(function: Callable[[Sequence[Any]], pa.Table], items: Sequence[Any]) -> tuple[int, pa.Table]:
+    return len(items), function(items)
+
+
+def _photo_work(
+    files: Sequence[PhotoFile], embedder: Embedder, make_embedder: Callable[[], Embedder], search: Search
+) -> _Work:
+    from facekd.core.files import sha256_file
+    from facekd.photos.find import stamp
+
+    function = partial(_embed_files, make_embedder=make_embedder, search=search)
+    digest = None if search.weights is None else sha256_file(search.weights)
+    settings = {**asdict(search), "weights": digest, "model_id": embedder.model_id}
+    stamps = [f"{file.source}\t{file.identity}\t{stamp(file)}" for file in files]
+    return _Work(function, absolute(files), stamps, settings, BATCH)
+
+
+def _embed_files(files: Sequence[PhotoFile], *, make_embedder: Callable[[], Embedder], search: Search) -> pa.Table:
+    """The rows of some photos."""
+    embedded = embed_batch(
+        files,
+        make_embedder=make_embedder,
+        make_detector=search.maker(),
+        choose=search.choose,
+        min_face=search.min_face,
+    )
+    return photo_rows(embedded, make_embedder().contract.dim)
+
+
+def photo_rows(embedded: Iterable[EmbeddedPhoto], dim: int) -> pa.Table:
+    """Photos as rows of `part_schema`."""
     import numpy as np
 
-    from facekd.core.pixels import decode_crop
-
-    crops = [decode_crop(crop["image"]) for record in records for crop in record.crops]
-    size = embedder.contract.size
-    vectors = embedder.embed(np.stack(crops) if crops else np.zeros((0, size, size, 3), np.uint8))
-    start = 0
-    for record in records:
-        own = vectors[start : start + len(record.crops)]
-        start += len(record.crops)
-        good = np.abs(np.linalg.norm(own, axis=1) - 1) < 1e-3  # NaN compares false
-        if record.crops and not good.any():
-            record.status, record.reason = "no_embedding", "the model gives zero or no finite numbers for its face"
-        record.crops = [crop for crop, is_good in zip(record.crops, good, strict=True) if is_good]
-        yield record, own[good]
+    rows: list[dict[str, str | None]] = []
+    vectors = [np.zeros((0, dim), np.float32)]
+    for record, own in embedded:
+        common = {name: getattr(record, name) for name in ("source", "identity", "sha256", "status", "reason")}
+        if record.status != "ok":
+            rows.append({**common, "id": None})
+            vectors.append(np.zeros((1, dim), np.float32))
+            continue
+        rows += [{**common, "id": crop["crop_id"]} for crop in record.crops]
+        vectors.append(own)
+    return _table(rows, np.concatenate(vectors), part_schema(dim))
 
 
-def _crop_embeddings(src: Path, embedder: Embedder, quiet: bool) -> Iterator[Embedded]:
-    """The embeddings of a crop store or image Parquet, in its order."""
-    import numpy as np
+def _table(rows: list[dict[str, str | None]], vectors: Any, schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
 
-    from facekd.core.types import Embeddings
-    from facekd.crops.read import read_crops
-    from facekd.deploy.embeddings import Embedded
+    columns = [pa.array([row[name] for row in rows], pa.string()) for name in schema.names[:-1]]
+    without = pa.array([row["id"] is None for row in rows])
+    dim = schema.field("embedding").type.list_size
+    columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim, mask=without))
+    return pa.Table.from_arrays(columns, schema=schema)
 
-    crops = read_crops(src)
+
+def _crop_work(src: Path, embedder: Embedder, make_embedder: Callable[[], Embedder]) -> _Work:
+    crops = _crops(src)
     if (crops.template, crops.size) != (embedder.contract.template, embedder.contract.size):
         raise UserError(
             f"{src}: holds {crops.template} crops of {crops.size} pixels, the model takes {embedder.contract.template} "
             f"crops of {embedder.contract.size}; align the photos again with --size {embedder.contract.size}"
         )
-
-    def results() -> Iterator[Embedded]:
-        starts = range(0, len(crops), CROPS)
-        for start in progress(starts, len(crops), "embed", quiet, unit=CROPS):
-            here = slice(start, start + CROPS)
-            vectors = embedder.embed(crops.batch(np.arange(start, min(start + CROPS, len(crops)))))
-            embeddings = Embeddings(vectors, crops.ids[here], embedder.model_id)
-            yield Embedded(embeddings, crops.identities[here], crops.sources[here])
-
-    return results()
+    function = partial(_embed_crops, src=src, make_embedder=make_embedder)
+    made = (src / "store.json").read_text(encoding="utf-8") if src.is_dir() else src.stat().st_mtime_ns
+    settings: dict[str, object] = {"made": made, "model_id": embedder.model_id}
+    stamps = [f"{one}\t{who}\t{of}" for one, who, of in zip(crops.ids, crops.identities, crops.sources, strict=True)]
+    return _Work(function, range(len(crops)), stamps, settings, CROPS)
 
 
-def _photo_embeddings(
-    embedded: Iterator[tuple[PhotoRecord, Array]], model_id: str, ledger: list[PhotoRecord]
-) -> Iterator[Embedded]:
-    """The embeddings of photos; those that give none, and those whose bytes came before, go to `ledger`."""
+@functools.lru_cache(maxsize=1)
+def _opened(src: Path, changed: int) -> CropSet:
+    from facekd.crops.read import read_crops
+
+    return read_crops(src)
+
+
+def _crops(src: Path) -> CropSet:
+    """The crops at `src`, opened once in each process."""
+    path = src / "ledger" if src.is_dir() else src
+    return _opened(src, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+def _embed_crops(places: Sequence[int], *, src: Path, make_embedder: Callable[[], Embedder]) -> pa.Table:
+    """The rows of the crops at some places of a crop store or image Parquet."""
+    import numpy as np
+
     from facekd.core.types import Embeddings
-    from facekd.deploy.embeddings import Embedded
 
-    seen: set[str | None] = set()
-    for record, vectors in embedded:
-        if record.status == "ok" and record.sha256 in seen:
-            record.status = "duplicate"
-        if record.status != "ok":
-            record.crops = []
-            ledger.append(record)
-            continue
-        seen.add(record.sha256)
-        ids = tuple(crop["crop_id"] for crop in record.crops)
-        n = len(ids)
-        yield Embedded(Embeddings(vectors, ids, model_id), (record.identity,) * n, (record.source,) * n)
+    crops, embedder = _crops(src), make_embedder()
+    ids = tuple(crops.ids[place] for place in places)
+    made = Embeddings(embedder.embed(crops.batch(np.asarray(places))), ids, embedder.model_id)
+    fixed = {"sha256": None, "status": "ok", "reason": ""}
+    rows = [
+        {"source": crops.sources[place], "identity": crops.identities[place], "id": crops.ids[place], **fixed}
+        for place in places
+    ]
+    return _table(rows, made.vectors, part_schema(embedder.contract.dim))
+
+
+def _joined(paths: Sequence[Path], model_id: str, ledger: list[tuple[str, str, str]]) -> Iterator[Embedded]:
+    """The embeddings in the parts; photos that give none, and those whose bytes came before, go to `ledger`."""
+    import pyarrow.parquet as pq
+
+    from facekd.core.types import Embeddings
+    from facekd.deploy.embeddings import Embedded, vectors_of
+
+    first: dict[str, str] = {}  # the photo that each digest was seen at first
+    for path in paths:
+        rows = pq.read_table(path)
+        kept = []
+        for place, row in enumerate(rows.select(["source", "sha256", "status", "reason", "id"]).to_pylist()):
+            source = row["source"]
+            if row["status"] != "ok":
+                ledger.append((source, row["status"], row["reason"]))
+            elif row["sha256"] is None or first.setdefault(row["sha256"], source) == source:
+                kept.append(place)
+            elif not ledger or ledger[-1][0] != source:  # once for all faces of the photo
+                ledger.append((source, "duplicate", f"the same bytes as {first[row['sha256']]}"))
+        rows = rows.take(kept)
+        embeddings = Embeddings(vectors_of(rows), tuple(rows["id"].to_pylist()), model_id)
+        yield Embedded(embeddings, tuple(rows["identity"].to_pylist()), tuple(rows["source"].to_pylist()))
 
 
 def list_failed(failed: Sequence[tuple[str, str, str]], quiet: bool) -> None:

@@ -1,43 +1,56 @@
-"""facekd enroll: a folder per person in, one template per person in a gallery out."""
+"""facekd enroll: photos of people in, one template per person in a gallery out, and everything that looks wrong."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import groupby
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from facekd.core.run import start_run
 from facekd.errors import UserError
 from facekd.stages.align import DetectorName
-from facekd.stages.console import say, table
-from facekd.stages.embed import embed_photos, list_failed
+from facekd.stages.embed_photos import Search, in_batches, load_embedder
+from facekd.stages.enroll_gate import Gate, make_gate
+from facekd.stages.enroll_photos import NewPhotos
+from facekd.stages.enroll_plan import make_plan
+from facekd.stages.enroll_report import EnrollSummary, print_summary, write_report
+from facekd.stages.enroll_sources import People, read_people
 
 if TYPE_CHECKING:
-    from facekd.core.types import Array
-    from facekd.crops.store import PhotoRecord
-    from facekd.gallery.gallery import Person
+    from facekd.deploy.embedder import Embedder
+    from facekd.gallery.gallery import Gallery
+    from facekd.gallery.meta import GalleryMeta
+    from facekd.gallery.photos import PhotoTable
 
-PEOPLE = 256  # written together: what a kill can cost
-Row = dict[str, str | None]  # of the gallery's ledger
+WRITTEN = 256  # people written together
 
 
-@dataclass(frozen=True, slots=True)
-class EnrollSummary:
-    """What became of the people and their photos."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolment:
+    """What is asked for, whoever asks; the fields are explained at `enroll`."""
 
+    people: Path
     gallery: Path
-    written: int  # people new in the gallery, or with another template than before
-    unchanged: int
-    not_enrolled: tuple[str, ...]  # people none of whose photos could be used
-    statuses: dict[str, int]  # of the photos
-    failed: tuple[tuple[str, str, str], ...]  # source, status, reason
+    model: Path
+    root: Path | None = None
+    search: Search = field(default_factory=Search)
+    gate: Gate = field(default_factory=Gate)
+    threshold: float | None = None
+    suspect_threshold: float | None = None
+    accept_suspects: bool = False
+    replace: bool = False
+    dry_run: bool = False
+    report: Path | None = None
+    private: bool = False
+    quiet: bool = False
 
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.failed else 0
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+        check_threshold(self.suspect_threshold, "--suspect-threshold")
+        if self.report is not None and self.report.suffix not in (".csv", ".parquet"):
+            raise UserError(f"--report {self.report}: a report is written as .csv or .parquet; give such a name")
 
 
 def enroll(
@@ -45,164 +58,164 @@ def enroll(
     gallery: Path,
     *,
     model: Path,
+    root: Path | None = None,
     contract: Path | None = None,
     detector: DetectorName = "mtcnn",
     weights: Path | None = None,
     min_face: int = 20,
+    min_eyes: float | None = None,
+    min_score: float | None = None,
+    max_yaw: float | None = None,
+    min_sharpness: float | None = None,
     threshold: float | None = None,
+    suspect_threshold: float | None = None,
+    accept_suspects: bool = False,
+    replace: bool = False,
+    dry_run: bool = False,
+    report: Path | None = None,
+    private: bool = False,
     quiet: bool = False,
 ) -> EnrollSummary:
-    """Enroll people: align and embed their photos, keep the mean as each person's template.
+    """Enroll people: align, judge and embed their photos, keep their mean, by sharpness, as each person's template.
 
-    Running it again replaces the templates of the people in PEOPLE and leaves all others; photos are not kept.
-    The gallery's ledger.parquet says what became of each photo. Exits with 1 when a photo could not be used.
+    Made to run every night: photos that have not changed are not embedded again, a killed run goes on where it
+    stopped, and people who are not in PEOPLE stay as they are. What looks like a mix-up, one person under two ids or
+    two people under one, is reported and not written. GALLERY/ledger.parquet says what became of each photo; of the
+    photos only digests and embeddings are kept. Exits with 1 when a photo or a person was not taken.
 
     Example: facekd enroll people/ staff.gallery --model student.onnx --threshold 0.42
 
     Args:
-        people: A folder, zip or tar with a folder of photos for each person; of several faces the large one near the
-            middle counts.
-        gallery: The gallery's folder, new or of the same model.
+        people: A folder, zip or tar with a folder of photos for each person, or a CSV with the columns person and
+            photo, whose further columns become the person's metadata; of several faces in a photo the large one near
+            the middle counts.
+        gallery: The gallery's folder or s3:// prefix, new or of the same model.
         model: Run folder or ONNX file.
+        root: For a CSV, the folder or archive its photos are relative to; without it the folder of the CSV.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
         detector: mtcnn, facenet, yunet; none, where each photo already is a crop.
         weights: The ONNX file of yunet.
         min_face: Smallest face looked for, pixels.
+        min_eyes: Photos with fewer pixels between the eyes are not taken; 16 unless told otherwise, no limit for crops.
+        min_score: Photos of which the detector is less sure, from 0 to 1, are not taken; 0.8, no limit for crops.
+        max_yaw: Photos with the head turned further, degrees, are not taken; 60, no limit for crops.
+        min_sharpness: Photos whose crop is less sharp (standard deviation of its Laplacian) are not taken; no limit.
         threshold: Cosine from which identify names a person; kept with the gallery.
+        suspect_threshold: Cosine from which two ids look like one person, and under which a photo does not match the
+            rest of its person; without it the threshold that identify would use.
+        accept_suspects: Write what looks like a mix-up too.
+        replace: Make templates of exactly the photos that PEOPLE has now; without it earlier photos keep counting.
+        dry_run: Say what would change and write nothing.
+        report: Write the suspected mix-ups here too: .csv or .parquet.
+        private: Print no name of a person or photo, only their numbers.
         quiet: Print nothing.
     """
-    import pyarrow as pa
-
-    from facekd.deploy.embedder import Embedder
-    from facekd.deploy.thresholds import read_thresholds
-    from facekd.gallery.gallery import LEDGER, Gallery
-    from facekd.gallery.meta import GalleryMeta
-    from facekd.photos.find import find_photos
-
-    check_threshold(threshold)
-    found = find_photos(people)
-    # A person's photos come one after the other, wherever they lie, so that one person is in memory at a time.
-    named = sorted((photo for photo in found.photos if photo.identity), key=lambda p: (p.identity or "", p.source))
-    if not named:
-        raise UserError(
-            f"{people}: none of its {len(found.photos)} photos lies in a folder named for a person; make one each"
-        )
-    embedder = Embedder.load(model, contract)
-    embedded = embed_photos(
-        named,
-        embedder,
-        detector=detector,
-        weights=weights,
-        min_face=min_face,
-        choose="best",
-        label="enroll",
+    asked = Enrolment(
+        people=people,
+        gallery=gallery,
+        model=model,
+        root=root,
+        search=Search(detector, weights, min_face),
+        gate=make_gate(detector, min_eyes, min_score, max_yaw, min_sharpness),
+        threshold=threshold,
+        suspect_threshold=suspect_threshold,
+        accept_suspects=accept_suspects,
+        replace=replace,
+        dry_run=dry_run,
+        report=report,
+        private=private,
         quiet=quiet,
     )
-    meta = GalleryMeta(
-        contract=embedder.contract,
-        model=str(model.resolve()),
-        detector=detector,
-        min_face=min_face,
-        weights=None if weights is None else str(weights.resolve()),
-        threshold=threshold,
-        calibrated=read_thresholds(model),
-    )
-    home = Gallery.create(gallery, meta)
-    config = {
-        "people": people,
-        "gallery": gallery,
-        "model": model,
-        "contract": contract,
-        "detector": detector,
-        "weights": weights,
-        "min_face": min_face,
-        "threshold": threshold,
-    }
-    rows: list[Row] = [
-        _row(photo.source, None, "no_person", "no person: put it in a folder named for the person")
-        for photo in found.photos
-        if not photo.identity
-    ]
-    not_enrolled: list[str] = []
-    total = written = 0
-    with home.writing():
-        start_run(gallery, "enroll", config, inputs=(people, model))
-        waiting: list[Person] = []
-        for person_id, person in _people(embedded, rows):
-            if person is None:
-                not_enrolled.append(person_id)
-                continue
-            total += 1
-            waiting.append(person)
-            if len(waiting) == PEOPLE:
-                written += home.upsert(waiting)
-                waiting = []
-        written += home.upsert(waiting)
-        home.finish(meta, pa.Table.from_pylist(rows, LEDGER))
-    statuses = Counter(str(row["status"]) for row in rows)
-    failed = tuple(
-        (str(row["source"]), str(row["status"]), str(row["reason"])) for row in rows if row["status"] not in OK
-    )
-    summary = EnrollSummary(gallery, written, total - written, tuple(not_enrolled), dict(statuses), failed)
-    _print(summary, len(home), len(found.others), quiet)
+    found = read_people(people, root)
+    config = {**_flat(asked), "contract": contract}
+    return enroll_people(asked, found, load_embedder(model, contract), config)
+
+
+def enroll_people(
+    asked: Enrolment, found: People, embedder: Embedder, config: Mapping[str, Any] | None = None
+) -> EnrollSummary:
+    """`enroll` with an embedder that is loaded already.
+
+    Args:
+        config: what GALLERY/run.yaml says of the flags.
+    """
+    asked.search.check_weights()
+    meta = _meta(asked, embedder)
+    with _opened(asked, meta) as (home, table, base):
+        if not asked.dry_run:
+            home.record("enroll", config or _flat(asked), inputs=(asked.people, asked.model))
+        embedded = NewPhotos(table, embedder, asked.search, asked.gate, base).run(found, asked.quiet)
+        plan = make_plan(home, table, found, asked, meta)
+        if not asked.dry_run:
+            counts = {name: len(people) for name, people in plan.outcome().items()}
+            home.note("enroll", photos=len(found.photos), embedded=embedded, **counts)
+            ready = [person for person in plan.changed if person.person_id not in plan.held]
+            for person, sources in plan.odd().items() if asked.accept_suspects else ():
+                table.accept(person, sources)
+            for batch in in_batches(ready, WRITTEN):
+                home.upsert(batch)
+            home.finish(meta, plan.ledger.table())
+            table.tidy()
+        summary = plan.summary(asked, found, embedded, len(home))
+    if asked.report is not None:
+        write_report(asked.report, summary.suspects)
+    print_summary(summary, found, asked.private, asked.quiet)
     return summary
 
 
-OK = ("ok", "duplicate")
+@contextlib.contextmanager
+def _opened(asked: Enrolment, meta: GalleryMeta) -> Iterator[tuple[Gallery, PhotoTable, PhotoTable | None]]:
+    """The gallery, the table that photos are written to, and the one that it starts from where it is not the same.
+
+    A dry run writes into a temporary folder, and begins a gallery there where there is none yet.
+    """
+    from facekd.gallery.gallery import Gallery
+    from facekd.gallery.meta import exists
+    from facekd.gallery.photos import PhotoTable
+    from facekd.gallery.place import Place
+
+    dim = meta.contract.dim
+    if not asked.dry_run:
+        home = Gallery.create(asked.gallery, meta)
+        with home.writing():
+            yield home, PhotoTable(home.place, dim), None
+        return
+    with tempfile.TemporaryDirectory(prefix="facekd-") as folder:
+        there = exists(asked.gallery)
+        home = Gallery.create(asked.gallery if there else Path(folder) / "gallery", meta)
+        aside = Place.of(Path(folder) / "photos")
+        yield home, PhotoTable(aside, dim), PhotoTable(home.place, dim) if PhotoTable.exists(home.place) else None
 
 
-def check_threshold(threshold: float | None) -> None:
+def _meta(asked: Enrolment, embedder: Embedder) -> GalleryMeta:
+    from facekd.deploy.thresholds import read_thresholds
+    from facekd.gallery.meta import GalleryMeta
+
+    search = asked.search
+    return GalleryMeta(
+        contract=embedder.contract,
+        model=str(asked.model.resolve()),
+        detector=search.detector,
+        min_face=search.min_face,
+        weights=None if search.weights is None else str(search.weights.resolve()),
+        threshold=asked.threshold,
+        calibrated=read_thresholds(asked.model),
+    )
+
+
+def _flat(asked: Enrolment) -> dict[str, Any]:
+    """The settings as the command line has them."""
+    values = {name: getattr(asked, name) for name in Enrolment.__slots__ if name not in ("search", "gate")}
+    search = asdict(asked.search)
+    del search["choose"]  # one photo stands for one person
+    return {**values, **search, **asdict(asked.gate)}
+
+
+def check_threshold(threshold: float | None, flag: str = "--threshold") -> None:
     """Refuse what is no cosine.
 
     Raises:
         UserError: a threshold outside [-1, 1].
     """
     if threshold is not None and not -1 <= threshold <= 1:
-        raise UserError(f"--threshold {threshold}: is no cosine; give a number from -1 to 1")
-
-
-def _people(embedded: Iterable[tuple[PhotoRecord, Array]], rows: list[Row]) -> Iterator[tuple[str, Person | None]]:
-    """Each person with the template of their photos, None where no photo gives one; adds to the ledger's `rows`."""
-    import numpy as np
-
-    from facekd.gallery.gallery import Person, template_of
-
-    for person_id, photos in groupby(embedded, key=lambda item: item[0].identity or ""):
-        total: Array | float = 0.0
-        sources: list[str] = []
-        seen: dict[str | None, str] = {}
-        for record, vectors in photos:
-            first = seen.setdefault(record.sha256, record.source) if record.status == "ok" else record.source
-            if first != record.source:
-                rows.append(_row(record.source, person_id, "duplicate", f"the same bytes as {first}"))
-                continue
-            rows.append(_row(record.source, person_id, record.status, record.reason))
-            if record.status == "ok":
-                total = total + vectors[0].astype(np.float64)
-                sources.append(record.source)
-        template = template_of(np.asarray(total)) if sources else None
-        yield person_id, None if template is None else Person(person_id, template, tuple(sources))
-
-
-def _row(source: str, person: str | None, status: str, reason: str) -> Row:
-    return {"source": source, "person": person, "status": status, "reason": reason}
-
-
-def _print(summary: EnrollSummary, size: int, others: int, quiet: bool) -> None:
-    figures = {
-        "people new or changed": summary.written,
-        "people unchanged": summary.unchanged,
-        "people not enrolled": len(summary.not_enrolled),
-        **{f"photos {status}": count for status, count in sorted(summary.statuses.items(), key=lambda item: -item[1])},
-    }
-    rows = [[what, str(count)] for what, count in figures.items()]
-    table(f"{summary.gallery}: {size} people enrolled", ["this run", "number"], rows, quiet)
-    if others:
-        say(f"{others} other files were passed over: their names are no photos'", quiet)
-    if summary.failed:
-        say(f"{len(summary.failed)} photos could not be used; {summary.gallery}/ledger.parquet has all:", quiet)
-        list_failed(summary.failed, quiet)
-    if summary.not_enrolled:
-        say("not enrolled, for want of a usable photo (an earlier template stays):", quiet)
-        for person_id in summary.not_enrolled:
-            say(f"  {person_id}", quiet)
+        raise UserError(f"{flag} {threshold}: is no cosine; give a number from -1 to 1")

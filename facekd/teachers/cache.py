@@ -109,7 +109,7 @@ class TeacherCache:
 
     def rows(self, crops: Array, views: Array) -> Array:
         """float32[B, D]: the embeddings of views of crops, int64[B] each; a view's number counts modulo all views."""
-        return self._rows[views % self.key.views, crops].astype(np.float32)
+        return np.asarray(self._rows[views % self.key.views, crops], np.float32)
 
     def check(self, embed: Callable[[Array, Array], Array], samples: int = 8) -> None:
         """Compare every block with its checksum, and `samples` rows with what the teacher says now.
@@ -141,7 +141,7 @@ class TeacherCache:
 
     def _checksum(self, view: int, block: int) -> int:
         """CRC-32 of a block's bytes; never 0, which marks a block that is missing."""
-        return zlib.crc32(np.ascontiguousarray(self._rows[view, self.span(block)])) or 1
+        return zlib.crc32(self._rows[view, self.span(block)].tobytes()) or 1
 
 
 def open_cache(home: Path, key: CacheKey) -> TeacherCache:

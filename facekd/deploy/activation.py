@@ -1,0 +1,155 @@
+"""PReLU in operators that a runtime runs at full speed: the same function, written otherwise.
+
+ONNX Runtime holds a CNN's images in blocks of channels (NCHWc) from one convolution to the next; its PReLU knows no
+blocks, so each of them turns the image back and forth and runs slowly in between. Convolution, Relu and the sum of
+a convolution with another image stay in blocks, and they suffice: for slopes a < 1
+
+    prelu(z) = a z + (1 - a) relu(z) = relu(z') + a / (1 - a) z',    z' = (1 - a) z,
+
+with 1 - a folded into the weights of the convolution that makes z. What is left is one Relu and one depthwise 1x1
+convolution that adds it to its sum. In floating point no bits are lost, however near a is to 1: z' has the relative
+precision of z, and where both terms count they have the same sign or the first is zero (for a >= 0).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from facekd.core.types import Array
+from facekd.deploy.graph import Graph
+
+LEAST_GAP = 2.0**-20  # between a slope and 1; a slope of 1 itself is moved by so much
+
+
+def rewrite_prelu(model: Any) -> tuple[Any, int]:
+    """The model without PReLU where its slopes are constant and belong to channels, and how many were rewritten.
+
+    Args:
+        model: folded by `graph.folded`, so that its norms are in the convolutions.
+    """
+    graph = Graph(model)
+    rewritten = 0
+    for node in list(graph.nodes):
+        if node.op_type != "PRelu":
+            continue
+        maker = graph.makers().get(node.input[0])
+        slopes = _slopes(graph, node, maker)
+        if maker is None or slopes is None:
+            continue
+        alone = graph.uses()[node.input[0]] == 1
+        if alone and maker.op_type == "Conv" and slopes.max() < 1:
+            _after_convolution(graph, node, maker, slopes)
+        else:
+            _anywhere(graph, node, slopes)
+        rewritten += 1
+    return graph.model(), rewritten
+
+
+def split_prelu(model: Any) -> tuple[Any, int]:
+    """The model with PReLU as a sum of two convolutions of one input, and how many were split: the form to quantise.
+
+    prelu(W x) = relu((1 - a) W x) + a W x. Each of the two is quantised in its own range, and a convolution's Relu
+    costs a quantised graph nothing; with z in between, channels whose slopes are near 1 would get few codes. Where a
+    slope is above 1, or no convolution makes the input alone, the PReLU stays.
+    """
+    graph = Graph(model)
+    count = 0
+    for node in list(graph.nodes):
+        conv = graph.makers().get(node.input[0]) if node.op_type == "PRelu" else None
+        slopes = None if conv is None else _slopes(graph, node, conv)
+        if conv is None or slopes is None or conv.op_type != "Conv" or slopes.max() > 1:
+            continue
+        if graph.uses()[node.input[0]] != 1 or not all(name in graph.weights for name in conv.input[1:]):
+            continue
+        (out,) = node.output
+        made = []
+        for what, factor in (("bent", 1 - slopes.astype(np.float64)), ("scaled", slopes.astype(np.float64))):
+            part = helper.make_node("Conv", [conv.input[0]], [graph.name(f"{out}_{what}")])
+            part.attribute.extend(conv.attribute)
+            for name in conv.input[1:]:
+                value = graph.weights[name]
+                shape = (-1, *(1,) * (value.ndim - 1))
+                part.input.append(graph.weight(f"{name}_{what}", (value * factor.reshape(shape)).astype(np.float32)))
+            made.append(part)
+        relu = graph.name(f"{out}_relu")
+        bent, scaled = made
+        _replace(
+            graph,
+            node,
+            [
+                bent,
+                helper.make_node("Relu", [bent.output[0]], [relu]),
+                scaled,
+                helper.make_node("Add", [relu, scaled.output[0]], [out]),
+            ],
+        )
+        graph.nodes = [other for other in graph.nodes if other is not conv]
+        count += 1
+    return graph.model(), count
+
+
+def _slopes(graph: Graph, node: Any, maker: Any) -> Array | None:
+    """float32[C], or None where they are computed, or not one for each channel of an image."""
+    found = graph.weights.get(node.input[1])
+    if found is None:
+        return None
+    if maker is not None and maker.op_type == "Conv" and maker.input[1] in graph.weights:
+        channels = len(graph.weights[maker.input[1]])
+    elif found.ndim >= 3 and found.shape[-3] > 1:
+        channels = found.shape[-3]
+    else:
+        return None
+    if found.size == 1:
+        return np.full(channels, found.item(), np.float32)
+    shape = (1,) * (4 - found.ndim) + found.shape
+    return found.reshape(-1).astype(np.float32) if shape == (1, channels, 1, 1) else None
+
+
+def _after_convolution(graph: Graph, node: Any, conv: Any, slopes: Array) -> None:
+    if not all(name in graph.weights for name in conv.input[1:]):
+        _anywhere(graph, node, slopes)
+        return
+    slopes = np.minimum(slopes.astype(np.float64), 1 - LEAST_GAP)
+    gap = 1 - slopes
+    kernel = graph.weights[conv.input[1]]
+    conv.input[1] = graph.weight(f"{conv.input[1]}_gap", (kernel * gap.reshape(-1, 1, 1, 1)).astype(np.float32))
+    if len(conv.input) > 2:
+        conv.input[2] = graph.weight(f"{conv.input[2]}_gap", (graph.weights[conv.input[2]] * gap).astype(np.float32))
+    _replace(graph, node, _sum_of(graph, node, (slopes / gap).astype(np.float32)))
+
+
+def _anywhere(graph: Graph, node: Any, slopes: Array) -> None:
+    """Where no convolution can take the factor, or a slope is above 1: a z + (1 - a) relu(z), one pass more."""
+    a, rest = slopes, 1 - slopes
+    (out,) = node.output
+    relu, scaled, bent = (graph.name(f"{out}_{what}") for what in ("relu", "scaled", "bent"))
+    nodes = [
+        helper.make_node("Relu", [node.input[0]], [relu]),
+        _depthwise(graph, relu, rest, bent),
+        _depthwise(graph, node.input[0], a, scaled),
+        helper.make_node("Add", [scaled, bent], [out]),
+    ]
+    _replace(graph, node, nodes)
+
+
+def _sum_of(graph: Graph, node: Any, ratio: Array) -> list[Any]:
+    (out,) = node.output
+    relu, scaled = (graph.name(f"{out}_{what}") for what in ("relu", "scaled"))
+    return [
+        helper.make_node("Relu", [node.input[0]], [relu]),
+        _depthwise(graph, node.input[0], ratio, scaled),
+        helper.make_node("Add", [scaled, relu], [out]),
+    ]
+
+
+def _depthwise(graph: Graph, name: str, factors: Array, out: str) -> Any:
+    weight = graph.weight(f"{out}_factor", factors.reshape(-1, 1, 1, 1).astype(np.float32))
+    return helper.make_node("Conv", [name, weight], [out], group=len(factors), kernel_shape=[1, 1])
+
+
+def _replace(graph: Graph, node: Any, nodes: list[Any]) -> None:
+    at = next(i for i, other in enumerate(graph.nodes) if other is node)
+    graph.nodes[at : at + 1] = nodes

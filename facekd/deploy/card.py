@@ -1,0 +1,58 @@
+"""The model card that travels inside an exported file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from facekd.core.contract import Contract
+
+CARD = "facekd.card"  # key in an ONNX file's metadata; Markdown
+TERMS = "facekd.terms"  # another; plain text
+NOT_STATED = "not stated; ask who trained it before you use it"
+
+
+def model_card(
+    name: str,
+    contract: Contract,
+    source: Contract,
+    precision: str,
+    checks: Mapping[str, str],
+    thresholds: Mapping[float, float],
+    terms: str | None,
+) -> str:
+    """What a file is, what it takes and gives, how it was checked and what its data's terms are, as Markdown.
+
+    Args:
+        contract: the exported network's; `source` that of the network it was made from.
+        checks: what was measured before the file was handed over, as text by what it is.
+        thresholds: FAR -> cosine.
+    """
+    expects = ", ".join(f"{key} {value}" for key, value in asdict(contract).items() if key != "weights_sha256")
+    origin = (
+        "" if contract == source else f" Made from model `{source.model_id}`; their embeddings are not exchangeable."
+    )
+    lines = [
+        f"# {name}",
+        "",
+        f"A face embedder, exported by facekd in {precision}. Model `{contract.model_id}`.{origin}",
+        "",
+        "## Use",
+        f"- Expects: {expects}.",
+        f"- Gives: float32[N, {contract.dim}]; two faces score the cosine of their embeddings, higher is more alike.",
+        *(f"- Threshold for FAR {far:g}: {value:.4f}." for far, value in sorted(thresholds.items(), reverse=True)),
+        *([] if thresholds else ["- Thresholds: none were calibrated; measure them on pairs of your own people."]),
+        "",
+        "## Checked before it was handed over",
+        *(f"- {what}: {value}" for what, value in checks.items()),
+        "",
+        "## Limits",
+        "- It measures likeness, not identity: accept only above a threshold calibrated on people like yours, and "
+        "let a person decide where a mistake does harm.",
+        "- Embeddings are biometric data; whoever has them can compare them.",
+        "",
+        "## Terms of the data it was trained on",
+        terms or NOT_STATED,
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""Fewer bits: weights stored as fp16, or weights and images as int8 with ranges taken from real crops."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from facekd.core.types import Array
+from facekd.deploy.graph import Graph, set_metadata
+
+LEAST_NUMBERS = 256  # weights of fewer numbers stay fp32: they are no part of the file's size
+
+
+def to_fp16(model: Any) -> Any:
+    """The model with its weights stored as fp16 and cast when it is loaded: half the file, arithmetic in fp32.
+
+    ONNX Runtime has no fp16 convolution for x86, and casting images back and forth would cost more than it saves.
+    A weight beyond fp16's range stays fp32.
+    """
+    graph = Graph(model)
+    casts = []
+    for name, value in list(graph.weights.items()):
+        if value.dtype != np.float32 or value.size < LEAST_NUMBERS or np.abs(value).max() > np.finfo(np.float16).max:
+            continue
+        half = graph.weight(f"{name}_fp16", value.astype(np.float16))
+        del graph.weights[name]
+        casts.append(helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT))
+    graph.nodes = casts + graph.nodes
+    return graph.model()
+
+
+def to_int8(model: Any, inputs: Sequence[Array]) -> Any:
+    """The model quantised statically: int8 weights per channel, uint8 images, in QuantizeLinear/DequantizeLinear form.
+
+    Args:
+        model: folded by `graph.folded`, its PReLU in a form that quantises well: `equalise`, `activation.split_prelu`.
+        inputs: what the graph takes, batches of real crops; the ranges of all images are taken from them.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+    named = Graph(model)
+    for number, node in enumerate(named.nodes):
+        node.name = node.name or f"node_{number}"
+    prepared = named.model()
+    set_metadata(prepared, {"onnx.quant.pre_process": "onnxruntime.quant"})  # what its own folding would have left
+    with tempfile.TemporaryDirectory(prefix="facekd-export-") as folder:
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            prepared,
+            path,
+            _Batches(model.graph.input[0].name, inputs),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Relu", "Clip", "Add", "Gemm", "MatMul", "PRelu"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+            # The mean of the batches' ends: one odd face does not widen a range for all.
+            extra_options={"CalibMovingAverage": True},
+        )
+        return onnx.load(str(path))
+
+
+class _Batches:
+    """What onnxruntime's calibration asks for: one feed after another, then None."""
+
+    def __init__(self, name: str, inputs: Sequence[Array]) -> None:
+        self.name = name
+        self.left = iter(inputs)
+
+    def get_next(self) -> dict[str, Array] | None:
+        batch = next(self.left, None)
+        return None if batch is None else {self.name: batch}

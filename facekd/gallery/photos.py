@@ -1,0 +1,144 @@
+"""What a gallery knows of each enrolled photo: its digest, its quality, its embedding; never the photo itself.
+
+A LanceDB table ``photos`` beside ``people``, one row for each person and photo. A row is a pure function of the
+photo's bytes and the settings of its search for faces, so a template can be computed anew when one photo comes or
+goes, and a photo that has not changed is never embedded twice. `Gallery.delete_all` erases a person from it too.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import lancedb
+import pyarrow as pa
+
+from facekd.gallery.people import quoted
+from facekd.gallery.place import Place, private, storage_options, told
+
+TABLE = "photos"
+KEYS = ["person_id", "source"]
+IN_LIST = 500  # names in one condition
+KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
+
+
+def schema(dim: int) -> pa.Schema:
+    """The columns, for embeddings of `dim` numbers."""
+    return pa.schema(
+        [
+            pa.field("person_id", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            ("sha256", pa.string()),  # of the photo's bytes; null where it could not be read
+            ("stamp", pa.string()),  # photos.find.stamp when it was read
+            ("settings", pa.string()),  # how faces were looked for
+            ("status", pa.string()),  # ok or why there is no embedding
+            ("reason", pa.string()),
+            ("accepted", pa.bool_()),  # though it does not match the person's other photos
+            # As exact as they were judged, so that the same limits judge a stored photo the same.
+            ("score", pa.float64()),  # the detector's confidence
+            ("quality", pa.float64()),  # sharpness of the crop
+            ("eyes", pa.float64()),  # px of the photo between the eyes
+            ("yaw", pa.float64()),  # radians, as pitch
+            ("pitch", pa.float64()),
+            ("embedding", pa.list_(pa.float32(), dim)),  # unit norm; null unless ok
+        ]
+    )
+
+
+class PhotoTable:
+    """The photos of a gallery.
+
+    Args:
+        place: of the gallery, or a temporary folder for a dry run.
+        dim: numbers in an embedding.
+
+    Raises:
+        UserError: the table is of another form, or can't be read or made.
+    """
+
+    def __init__(self, place: Place, dim: int) -> None:
+        self.place = place
+        self.dim = dim
+        self.schema = schema(dim)
+        with told(place, "opened"), private():
+            self.table: Any = _connect(place).create_table(TABLE, schema=self.schema, exist_ok=True)
+
+    @staticmethod
+    def exists(place: Place) -> bool:
+        """Whether the gallery has the table: one from before it was kept has none."""
+        with told(place, "read"):
+            return TABLE in _connect(place).list_tables().tables
+
+    def known(self, person_ids: Sequence[str]) -> pa.Table:
+        """The rows of some people, in no order, without embeddings."""
+        columns = [name for name in self.schema.names if name != "embedding"]
+        with told(self.place, "read"):
+            return self.table.search().where(_is_in("person_id", person_ids)).select(columns).to_arrow()
+
+    def rows(self, person_id: str, sources: Sequence[str]) -> pa.Table:
+        """Some whole rows of a person, in no order."""
+        pieces = [self.schema.empty_table()]
+        with told(self.place, "read"):
+            for start in range(0, len(sources), IN_LIST):
+                named = _is_in("source", sources[start : start + IN_LIST])
+                where = f"{_is_in('person_id', [person_id])} AND {named}"
+                pieces.append(self.table.search().where(where).select(self.schema.names).to_arrow())
+        return pa.concat_tables(pieces)
+
+    def of(self, person_ids: Sequence[str]) -> pa.Table:
+        """The whole rows of some people, in no order."""
+        with told(self.place, "read"):
+            return self.table.search().where(_is_in("person_id", person_ids)).select(self.schema.names).to_arrow()
+
+    def embeddings(self, person_ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """person_id, source and embedding of the photos of some people that have one, in no order, as they are read."""
+        where = f"status = 'ok' AND {_is_in('person_id', person_ids)}"
+        with told(self.place, "read"):
+            yield from self.table.search().where(where).select(["person_id", "source", "embedding"]).to_batches()
+
+    def put(self, rows: pa.Table, *, new: bool) -> None:
+        """Write rows, all at once or none; each replaces an earlier one of the same person and source.
+
+        Args:
+            new: no earlier row is there, so none has to be looked for.
+
+        Raises:
+            UserError: the disk is full or can't be written.
+        """
+        if len(rows) == 0:
+            return
+        with told(self.place, "written"), private():
+            if new:
+                self.table.add(rows)
+            else:
+                merge = self.table.merge_insert(KEYS).when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(rows, on_bad_vectors="null")  # those that are null are meant to be
+
+    def forget(self, person_id: str, sources: Sequence[str]) -> None:
+        """Take photos of a person out; their bytes go with the next cleaning, see `KEPT`."""
+        with told(self.place, "written"), private():
+            for start in range(0, len(sources), IN_LIST):
+                named = _is_in("source", sources[start : start + IN_LIST])
+                self.table.delete(f"{_is_in('person_id', [person_id])} AND {named}")
+
+    def accept(self, person_id: str, sources: Sequence[str]) -> None:
+        """Remember that photos that do not match the person's others are to count nevertheless."""
+        with told(self.place, "written"), private():
+            for start in range(0, len(sources), IN_LIST):
+                named = _is_in("source", sources[start : start + IN_LIST])
+                self.table.update(where=f"{_is_in('person_id', [person_id])} AND {named}", values={"accepted": True})
+
+    def tidy(self) -> None:
+        """Join small files and drop old versions."""
+        with told(self.place, "written"), private():
+            self.table.optimize(cleanup_older_than=KEPT)
+
+
+def _connect(place: Place) -> Any:
+    return lancedb.connect(place.uri, storage_options=storage_options() if place.remote else None)
+
+
+def _is_in(column: str, values: Sequence[str]) -> str:
+    """The condition that a column holds one of `values`, in LanceDB's SQL."""
+    return f"{column} IN ({', '.join(map(quoted, values))})"

@@ -1,0 +1,89 @@
+"""Who is to be enrolled from which photos: a folder per person, or a CSV."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facekd.errors import UserError
+
+if TYPE_CHECKING:
+    from facekd.photos.find import PhotoFile
+
+Refused = tuple[str, str | None, str, str]  # source, person, status, reason
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """The photos to enroll."""
+
+    photos: Sequence[PhotoFile]  # each with an identity; sorted by identity, then source; no pair twice
+    refused: Sequence[Refused]  # what can't be enrolled, whatever it shows
+    metadata: Mapping[str, Mapping[str, str]] | None  # of each person; None where the source says nothing of that kind
+    others: int  # files that are no photos by their name
+    notes: Sequence[str]  # what the user should know
+
+    def ids(self) -> list[str]:
+        """Everybody with a photo, in order."""
+        return list(dict.fromkeys(photo.identity or "" for photo in self.photos))
+
+
+def read_people(people: Path, root: Path | None) -> People:
+    """The people in a folder, zip or tar with a folder for each, or in a CSV.
+
+    An id is the Unicode text in its composed form (NFC): one name typed on two systems is one person.
+
+    Args:
+        root: for a CSV, what its photos are relative to.
+
+    Raises:
+        UserError: nothing there, no person in it, or a root where there is no CSV.
+    """
+    if people.suffix.lower() == ".csv" and not people.is_dir():
+        return _from_list(people, root)
+    if root is not None:
+        raise UserError(f"--root {root} is for a CSV; of a folder or archive the photos lie in it, so leave it out")
+    from facekd.photos.find import find_photos
+
+    found = find_photos(people)
+    photos = [photo for photo in found.photos if photo.identity]
+    if not photos:
+        raise UserError(
+            f"{people}: none of its {len(found.photos)} photos lies in a folder named for a person; make one each"
+        )
+    reason = "no person: put it in a folder named for the person"
+    refused = [(photo.source, None, "no_person", reason) for photo in found.photos if not photo.identity]
+    return People(_sorted(photos), refused, None, len(found.others), ())
+
+
+def _from_list(path: Path, root: Path | None) -> People:
+    from facekd.photos.listed import read_list
+
+    listed = read_list(path, root)
+    metadata: dict[str, Mapping[str, str]] = {}
+    for person, values in listed.metadata.items():
+        metadata[_composed(person)] = {**values, **metadata.get(_composed(person), {})}
+    refused = [(source, _composed(who) if who else None, *why) for source, who, *why in listed.refused]
+    notes = [
+        f"{path}: row {row} says another {column} of {person} than an earlier one, which holds"
+        for person, column, row in listed.contradictions[:5]
+    ]
+    if len(listed.contradictions) > 5:
+        notes.append(f"{path}: and {len(listed.contradictions) - 5} more such rows")
+    return People(_sorted(listed.photos), refused, metadata, 0, notes)  # type: ignore[arg-type]  # why has two
+
+
+def _sorted(photos: Sequence[PhotoFile]) -> list[PhotoFile]:
+    """By person, so that a person's photos come one after the other, wherever they lie."""
+    kept = {}
+    for photo in photos:
+        person = _composed(photo.identity or "")
+        kept[person, photo.source] = photo if photo.identity == person else replace(photo, identity=person)
+    return [kept[key] for key in sorted(kept)]
+
+
+def _composed(person: str) -> str:
+    return unicodedata.normalize("NFC", person)

@@ -1,0 +1,160 @@
+"""PReLU written otherwise is PReLU: any slopes, any maker, and in ONNX Runtime's blocked layout from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from facekd.core.types import Array
+from facekd.deploy.activation import rewrite_prelu, split_prelu
+from facekd.deploy.equalise import equalise
+from facekd.deploy.graph import folded
+from facekd.deploy.grouped import widen_groups
+
+CHANNELS, SIDE = 16, 5
+
+
+def model_of(nodes: list[onnx.NodeProto], weights: dict[str, Array]) -> onnx.ModelProto:
+    shape = ["batch", CHANNELS, SIDE, SIDE]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def outputs(model: onnx.ModelProto, x: Array) -> Array:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found: Array = session.run(None, {"x": x})[0]
+    return found
+
+
+def convolution(bias: bool = True, group: int = 1) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(CHANNELS, CHANNELS // group, 3, 3)), "b": rng.normal(size=CHANNELS)}
+    names = ["x", "w", "b"] if bias else ["x", "w"]
+    return [helper.make_node("Conv", names, ["z"], pads=[1, 1, 1, 1], group=group)], weights
+
+
+@settings(max_examples=30)
+@given(
+    slopes=st.lists(
+        st.one_of(
+            st.sampled_from([0.0, 1.0, 1 - 1e-7, 1 - 1e-4, 0.25, -0.5, 1.5]),
+            st.floats(-2, 2, width=32, allow_subnormal=False),
+        ),
+        min_size=CHANNELS,
+        max_size=CHANNELS,
+    ),
+    bias=st.booleans(),
+    group=st.sampled_from([1, CHANNELS]),
+    shared=st.booleans(),
+)
+def test_any_slopes_after_a_convolution(slopes: list[float], bias: bool, group: int, shared: bool) -> None:
+    nodes, weights = convolution(bias, group)
+    a = np.array(slopes, np.float32).reshape(-1, 1, 1)
+    nodes.append(helper.make_node("PRelu", ["z", "a"], ["p"]))
+    # Shared: the convolution's own output is read too, so nothing may be folded into it.
+    nodes.append(helper.make_node("Add", ["p", "z"], ["y"]) if shared else helper.make_node("Relu", ["p"], ["y"]))
+    model = model_of(nodes, weights | {"a": a})
+    if not shared:
+        model.graph.node[-1].op_type = "Neg"
+    x = np.random.default_rng(1).normal(size=(2, CHANNELS, SIDE, SIDE)).astype(np.float32)
+    rewritten, count = rewrite_prelu(model)
+    assert count == 1
+    assert "PRelu" not in {node.op_type for node in rewritten.graph.node}
+    z = outputs(model_of([*nodes[:1], helper.make_node("Identity", ["z"], ["y"])], weights), x).astype(np.float64)
+    prelu = np.where(z > 0, z, a * z)
+    wanted = prelu + z if shared else -prelu
+    np.testing.assert_allclose(outputs(rewritten, x), wanted, atol=2e-5 * np.abs(z).max())
+    split, count = split_prelu(model)
+    assert count == (not shared and max(slopes) <= 1)
+    np.testing.assert_allclose(outputs(split, x), wanted, atol=2e-5 * np.abs(z).max())
+
+
+def test_a_slope_for_all_and_one_that_is_computed() -> None:
+    nodes, weights = convolution()
+    x = np.random.default_rng(1).normal(size=(2, CHANNELS, SIDE, SIDE)).astype(np.float32)
+    one = model_of([*nodes, helper.make_node("PRelu", ["z", "a"], ["y"])], weights | {"a": np.array([0.3])})
+    rewritten, count = rewrite_prelu(one)
+    assert count == 1
+    np.testing.assert_allclose(outputs(rewritten, x), outputs(one, x), atol=1e-4)
+    pixels = np.random.default_rng(2).random((CHANNELS, SIDE, SIDE))  # a slope for each place is none of a channel
+    for a in (pixels, pixels[0]):
+        other = model_of([*nodes, helper.make_node("PRelu", ["z", "a"], ["y"])], weights | {"a": a})
+        assert rewrite_prelu(other)[1] == 0
+
+
+def test_the_images_stay_in_the_runtimes_blocks(tmp_path: Path) -> None:
+    """What the rewriting is for: nothing turns the image between one convolution and the next."""
+    rng = np.random.default_rng(0)
+    nodes, weights, last = [], {}, "x"
+    for i in range(3):
+        weights |= {f"w{i}": rng.normal(size=(CHANNELS, CHANNELS, 3, 3)), f"a{i}": rng.random((CHANNELS, 1, 1))}
+        nodes.append(helper.make_node("Conv", [last, f"w{i}"], [f"z{i}"], pads=[1, 1, 1, 1]))
+        last = f"p{i}" if i < 2 else "y"
+        nodes.append(helper.make_node("PRelu", [f"z{i}", f"a{i}"], [last]))
+
+    def reorders(model: onnx.ModelProto, name: str) -> int:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = str(tmp_path / name)
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        kinds = [node.op_type for node in onnx.load(str(tmp_path / name)).graph.node]
+        return sum(kind.startswith("Reorder") for kind in kinds)
+
+    plain = folded(model_of(nodes, weights))
+    rewritten, count = rewrite_prelu(plain)
+    assert count == 3
+    if reorders(plain, "plain.onnx") == 0:
+        pytest.skip("this processor's ONNX Runtime has no blocked layout")
+    assert reorders(plain, "plain.onnx") == 6
+    assert reorders(rewritten, "rewritten.onnx") == 2  # in and out
+
+
+@pytest.mark.parametrize("kind", ["Relu", "PRelu"])
+@pytest.mark.parametrize("group", [1, CHANNELS])
+def test_equalised_channels_have_one_range_and_the_same_outcome(kind: str, group: int) -> None:
+    nodes, weights = convolution()
+    weights["w"] *= np.geomspace(0.05, 1, CHANNELS).reshape(-1, 1, 1, 1)  # channels of very different ranges
+    weights["b"] *= np.geomspace(0.05, 1, CHANNELS)
+    weights |= {"v": np.random.default_rng(3).normal(size=(CHANNELS, CHANNELS // group, 3, 3))}
+    weights |= {"a": np.full((CHANNELS, 1, 1), 0.25)}
+    nodes.append(helper.make_node(kind, ["z", "a"] if kind == "PRelu" else ["z"], ["p"]))
+    nodes.append(helper.make_node("Conv", ["p", "v"], ["y"], group=group))
+    x = np.random.default_rng(1).normal(size=(4, CHANNELS, SIDE, SIDE)).astype(np.float32)
+    model = model_of(nodes, weights)
+    even = equalise(model, [x])
+    np.testing.assert_allclose(outputs(even, x), outputs(model, x), rtol=1e-3, atol=1e-4)
+
+    def spread(of: onnx.ModelProto) -> float:
+        of.graph.output[0].name = "p"
+        ranges = np.abs(outputs(of, x)).max(axis=(0, 2, 3))
+        return float(ranges.max() / ranges.min())
+
+    before, after = spread(model), spread(even)
+    assert before > 10
+    assert after < (1.01 if group > 1 else 1.1 * before**0.5)
+
+
+@pytest.mark.parametrize(("channels", "group", "left"), [(64, 32, 4), (32, 8, 2), (32, 1, 1), (32, 32, 32), (24, 6, 6)])
+def test_widened_groups_give_the_same_sums(channels: int, group: int, left: int) -> None:
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.normal(size=(channels, channels // group, 3, 3))}
+    model = model_of([helper.make_node("Conv", ["x", "w"], ["y"], group=group)], weights)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = channels
+    wide = widen_groups(model)
+    (node,) = wide.graph.node
+    assert next(attribute.i for attribute in node.attribute if attribute.name == "group") == left
+    x = rng.normal(size=(2, channels, SIDE, SIDE)).astype(np.float32)
+    np.testing.assert_allclose(outputs(wide, x), outputs(model, x), atol=1e-4)
