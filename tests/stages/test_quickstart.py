@@ -65,13 +65,13 @@ def test_summary_has_four_rows_with_rates_and_costs(finished: Path) -> None:
 
 def test_nobody_is_both_trained_on_and_judged(finished: Path) -> None:
     from facekd.crops.read import read_crops
-    from facekd.nets.saved import load_model
+    from facekd.nets.heads import HEAD, load_head
 
     crops = read_crops(finished / "crops")
     who = dict(zip(crops.ids, crops.identities, strict=True))
     lines = (finished / "pairs.csv").read_text().splitlines()[1:]
     judged = {who[crop] for line in lines for crop in line.split(",")[:2]}
-    trained = set(load_model(finished / "teacher").identities)
+    trained = set(load_head(finished / "teacher" / HEAD).identities)
     assert judged
     assert trained
     assert judged | trained == set(who.values())
