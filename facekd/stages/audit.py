@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class Suspect:
     crop_id: str
     source: str
     identity: str
-    own: float  # cosine to the mean of that person's other crops; -1 where there is none
+    own: float  # cosine to the mean of that person's other crops
     nearest: str  # the other person
     other: float  # cosine to the mean of that one's crops
 
@@ -28,6 +29,7 @@ class Audit:
     """The suspects, the clearest first."""
 
     crops: int
+    alone: int  # of them: the only crop of their identity, which nothing can be said of
     suspects: tuple[Suspect, ...]
 
     @property
@@ -73,13 +75,14 @@ def audit(
         raise UserError(f"{data}: has fewer than two identities, so nobody can be mistaken for another")
     vectors = embed_crops("the crops", network, crops, crops.ids, quiet).vectors
     own, other, nearest = nearer_to_others(vectors, [str(identity) for identity in crops.identities])
+    photos = Counter(crops.identities)
     order = np.argsort(own - other, kind="stable")
     suspects = tuple(
         Suspect(crops.ids[i], crops.sources[i], str(crops.identities[i]), float(own[i]), nearest[i], float(other[i]))
         for i in order
-        if other[i] > own[i]
+        if photos[crops.identities[i]] > 1 and other[i] > own[i]
     )
-    result = Audit(len(crops), suspects)
+    result = Audit(len(crops), sum(count == 1 for count in photos.values()), suspects)
     if out is not None:
         _write(out, result)
     _print(result, out, quiet)
@@ -98,6 +101,8 @@ def _write(out: Path, result: Audit) -> None:
 
 
 def _print(result: Audit, out: Path | None, quiet: bool) -> None:
+    if result.alone:
+        say(f"{result.alone} crops are the only one of their identity and were not judged", quiet)
     if not result.suspects:
         say(f"none of {result.crops} crops is nearer to another person than to its own", quiet)
         return

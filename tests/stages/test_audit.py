@@ -48,6 +48,16 @@ def test_swapped_labels_of_real_crops_are_found(tmp_path: Path) -> None:
         assert [row["crop"] for row in csv.DictReader(file)] == [one.crop_id for one in found.suspects]
 
 
+def test_the_only_crop_of_somebody_is_not_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_store(tmp_path / "crops", people=4, photos=3)
+    write_store(tmp_path / "single", people=3, photos=1, first=9)
+    save_run(tmp_path / "net", "iresnet18-quarter")
+    result = audit(tmp_path / "single", embedder=tmp_path / "net")
+    assert (result.crops, result.alone, result.suspects, result.exit_code) == (3, 3, (), 0)
+    assert "3 crops are the only one of their identity" in capsys.readouterr().err
+    assert audit(tmp_path / "crops", embedder=tmp_path / "net", quiet=True).alone == 0
+
+
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     one = write_store(tmp_path / "one", people=1)
     nameless = write_store(tmp_path / "nameless", named=False)
