@@ -80,28 +80,6 @@ class Embedder(deploy.Embedder):
             print(photo.source, photo.status, photo.vectors.shape)
     """
 
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        contract: str | Path | None = None,
-        threads: int | None = None,
-        backend: str | None = None,
-    ) -> Embedder:
-        """The embedder in a run folder, a ``.safetensors`` or an ``.onnx`` file.
-
-        Args:
-            contract: what an ONNX model expects of a crop, where facekd does not know it.
-            threads: cores it may use; None takes all.
-            backend: ``onnxruntime``, ``openvino`` or ``torch``; None takes the one that fits the file.
-
-        Raises:
-            UserError: no such file, no network, no contract, or a contract or backend that does not fit it.
-        """
-        loaded = super().load(path, contract, threads, backend)
-        assert isinstance(loaded, cls)
-        return loaded
-
     def embed_photos(
         self,
         photos: Paths,

@@ -99,10 +99,11 @@ def read_crops(path: Path) -> CropSet:
     """
     if not path.exists():
         raise UserError(f"{path}: no such crop store or Parquet file; check the path")
-    if path.suffix == ".rec" or (path / "train.rec").is_file():
+    path = crops_at(path) or path
+    if path.suffix == ".rec":
         from facekd.crops.rec import read_rec  # it gives what is defined here
 
-        return read_rec(path / "train.rec" if path.is_dir() else path)
+        return read_rec(path)
     if path.is_dir():
         store = CropStore.open(path)
         lying, rows = store.mapped()
@@ -132,6 +133,13 @@ def read_crops(path: Path) -> CropSet:
     if "identity" in table.column_names:
         identities = [None if name is None else str(name) for name in table["identity"].to_pylist()]
     return CropSet(path, tuple(ids), tuple(identities), tuple(sources), images, rows, size, template)
+
+
+def crops_at(path: Path) -> Path | None:
+    """The crop store, image Parquet or ``.rec`` that `path` is, or as a folder holds; None where it is none of them."""
+    if (path / "train.rec").is_file():
+        return path / "train.rec"
+    return path if (path / "store.json").exists() or path.suffix in (".parquet", ".rec") else None
 
 
 def merge(sets: Sequence[CropSet]) -> CropSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -32,10 +33,11 @@ class Embedder:
         contract: str | Path | None = None,
         threads: int | None = None,
         backend: str | None = None,
-    ) -> Embedder:
+    ) -> Self:
         """The embedder in a run folder, a ``.safetensors`` or an ``.onnx`` file; see `load_network`.
 
         Args:
+            contract: what an ONNX model expects of a crop, where facekd does not know it.
             threads: cores it may use; None takes all.
             backend: ``onnxruntime`` or ``openvino`` for an ONNX file, ``torch`` for a run. None takes ONNX Runtime and
                 torch; which runtime is faster on a machine ``benchmarks/embed.py`` says.

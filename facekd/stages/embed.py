@@ -81,7 +81,7 @@ def embed(
     Example: facekd embed --model student.onnx photos/ embeddings.parquet
 
     Args:
-        src: A crop store, image Parquet, or photos: a folder, zip or tar, or one photo.
+        src: A crop store, image Parquet, .rec, or photos: a folder, zip or tar, or one photo.
         out: The .parquet or .npz file to write.
         model: Run folder or ONNX file.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
@@ -94,6 +94,7 @@ def embed(
             need facekd, and the photos, model and weights at the same paths.
         quiet: Print nothing.
     """
+    from facekd.crops.read import crops_at
     from facekd.deploy.embeddings import check_suffix, write_embeddings
 
     check_suffix(out)
@@ -103,8 +104,9 @@ def embed(
     embedder = load_embedder(model, contract)
     config: dict[str, object] = {"src": src, "out": out, "model": model, "contract": contract, "engine": engine}
     make_embedder = partial(load_embedder, model, contract)
-    if (src / "store.json").exists() or src.suffix == ".parquet":
-        work = _crop_work(src, embedder, make_embedder)
+    crops = crops_at(src)
+    if crops is not None:
+        work = _crop_work(crops, embedder, make_embedder)
     else:
         search = Search(detector, weights, min_face, choose)
         search.check()

@@ -15,9 +15,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from PIL import Image
+from recordio import write_set
 
 from facekd.cli import run
 from facekd.core.contract import Contract
+from facekd.core.pixels import encode_crop
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
@@ -96,6 +98,16 @@ def test_image_parquet_and_npz(tmp_path: Path, model: Path) -> None:
     assert read.sources == ("faces-0", "1.png", "2.png")
     wanted = Embedder.load(model).embed(np.stack([blocks(seed) for seed in range(3)]))
     np.testing.assert_allclose(read.embeddings.vectors, wanted, atol=1e-6)
+
+
+def test_a_rec_set_and_its_folder(tmp_path: Path, model: Path) -> None:
+    home = write_set(tmp_path / "set", [encode_crop(blocks(seed)) for seed in range(3)], [(0,), (0,), (4,)])
+    for number, source in enumerate((home, home / "train.rec")):
+        embed(source, tmp_path / f"{number}.parquet", model=model, quiet=True)
+        read = read_embeddings(tmp_path / f"{number}.parquet")
+        assert read.embeddings.ids == ("train-1", "train-2", "train-3")
+        wanted = Embedder.load(model).embed(read_crops(home).batch(np.arange(3)))
+        np.testing.assert_allclose(read.embeddings.vectors, wanted, atol=1e-6)
 
 
 def test_the_file_says_how_it_was_made(tmp_path: Path, photos: Path, model: Path) -> None:
