@@ -14,7 +14,8 @@ from toy import save_run, write_store
 
 from facekd.cli import run
 from facekd.core.types import Array
-from facekd.crops.read import CropSet, read_crops
+from facekd.crops.cropset import CropSet
+from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore, PhotoRecord
 from facekd.deploy.embedder import Embedder
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import decode_crop
 from facekd.core.types import PairList
-from facekd.crops.read import CropSet
+from facekd.crops.cropset import CropSet
 from facekd.errors import UserError
 
 FOLDS = 10  # insightface judges these sets by sklearn's KFold(10) without shuffling: contiguous tenths

@@ -8,7 +8,7 @@ import numpy as np
 
 from facekd.core.files import unquoted
 from facekd.crops.columns import read_csv
-from facekd.crops.read import CropSet
+from facekd.crops.cropset import CropSet
 from facekd.errors import UserError
 
 

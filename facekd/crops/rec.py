@@ -15,7 +15,7 @@ import pyarrow as pa
 from facekd.core.files import sha256_file
 from facekd.core.pixels import decode_crop
 from facekd.core.types import Array
-from facekd.crops.read import CropSet
+from facekd.crops.cropset import CropSet
 from facekd.errors import UserError
 
 MAGIC = 0xCED7230A

@@ -12,7 +12,7 @@ from facekd.stages.console import progress, say
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.teachers.cache import CacheKey, TeacherCache
     from facekd.teachers.teacher import Teacher
 

@@ -12,7 +12,7 @@ from facekd.errors import UserError
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.stages.verify_protocols import Persons
 
 TRAINED_BY = ("train-teacher", "distill")  # commands whose run.yaml says which people a network has seen

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from facekd.core.types import Array
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.teachers.teacher import Teacher
     from facekd.training.loop import Batch
 

@@ -21,7 +21,7 @@ from facekd.stages.embed_photos import Search, absolute, embed_batch, in_batches
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.deploy.embeddings import Embedded
     from facekd.photos.find import PhotoFile

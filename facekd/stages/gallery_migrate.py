@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from facekd.core.types import Array, Rate
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.gallery.gallery import Gallery, Person
 

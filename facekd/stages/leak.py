@@ -12,7 +12,7 @@ from facekd.stages.console import say, table
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
 
 FAR = 1e-6  # at which two photos count as one person, where no threshold is given
 SHOWN = 20  # leaks that are printed

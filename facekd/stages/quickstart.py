@@ -17,7 +17,7 @@ from facekd.stages.quickstart_parts import name_people, write_report
 from facekd.stages.verify import Judged, far_name, judge, percent
 
 if TYPE_CHECKING:
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
 
 PEOPLE, PHOTOS = 100, 8  # drawn where no photos are given

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facekd.stages.verify import Judged, far_name, percent, rates_table
 
 if TYPE_CHECKING:
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.reports.document import Pictures, Table
 

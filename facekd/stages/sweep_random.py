@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.teachers.teacher import Teacher
 
 STAND_IN = "mobilefacenet"  # in place of an ONNX file, whose architecture is not ours to build

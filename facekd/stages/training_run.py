@@ -15,7 +15,7 @@ from facekd.errors import UserError
 if TYPE_CHECKING:
     from facekd.core.contract import Contract
     from facekd.core.types import Array
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.training.loop import Batch, Plan
     from facekd.training.samplers import Sampler
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from facekd.core.contract import Contract
     from facekd.core.types import Array
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.nets.heads import Head
     from facekd.training.loop import Batch, Plan
 

@@ -16,7 +16,7 @@ from facekd.stages.verify_report import rates_table
 from facekd.stages.verify_text import far_name, percent, tar_text
 
 if TYPE_CHECKING:
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.deploy.embeddings import Embedded
     from facekd.stages.verify_protocols import Everybody, Listed, Subject
@@ -96,8 +96,8 @@ def verify(
         quiet: Print nothing.
     """
     from facekd.core.files import write_json
+    from facekd.crops.cropset import CropSet
     from facekd.crops.gallery_split import write_gallery_split
-    from facekd.crops.read import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.stages.verify_cost import cost_of
     from facekd.stages.verify_identification import planned, print_searches, search_lead, search_of, search_sections
@@ -312,7 +312,7 @@ def _subjects(
     quiet: bool,
 ) -> list[Subject]:
     """The models by what gives their embeddings; a file of embeddings has to be its model's."""
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.deploy.embeddings import read_embeddings
     from facekd.stages.verify_protocols import from_crops, from_embeddings
 

@@ -17,8 +17,8 @@ from facekd.stages.verify_text import BOUND, far_name, percent
 
 if TYPE_CHECKING:
     from facekd.core.types import Array, Rate
+    from facekd.crops.cropset import CropSet
     from facekd.crops.gallery_split import GallerySplit
-    from facekd.crops.read import CropSet
     from facekd.deploy.embeddings import Embedded
     from facekd.rates.counts import Curve
     from facekd.rates.identification import Ranks

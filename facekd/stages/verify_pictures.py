@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.reports.document import Pictures
     from facekd.stages.verify_rates import Judged
 

@@ -13,7 +13,7 @@ from facekd.stages.console import progress
 
 if TYPE_CHECKING:
     from facekd.core.types import Array, Embeddings, PairList
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.deploy.embeddings import Embedded
 
@@ -216,7 +216,7 @@ def known(source: CropSet | Embedded, crops: Path | None) -> tuple[Mapping[str, 
 
 
 def _ids(source: CropSet | Embedded) -> tuple[str, ...]:
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
 
     return source.ids if isinstance(source, CropSet) else source.embeddings.ids
 

@@ -12,7 +12,7 @@ from facekd.errors import UserError
 
 if TYPE_CHECKING:
     from facekd.core.types import Array, Embeddings, PairList, Rate, Scores
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.rates.allpairs import Count
     from facekd.rates.counts import Curve

@@ -25,7 +25,7 @@ from facekd.stages.verify_text import (
 )
 
 if TYPE_CHECKING:
-    from facekd.crops.read import CropSet
+    from facekd.crops.cropset import CropSet
     from facekd.reports.document import Block, Figure, Section, Table
 
 

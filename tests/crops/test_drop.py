@@ -8,8 +8,9 @@ import pytest
 from toy import write_store
 
 from facekd.core.files import write_csv
+from facekd.crops.cropset import CropSet
 from facekd.crops.drop import without
-from facekd.crops.read import CropSet, read_crops
+from facekd.crops.read import read_crops
 from facekd.errors import UserError
 
 

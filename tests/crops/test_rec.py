@@ -9,7 +9,8 @@ import pytest
 from recordio import MAGIC, write_set
 
 from facekd.core.pixels import decode_crop, encode_crop
-from facekd.crops.read import CropSet, merge, read_crops
+from facekd.crops.cropset import CropSet
+from facekd.crops.read import merge, read_crops
 from facekd.errors import UserError
 
 

@@ -22,7 +22,8 @@ from toy import SIZE, save_run
 from facekd.cli import run
 from facekd.core.contract import Contract
 from facekd.core.types import Array
-from facekd.crops.read import CropSet, read_crops
+from facekd.crops.cropset import CropSet
+from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
 from facekd.stages import compare as stage
 from facekd.stages import verify_cost
