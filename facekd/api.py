@@ -242,7 +242,8 @@ class Gallery:
         Raises:
             UserError: no people there, a gallery of another model, or a place that can't be written.
         """
-        from facekd.stages.enroll import Enrolment, enroll_people
+        from facekd.stages.enroll import enroll_people
+        from facekd.stages.enroll_asked import Enrolment
         from facekd.stages.enroll_gate import make_gate
         from facekd.stages.enroll_sources import read_people
 

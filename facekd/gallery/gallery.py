@@ -5,6 +5,7 @@ In a folder or under an ``s3://`` prefix::
     GALLERY/gallery.json     model_id, the model's path, threshold, how photos were aligned (see meta.py)
     GALLERY/contract.json    the model's contract
     GALLERY/people.lance     one row for each person, and in a large gallery its index
+    GALLERY/photos.lance     the digest, quality and embedding of each photo (see photos.py)
     GALLERY/ledger.parquet   what became of each photo that was to be enrolled
     GALLERY/audit.jsonl      what was done, when and by whom, without names (see audit.py)
     GALLERY/lock             held by the one command that writes; on object storage writer.lance (see lease.py)

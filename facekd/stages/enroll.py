@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facekd.errors import UserError
 from facekd.stages.align import DetectorName
 from facekd.stages.embed_photos import Search, in_batches, load_embedder
-from facekd.stages.enroll_gate import Gate, make_gate
+from facekd.stages.enroll_asked import Enrolment
+from facekd.stages.enroll_gate import make_gate
 from facekd.stages.enroll_photos import NewPhotos
 from facekd.stages.enroll_plan import make_plan
 from facekd.stages.enroll_report import EnrollSummary, print_summary, write_report
@@ -25,32 +25,6 @@ if TYPE_CHECKING:
     from facekd.gallery.photos import PhotoTable
 
 WRITTEN = 256  # people written together
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enrolment:
-    """What is asked for, whoever asks; the fields are explained at `enroll`."""
-
-    people: Path
-    gallery: Path
-    model: Path
-    root: Path | None = None
-    search: Search = field(default_factory=Search)
-    gate: Gate = field(default_factory=Gate)
-    threshold: float | None = None
-    suspect_threshold: float | None = None
-    accept_suspects: bool = False
-    replace: bool = False
-    dry_run: bool = False
-    report: Path | None = None
-    private: bool = False
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        check_threshold(self.threshold)
-        check_threshold(self.suspect_threshold, "--suspect-threshold")
-        if self.report is not None and self.report.suffix not in (".csv", ".parquet"):
-            raise UserError(f"--report {self.report}: a report is written as .csv or .parquet; give such a name")
 
 
 def enroll(
@@ -209,13 +183,3 @@ def _flat(asked: Enrolment) -> dict[str, Any]:
     search = asdict(asked.search)
     del search["choose"]  # one photo stands for one person
     return {**values, **search, **asdict(asked.gate)}
-
-
-def check_threshold(threshold: float | None, flag: str = "--threshold") -> None:
-    """Refuse what is no cosine.
-
-    Raises:
-        UserError: a threshold outside [-1, 1].
-    """
-    if threshold is not None and not -1 <= threshold <= 1:
-        raise UserError(f"{flag} {threshold}: is no cosine; give a number from -1 to 1")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from facekd.gallery.gallery import Gallery, Person
     from facekd.gallery.meta import GalleryMeta
     from facekd.gallery.photos import PhotoTable
-    from facekd.stages.enroll import Enrolment
+    from facekd.stages.enroll_asked import Enrolment
     from facekd.stages.enroll_sources import People
 
 OK = ("ok", "duplicate")

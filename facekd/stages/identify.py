@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from facekd.errors import UserError
 from facekd.stages.console import progress, say, table
 from facekd.stages.embed_photos import Search, embed_photos, in_batches, load_embedder, photos_at
-from facekd.stages.enroll import check_threshold
+from facekd.stages.enroll_asked import check_threshold
 from facekd.stages.enroll_report import Names, printable_line, write_table
 
 if TYPE_CHECKING:
