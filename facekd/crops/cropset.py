@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import decode_crop
 from facekd.core.types import Array
@@ -66,6 +67,18 @@ class CropSet:
             self.size,
             self.template,
         )
+
+    def check_fits(self, contract: Contract) -> None:
+        """Whether a network of `contract` takes these crops.
+
+        Raises:
+            UserError: crops of another size or template.
+        """
+        if (self.template, self.size) != (contract.template, contract.size):
+            raise UserError(
+                f"{self.path}: holds {self.template} crops of {self.size} pixels, the model takes {contract.template} "
+                f"crops of {contract.size}; align the photos again with --size {contract.size}"
+            )
 
     def digest(self) -> str:
         """64 hex digits over ids and identities: tells whether two runs saw the same crops."""

@@ -65,11 +65,7 @@ def audit(
     if out is not None and out.suffix != ".csv":
         raise UserError(f"{out}: suspects are written as .csv; give a name that ends so")
     network, crops = Embedder.load(embedder, contract), read_crops(data)
-    if (crops.template, crops.size) != (network.contract.template, network.contract.size):
-        raise UserError(
-            f"{data}: holds {crops.template} crops of {crops.size} pixels, {embedder} takes "
-            f"{network.contract.template} crops of {network.contract.size}"
-        )
+    crops.check_fits(network.contract)
     crops = crops.take(np.flatnonzero([identity is not None for identity in crops.identities]))
     if len(set(crops.identities)) < 2:
         raise UserError(f"{data}: has fewer than two identities, so nobody can be mistaken for another")

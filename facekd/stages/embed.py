@@ -211,11 +211,7 @@ def _table(rows: list[dict[str, str | None]], vectors: Any, schema: pa.Schema) -
 
 def _crop_work(src: Path, embedder: Embedder, make_embedder: Callable[[], Embedder]) -> _Work:
     crops = _crops(src)
-    if (crops.template, crops.size) != (embedder.contract.template, embedder.contract.size):
-        raise UserError(
-            f"{src}: holds {crops.template} crops of {crops.size} pixels, the model takes {embedder.contract.template} "
-            f"crops of {embedder.contract.size}; align the photos again with --size {embedder.contract.size}"
-        )
+    crops.check_fits(embedder.contract)
     function = partial(_embed_crops, src=src, make_embedder=make_embedder)
     made = (src / "store.json").read_text(encoding="utf-8") if src.is_dir() else src.stat().st_mtime_ns
     settings: dict[str, object] = {"made": made, "model_id": embedder.model_id}

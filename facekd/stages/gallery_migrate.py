@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from facekd.errors import UserError
 from facekd.stages.console import progress, say, table
+from facekd.stages.enroll_asked import check_threshold
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,8 +84,7 @@ def migrate(
     from facekd.gallery.gallery import Gallery
     from facekd.gallery.meta import exists
 
-    if threshold is not None and not -1 <= threshold <= 1:
-        raise UserError(f"--threshold {threshold}: is no cosine; give a number from -1 to 1")
+    check_threshold(threshold)
     if exists(new):
         raise UserError(f"{new}: is a gallery already; give a new place, so that nobody there is replaced")
     old = Gallery.open(gallery)
@@ -92,7 +92,7 @@ def migrate(
     if embedder.model_id == old.meta.model_id:
         raise UserError(f"{gallery}: is of model {embedder.model_id} already; give another --model")
     kept = read_crops(crops)
-    _check_crops(kept, embedder)
+    kept.check_fits(embedder.contract)
     meta = replace(
         old.meta,
         contract=embedder.contract,
@@ -271,15 +271,6 @@ def _old_embedder(old: Gallery, given: Path | None) -> Embedder:
             "one with --old-model"
         )
     return embedder
-
-
-def _check_crops(kept: CropSet, embedder: Embedder) -> None:
-    contract = embedder.contract
-    if (kept.template, kept.size) != (contract.template, contract.size):
-        raise UserError(
-            f"{kept.path}: holds {kept.template} crops of {kept.size} pixels, the model takes {contract.template} "
-            f"crops of {contract.size}; align the photos again with --size {contract.size}"
-        )
 
 
 def _settings(crops: Path) -> dict[str, Any]:

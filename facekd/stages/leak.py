@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from facekd.errors import UserError
 from facekd.stages.console import say, table
+from facekd.stages.enroll_asked import check_threshold
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
@@ -79,18 +80,13 @@ def leak(
     from facekd.deploy.embedder import Embedder
     from facekd.stages.verify_protocols import embed_crops
 
-    if threshold is not None and not -1 <= threshold <= 1:
-        raise UserError(f"--threshold {threshold}: is no cosine; give a number from -1 to 1")
+    check_threshold(threshold)
     if out is not None and out.suffix != ".csv":
         raise UserError(f"{out}: leaks are written as .csv; give a name that ends so")
     network = Embedder.load(embedder, contract)
     learned, judged = read_crops(train), _judged(pairs, crops)
-    for path, crop_set in ((train, learned), (pairs, judged)):
-        if (crop_set.template, crop_set.size) != (network.contract.template, network.contract.size):
-            raise UserError(
-                f"{path}: holds {crop_set.template} crops of {crop_set.size} pixels, {embedder} takes "
-                f"{network.contract.template} crops of {network.contract.size}"
-            )
+    learned.check_fits(network.contract)
+    judged.check_fits(network.contract)
     theirs = embed_crops("the list", network, judged, judged.ids, quiet).vectors
     false_alarms = np.nan
     if threshold is None:
