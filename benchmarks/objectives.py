@@ -1,11 +1,15 @@
-"""What each objective of facekd distill costs a step, beside the student's own step.
+"""What each objective of facekd distill costs a step, and what it is worth on real crops.
 
     python benchmarks/objectives.py            # about 3 minutes on two idle cores; writes results/objectives.json
-    python benchmarks/objectives.py --quick    # small, prints only
+    python benchmarks/objectives.py --sweep    # 30 minutes on one idle core; results/objectives_sweep.json and .svg
+    python benchmarks/objectives.py --quick    # either of them small, prints only
 
-Each term is computed with its gradient on the student's embeddings, logits included where it needs them; the student's
-step is forward, cross-entropy and backward of MobileFaceNet at 112 pixels, without its optimiser. All take turns in
-one run, medians. What a live teacher costs is in teacher_cache.py, what a term is worth in the sweep.
+Cost: each term is computed with its gradient on the student's embeddings, logits included where it needs them; the
+student's step is forward, cross-entropy and backward of MobileFaceNet at 112 pixels, without its optimiser. All take
+turns in one run, medians. What a live teacher costs is in teacher_cache.py.
+
+Worth: a ``facekd sweep`` of every objective at equal budget, on some people of CelebA, judged on others whom nobody
+trained on; see _objectives_sweep.py. With --out a stopped sweep goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from _objectives_sweep import add_sweep_flags, run_sweep
 from _record import record
 from torch import Tensor
 
@@ -71,9 +76,18 @@ def steps(batch: int, classes: int, top_k: int) -> dict[str, Callable[[], object
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small, prints only")
+    add_sweep_flags(parser)
+    asked = parser.parse_args()
+    if asked.sweep:
+        run_sweep(asked)
+    else:
+        cost(asked.quick)
+
+
+def cost(quick: bool) -> None:
+    """Time every term's part of a step."""
     batch, classes, rounds = (16, 500, 2) if quick else (64, 8000, 15)
     todo = steps(batch, classes, top_k=100)
     taken: dict[str, list[float]] = {name: [] for name in todo}

@@ -21,7 +21,7 @@ from facekd.errors import UserError
 
 PACKAGES = (
     "facekd", "torch", "torchvision", "facenet-pytorch", "opencv-python-headless", "albumentations", "numpy",
-    "scikit-learn", "onnx", "onnxruntime", "pyarrow", "lancedb",
+    "scikit-learn", "onnx", "onnxruntime", "pyarrow", "lancedb", "accelerate", "safetensors",
 )  # fmt: skip
 
 
@@ -50,7 +50,8 @@ def start_run(out: Path, command: str, config: Mapping[str, Any], inputs: tuple[
 def refuse_other_run(out: Path, config: Mapping[str, Any]) -> None:
     """Pass where `out` holds nothing yet or a run begun with the same settings.
 
-    Paths are not compared: one place has many names, and what lies there is compared by its digest elsewhere.
+    Paths are not compared: one place has many names, and what lies there is compared by its digest elsewhere. A path
+    where there was none is another setting.
 
     Raises:
         UserError: the folder holds a run with other settings.
@@ -60,7 +61,7 @@ def refuse_other_run(out: Path, config: Mapping[str, Any]) -> None:
         return
     found = yaml.safe_load(path.read_text(encoding="utf-8"))
     for key, value in config.items():
-        if not _names_paths(value) and found.get(key) != _plain(value):
+        if found.get(key) != _plain(value) and (found.get(key) is None or not _names_paths(value)):
             raise UserError(
                 f"{out}: holds a run with other settings ({key} was {found.get(key)!r} and is {_plain(value)!r}); "
                 "choose another --out, or give the settings it was begun with"
@@ -94,13 +95,21 @@ def versions() -> dict[str, str | None]:
 
 
 def append_metrics(out: Path, row: Mapping[str, Any]) -> None:
-    """Add one line to ``metrics.jsonl``."""
-    with open(out / "metrics.jsonl", "a+b") as file:
-        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
-        if file.read(1) not in (b"", b"\n"):  # the last line was torn by a kill
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(dict(row)).encode() + b"\n")
+    """Add one line to ``metrics.jsonl``.
+
+    Raises:
+        UserError: the disk is full or can't be written.
+    """
+    path = out / "metrics.jsonl"
+    try:
+        with open(path, "a+b") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+            if file.read(1) not in (b"", b"\n"):  # the last line was torn by a kill
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(json.dumps(dict(row)).encode() + b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: can't be written ({error.strerror}); free space and run it again") from error
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:

@@ -43,7 +43,12 @@ class CropSet:
         Raises:
             UserError: a damaged image, or one of another size than the first.
         """
-        pixels = decode_crop(self.encoded(index))
+        try:
+            pixels = decode_crop(self.encoded(index))
+        except UserError as error:
+            raise UserError(
+                f"{self.path}: crop {self.ids[index]} is no readable image; mend it or align its photos again"
+            ) from error
         if pixels.shape != (self.size, self.size, 3):
             raise UserError(
                 f"{self.path}: crop {self.ids[index]} is {pixels.shape[1]}x{pixels.shape[0]}, the first is "

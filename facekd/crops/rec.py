@@ -20,7 +20,7 @@ from facekd.errors import UserError
 
 MAGIC = 0xCED7230A
 HEADER = 32  # bytes before the further labels: two words and the IRHeader
-WHOLE = 0  # the kind of a record in one piece; others are parts of one whose payload holds MAGIC
+WHOLE, FIRST, LAST = 0, 1, 3  # kinds: a record in one piece; the first and the last part of one that holds MAGIC
 BLOCK = 1 << 20  # headers read together
 
 
@@ -57,9 +57,12 @@ def read_rec(path: Path) -> CropSet:
         raise UserError(f"{path}: holds no crop; give an insightface training set")
     keys, label, kind = keys[is_image], label[is_image], kind[is_image]
     images, rows = _images(path, data, start[is_image], end[is_image], kind)
-    first_crop = decode_crop(images[int(rows[0])].as_py())
-    digest = sha256_file(index)[:8]
     ids = tuple(f"{path.stem}-{key}" for key in keys.tolist())
+    try:
+        first_crop = decode_crop(images[int(rows[0])].as_py())
+    except UserError as error:
+        raise UserError(f"{path}: crop {ids[0]} is no readable image; copy the set again") from error
+    digest = sha256_file(index)[:8]
     return CropSet(
         path=path,
         ids=ids,
@@ -82,6 +85,9 @@ def _read_index(path: Path) -> tuple[Array, Array]:
         raise UserError(f"{path}: not an index of lines 'key TAB offset' ({error}); copy it again") from error
     if table.size == 0 or table.shape[1] != 2:
         raise UserError(f"{path}: not an index of lines 'key TAB offset'; copy it again")
+    keys, times = np.unique(table[:, 0], return_counts=True)
+    if (times > 1).any():
+        raise UserError(f"{path}: names the key {keys[times > 1][0]} for several records; copy it again")
     table = table[np.argsort(table[:, 1], kind="stable")]
     return table[:, 0], table[:, 1]
 
@@ -99,8 +105,9 @@ def _headers(path: Path, data: Array, offsets: Array) -> tuple[Array, Array, Arr
         at = offsets[block : block + BLOCK]
         head = np.ascontiguousarray(data[at[:, None] + np.arange(HEADER)])
         words = head.view("<u4")
-        if (words[:, 0] != MAGIC).any():
-            wrong = at[words[:, 0] != MAGIC][0]
+        elsewhere = (words[:, 0] != MAGIC) | (words[:, 1] >> 29 > FIRST)
+        if elsewhere.any():
+            wrong = at[elsewhere][0]
             raise UserError(f"{path}: no record begins at byte {wrong}, where its index names one; copy both again")
         length = (words[:, 1] & (2**29 - 1)).astype(np.int64)
         flag, label = words[:, 2].astype(np.int64), head[:, 12:16].copy().view("<f4")[:, 0].copy()
@@ -113,6 +120,9 @@ def _headers(path: Path, data: Array, offsets: Array) -> tuple[Array, Array, Arr
             )
         more = np.flatnonzero(flag)
         label[more] = np.ascontiguousarray(data[at[more, None] + HEADER + np.arange(4)]).view("<f4")[:, 0]
+        if not np.isfinite(label).all():
+            wrong = at[~np.isfinite(label)][0]
+            raise UserError(f"{path}: the record at byte {wrong} has a label that is no number; copy it again")
         starts.append(start)
         ends.append(end)
         labels.append(label)
@@ -148,5 +158,5 @@ def _joined(path: Path, data: Array, start: int, end: int) -> bytes:
         if end > len(data):
             raise UserError(f"{path}: ends in the middle of the record at byte {at}; copy it again")
         pieces.append(data[at + 8 : end].tobytes())
-        if word >> 29 == 3:  # the last part
+        if word >> 29 == LAST:
             return MAGIC.to_bytes(4, "little").join(pieces)

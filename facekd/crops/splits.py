@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 import numpy as np
 
@@ -52,3 +55,43 @@ def frequent(identities: Sequence[str | None], minimum: int) -> Array:
     """Places of the crops whose identity has at least `minimum` crops; int64, ascending."""
     counts = Counter(identities)
     return np.flatnonzero([name is not None and counts[name] >= minimum for name in identities])
+
+
+def refuse_twins(people: Mapping[Path, AbstractSet[str]]) -> None:
+    """Pass where no two identities' names differ only by case or Unicode form.
+
+    Such names come from two file systems or two hands, and nearly always mean one person, who would be learnt as two:
+    the head would be taught to tell that person from himself, and with one name held out the split would leak. Two
+    names are alike where their canonically composed (NFC) lower-case forms are, so ``Weiss`` and ``Weiß`` are two.
+
+    Args:
+        people: the names in each set of crops, by the set's path.
+
+    Raises:
+        UserError: names both, and where each is; and how many more there are.
+    """
+    first: dict[str, str] = {}
+    twins = []
+    for name in sorted(frozenset[str]().union(*people.values())):
+        other = first.setdefault(_caseless(name), name)
+        if other != name:
+            twins.append((other, name))
+    if not twins:
+        return
+    one, two = twins[0]
+    only_form = unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", two)
+    # Forms of one letter look alike when printed; their code points do not.
+    shown = [ascii(name) if only_form else repr(name) for name in (one, two)]
+    places = [next(path for path, names in people.items() if name in names) for name in (one, two)]
+    more = f" (and {len(twins) - 1} more like them)" if len(twins) > 1 else ""
+    raise UserError(
+        f"the identities {shown[0]} in {places[0]} and {shown[1]} in {places[1]} differ only by "
+        f"{'Unicode form' if only_form else 'case'}{more}: give both one name if they are one person, clearly "
+        "different ones if they are two, or leave one out by --drop"
+    )
+
+
+def _caseless(name: str) -> str:
+    if name.isascii():  # most are, and a million of them are to take no time
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).lower())

@@ -10,6 +10,11 @@ from facekd.core.contract import Contract
 CARD = "facekd.card"  # key in an ONNX file's metadata; Markdown
 TERMS = "facekd.terms"  # another; plain text
 NOT_STATED = "not stated; ask who trained it before you use it"
+LIMITS = (  # of any face embedder; the card of a training says them too
+    "It measures likeness, not identity: accept only above a threshold calibrated on people like yours, and let a "
+    "person decide where a mistake does harm.",
+    "Embeddings are biometric data; whoever has them can compare them.",
+)
 
 
 def model_card(
@@ -47,9 +52,7 @@ def model_card(
         *(f"- {what}: {value}" for what, value in checks.items()),
         "",
         "## Limits",
-        "- It measures likeness, not identity: accept only above a threshold calibrated on people like yours, and "
-        "let a person decide where a mistake does harm.",
-        "- Embeddings are biometric data; whoever has them can compare them.",
+        *(f"- {limit}" for limit in LIMITS),
         "",
         "## Terms of the data it was trained on",
         terms or NOT_STATED,

@@ -225,7 +225,7 @@ def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]], *, y: str, x: s
     Raises:
         UserError: no run has a row with both.
     """
-    lines = {name: _column(rows, x, y) for name, rows in metrics.items()}
+    lines = {name: column(rows, x, y) for name, rows in metrics.items()}
     if not any(map(len, lines.values())):
         raise UserError(f"no metrics row has both {x!r} and {y!r}: nothing to plot; check the names")
     everything = np.concatenate([line[:, 1] for line in lines.values()])
@@ -319,7 +319,7 @@ def _band(far: Array, tar: Array, rates: Sequence[Rate]) -> tuple[Array, Array, 
     return far, np.maximum(0, tar - np.interp(at, x, down)), np.minimum(1, tar + np.interp(at, x, up))
 
 
-def _column(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> Array:
+def column(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> Array:
     """float64[n, 2] of the rows that have both, in order."""
     pairs = [
         (float(row[x]), float(row[y]))

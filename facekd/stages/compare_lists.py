@@ -29,6 +29,8 @@ class Training:
     held_out: float
     seed: int
     drop: tuple[Path, ...]
+    minimum: int = 2  # crops of a person
+    init_from: Path | None = None  # the run at whose weights it began
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ def training_of(run: Path) -> Training | None:
         if not isinstance(values, dict) or values.get("command") not in TRAINED_BY:
             return None
         data, drop = ([Path(p) for p in values.get(key) or []] for key in ("data", "drop"))
-        return Training(run, tuple(data), float(values["held_out"]), int(values["seed"]), tuple(drop))
+        minimum, begun = int(values.get("minimum") or 2), values.get("init_from")
+        source = None if begun is None else _run_of(Path(begun))
+        return Training(run, tuple(data), float(values["held_out"]), int(values["seed"]), tuple(drop), minimum, source)
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a run's settings ({error}); copy the run again, or give its exported file") from (
             error
@@ -74,7 +78,8 @@ def held_out_people(runs: Sequence[Training], most_pairs: int = MOST_PAIRS) -> C
     """All pairs of the people whom none of the runs trained on.
 
     Args:
-        runs: the first one's held-out people are judged, less those that another trained on.
+        runs: the first one's held-out people are judged, less those that another trained on, or a run at whose weights
+            one of them began.
 
     Raises:
         UserError: the runs' data is not where it was, or fewer than two people are left.
@@ -83,6 +88,7 @@ def held_out_people(runs: Sequence[Training], most_pairs: int = MOST_PAIRS) -> C
 
     from facekd.stages.training_run import read_training_data
 
+    runs = _with_sources(runs)
     missing = [(run.run, path) for run in runs for path in (*run.data, *run.drop) if not path.exists()]
     if missing:
         run, path = missing[0]
@@ -90,8 +96,8 @@ def held_out_people(runs: Sequence[Training], most_pairs: int = MOST_PAIRS) -> C
             f"{run}: was trained on {path}, which is not there, so who was held out is not known; run this where it "
             "is, or give --pairs, --crops and --no-held-out"
         )
-    sets = {(s.data, s.held_out, s.seed, s.drop): s for s in runs}
-    read = {k: read_training_data(list(s.data), s.held_out, s.seed, drop=list(s.drop)) for k, s in sets.items()}
+    sets = {(s.data, s.held_out, s.seed, s.minimum, s.drop): s for s in runs}
+    read = {k: read_training_data(list(s.data), s.held_out, s.seed, s.minimum, list(s.drop)) for k, s in sets.items()}
     first = next(iter(read.values()))
     trained = {name for data in read.values() for name in data.names}
     kept = np.flatnonzero([name is not None and name not in trained for name in first.held.identities])
@@ -103,6 +109,24 @@ def held_out_people(runs: Sequence[Training], most_pairs: int = MOST_PAIRS) -> C
             "--data, --held-out and --seed, or give --pairs, --crops and --no-held-out"
         )
     return everyone(first.held.take(kept), most_pairs, left_out)
+
+
+def _run_of(source: Path) -> Path:
+    """The run folder that a network's file lies in, as RUN/model.safetensors or RUN/checkpoints/best.safetensors."""
+    folders = [source, *source.parents[:2]]
+    return next((folder for folder in folders if (folder / "run.yaml").is_file()), source)
+
+
+def _with_sources(runs: Sequence[Training]) -> list[Training]:
+    """The runs, and behind them those at whose weights they began, as far as they are there to say whom they saw."""
+    found = list(runs)
+    known = {run.run.resolve() for run in found}
+    for run in found:  # grows while it is walked
+        source = None if run.init_from is None or run.init_from.resolve() in known else training_of(run.init_from)
+        if source is not None:
+            known.add(source.run.resolve())
+            found.append(source)
+    return found
 
 
 def everyone(crops: CropSet, most_pairs: int, left_out: dict[str, int] | None = None) -> Compared:

@@ -5,39 +5,48 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from facekd.crops import Augment
 from facekd.errors import UserError
-from facekd.stages.cache import HOME, fill_cache
-from facekd.stages.console import progress, say
+from facekd.stages.cache import HOME
+from facekd.stages.console import say
+from facekd.stages.distill_teachers import (
+    Backend,
+    Combine,
+    check_ways,
+    embed_by,
+    joint_teacher,
+    kept_rows,
+    learners,
+    load_teachers,
+    save_joint,
+    several,
+)
 from facekd.stages.distill_terms import (
-    Seen,
     Tools,
     check_weights,
     fit_terms,
     make_state,
+    needs_of,
     read_ramps,
+    read_resolution,
     read_terms,
-    term_table,
 )
-from facekd.stages.label_heads import HeadName, check_head
+from facekd.stages.label_heads import HeadName, balance_classes, check_head
 from facekd.stages.teacher import Trained
-from facekd.stages.training_run import OptimizerName, SamplerName
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from facekd.core.types import Array
-    from facekd.crops.cropset import CropSet
-    from facekd.teachers.teacher import Teacher
-    from facekd.training.loop import Batch
+from facekd.stages.training_left import Subject
+from facekd.stages.training_run import OptimizerName, Precision, SamplerName, ScheduleName
 
 
 def distill(
     *,
     data: list[Path],
-    teacher: Path | None = None,
-    contract: Path | None = None,
+    teacher: Path | list[Path] | None = None,
+    contract: Path | list[Path] | None = None,
+    combine: Combine | None = None,
+    teacher_backend: Backend | None = None,
+    joint: str | None = None,
     out: Path | None = None,
     net: str = "mobilefacenet",
     dim: int = 128,
@@ -53,14 +62,23 @@ def distill(
     epochs: float = 20,
     batch: int = 64,
     lr: float = 0.1,
+    schedule: ScheduleName = "cosine",
     optimizer: OptimizerName = "sgd",
     sampler: SamplerName = "shuffled",
     per_person: int = 4,
+    class_balance: float = 0.0,
     views: int = 0,
+    augment: Augment = "plain",
     cache: Path = HOME,
     ema: float = 0.0,
+    resolution: list[str] | None = None,
+    compile: bool = False,
+    precision: Precision | None = None,
+    accumulate: int = 1,
     weight_decay: float = 4e-5,
+    init_from: Path | None = None,
     held_out: float = 0.15,
+    minimum: int = 2,
     drop: list[Path] | None = None,
     seed: int = 0,
     quiet: bool = False,
@@ -76,6 +94,11 @@ def distill(
     without identities count for the terms that need none. Without a teacher the labels alone train the student: the
     control.
 
+    A teacher is a run of facekd, of a student too, or somebody else's network: an ONNX embedder, or the weights of
+    facenet-pytorch's InceptionResnetV1 (a .pt, of which only tensors are read; it knows crops cut in another way).
+    Several teach as one, by their embeddings. With --joint a teacher learns the labels beside the student, who follows
+    it as it is at each step; it is left in RUN/teacher, to teach others.
+
     A killed run goes on where its last checkpoint is when the same command, with the same --out, or --resume RUN
     is given.
 
@@ -83,8 +106,13 @@ def distill(
 
     Args:
         data: Crop store, image Parquet or .rec; give it again for more. One name in two of them is one person.
-        teacher: Run folder of a trained teacher, or an ONNX embedder.
-        contract: What an ONNX teacher expects of a crop, where facekd does not know it.
+        teacher: Run folder of a trained teacher, an ONNX embedder or a .pt; give it again for more.
+        contract: What an ONNX teacher expects of a crop, where facekd does not know it; of several such teachers one
+            each, in their order.
+        combine: Of several teachers. concat, unless given: their embeddings one after another, so that cosines are the
+            mean of theirs. average: turned into the first one's space and averaged.
+        teacher_backend: What runs ONNX teachers; onnxruntime unless given. openvino can be much quicker.
+        joint: Instead of --teacher, the network of one that learns in this run, such as iresnet18.
         out: The run folder.
         net: One of the networks of 'facekd nets'.
         dim: Length of the embedding; the paper's is 128, 512 stays under 1.2 M parameters.
@@ -100,64 +128,94 @@ def distill(
         epochs: Times each crop is seen, each time as another view.
         batch: Crops in a step.
         lr: Highest learning rate.
+        schedule: The learning rate's way down to zero, after a warm-up: half a cosine, or poly, the square of what is
+            left.
         weight_decay: On convolutions and linear layers.
         optimizer: sgd with momentum, or adamw, which wants a --lr of about 0.001.
         sampler: shuffled: each crop alike; balanced: each person alike, several crops of one in a batch; sqrt: halfway.
         per_person: Crops of one person in a balanced batch.
+        class_balance: Of the term labels: above 0, such as 0.999, crops of rare people count more, see
+            'facekd train-teacher'. 0 is all alike.
         views: Views of a crop, shown in turn, of which the teacher's embeddings are kept; 0 is a new one each time.
+        augment: Kind of views: plain; or occluded, most of which have a rectangle masked or taken from another crop.
         cache: Where 'facekd cache build' and --views keep them.
         ema: Decay of a running average of the weights, such as 0.999, that is kept in place of the last; 0 is none.
+        resolution: SIDE=SHARE of the run in which the student sees images of fewer pixels, such as 64=0.6; give it
+            again for a next part. MobileFaceNet only; the rest of the run is of full size.
+        compile: Train through torch.compile: a minute of waiting, then quicker steps. Needs a C++ compiler.
+        precision: fp32 unless given, or bf16 or, on a GPU, fp16 where that is safe; the weights stay in fp32.
+        accumulate: Parts of a batch that go through the networks one after another, where memory is short.
+        init_from: Run folder of a trained network of the same --net and --dim, or its model.safetensors: begin at its
+            weights. Going on with a run is --resume.
         held_out: Share of the identities (of the crops, where they have none) that training never sees.
+        minimum: Leave people with fewer crops out.
         drop: CSV of crops or people to do without, as leak and audit write; give it again for more.
         seed: Of the split, the initialisation, the order and the views.
         quiet: Print nothing.
     """
     import torch
-    from accelerate import Accelerator
 
     from facekd.core.contract import Contract
     from facekd.nets import build
     from facekd.nets.cost import num_macs, num_parameters
     from facekd.nets.heads import Head
-    from facekd.stages.training_run import batch_loader, begin, make_plan, make_sampler, one_process, read_training_data
-    from facekd.stages.training_walk import embed_crops, held_out_rates, save_trained, train
-    from facekd.teachers.teacher import load_teacher
-    from facekd.training.parallel import rank
-    from facekd.training.schedule import ramp as rise
+    from facekd.stages.distill_loss import step_loss
+    from facekd.stages.training_init import begin_from
+    from facekd.stages.training_run import (
+        accelerate,
+        batch_loader,
+        begin,
+        make_plan,
+        make_sampler,
+        one_process,
+        read_training_data,
+        stepper,
+    )
+    from facekd.stages.training_walk import SETTLING, embed_crops, held_out_rates, save_trained, train
+    from facekd.training.parallel import num_processes, rank
+    from facekd.training.schedule import side_at
 
-    if contract is not None and teacher is None:
-        raise UserError(f"--contract {contract}: is for a teacher; give --teacher too, or leave it out")
-    if views < 0 or (views and teacher is None):
-        raise UserError(f"--views {views}: keeps what a teacher says of so many views; give --teacher too, or 0")
+    paths, contracts = several(teacher), several(contract)
+    check_ways(paths, contracts, combine, joint, views, teacher_backend)
     asked = read_terms(term)
     check_head(label_head, margin, scale)
     _check_numbers(temperature, top_k, weights_decay)
-    accelerator = Accelerator()
+    accelerator = accelerate(precision)
     device = accelerator.device
     quiet = quiet or rank() > 0
-    crops = read_training_data(data, held_out, seed, drop=drop)
+    crops = read_training_data(data, held_out, seed, minimum, drop)
     plan = make_plan(
-        len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer, ema=ema
-    )
+        len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
+        schedule=schedule, ema=ema, accumulate=accumulate,
+    )  # fmt: skip
+    balance = balance_classes(class_balance, crops.labels, sampler)
     sample = make_sampler(sampler, crops, batch, per_person, seed, views)
-    master = None if teacher is None else load_teacher(teacher, contract, device)
+    spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
+    masters = load_teachers(paths, contracts, combine or "concat", crops, seed, device, quiet, teacher_backend)
+    master = None if masters is None else masters.teacher
+    if joint is not None:
+        master = joint_teacher(joint, spec, label_head, margin, scale, crops, seed)
     terms = fit_terms(asked, master, crops.names, data[0])
     ramps = read_ramps(ramp, terms)
-    judged_taught = None if master is None else _teach(master, crops.judged, quiet)
-    spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
+    phases = read_resolution(resolution, net, crops.train.size)
+    judged_taught = None if masters is None else embed_by(masters.teacher, crops.judged, quiet, ON_HELD_OUT)
     torch.manual_seed(seed)
     student = build(net, dim=dim, size=spec.size, activation=activation).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    table = term_table()
-    needs = frozenset[str]().union(*(table[name].needs for name in terms))
+    needs = needs_of(terms)
     rises = {name: round(ramps.get(name, 0) * plan.steps) for name in terms}
-    _refuse_unused(needs, top_k, weights_decay, label_head)
+    _refuse_unused(needs, top_k, weights_decay, label_head, joint)
+    if class_balance and "labels" not in terms:
+        raise UserError(
+            f"--class-balance {class_balance:g}: is of the labels' loss; add --term labels=1, or leave it out"
+        )
     names = crops.names or (() if master is None else master.identities)  # the classes, also of crops without people
     modules: dict[str, torch.nn.Module] = {"net": student}
     head = Head(label_head, dim, len(names), margin, scale) if "head" in needs else None
     if head is not None:
         modules["head"] = head
         margin, scale = head.margin, head.scale
+    start = None if init_from is None else begin_from(init_from, out, net, student, spec, head, crops)
     # Where the dimensions differ, the student learns to be mapped onto the teacher; the map is never exported.
     projection: torch.nn.Module = torch.nn.Identity()
     if "map" in needs and master is not None and master.contract.dim != dim:
@@ -167,41 +225,22 @@ def distill(
         check_weights(student, head, master)
     state = {name: module.to(device) for name, module in make_state(terms, len(names), master).items()}
     modules |= state
-    one_process([*(f"--term {name}" for name in state), *(["--label-head adaface"] if label_head == "adaface" else [])])
-    tools = Tools(student, head, master, temperature, top_k, weights_decay, state)
+    modules |= learners(master)
+    own_states = [*(f"--term {name}" for name in state), *(["--label-head adaface"] if label_head == "adaface" else [])]
+    alone = {f"--joint {joint}": joint is not None, "--compile": compile}
+    one_process([*own_states, *(flag for flag, given in alone.items() if given)])
 
     # Begun only once every setting is known to be good: a run folder refuses other settings.
     term = [f"{name}={weight:.12g}" for name, weight in terms.items()]
     ramp = [f"{name}={share:.12g}" for name, share in ramps.items()] or None
     config = {k: v for k, v in locals().items() if k in CONFIG}
-    out = begin(out, "distill", config, (*data, *filter(None, [teacher, contract])))
+    out = begin(out, "distill", config, (*data, *paths, *contracts, *(() if start is None else start.files)))
     say(
         f"{net}: {num_parameters(student) / 1e6:.2f} M parameters, {num_macs(student, spec.size) / 1e6:.0f} M MACs; "
-        f"{crops.said()}; learns from {', '.join(f'{weight:g} {name}' for name, weight in terms.items())}",
+        f"{crops.said()}; learns from {', '.join(f'{weight:g} {name}' for name, weight in terms.items())}"
+        + ("" if start is None else f"; {start.said}"),
         quiet,
     )
-
-    def see(batch: Batch) -> Seen:
-        embeddings = student(batch.images_BCHW).float()
-        outputs = logits = taught = taught_logits = None
-        if head is not None:
-            outputs = head(embeddings).float()
-            logits = head.logits(outputs)
-        if batch.teacher_BD is not None:
-            taught = batch.teacher_BD
-        elif master is not None and batch.teacher_images_BCHW is not None:
-            taught = master.embed(batch.teacher_images_BCHW)
-        if master is not None and taught is not None and "logits" in needs:
-            taught_logits = master.logits(taught).float()
-        return Seen(embeddings, projection(embeddings).float(), batch.labels_B, outputs, logits, taught, taught_logits)
-
-    def loss(batch: Batch) -> Mapping[str, Tensor]:
-        seen = see(batch)
-        with torch.autocast(device.type, enabled=False):  # terms are sums of small differences
-            return {
-                name: weight * rise(batch.step, rises[name]) * table[name].loss(seen, tools)
-                for name, weight in terms.items()
-            }
 
     def evaluate(judged: torch.nn.Module) -> Mapping[str, float]:
         vectors = embed_crops(judged, crops.judged, spec)
@@ -217,28 +256,46 @@ def distill(
         "net": f"{net} {activation}",
         "dim": str(dim),
         "data": crops.train.digest(),
-        "teacher": "none" if master is None else master.contract.model_id,
+        "teacher": "none" if master is None else str(master.path) if master.learns else master.contract.model_id,
+        "resolution": f"{phases}",
+        "precision": accelerator.mixed_precision,
+        "crops": f"{spec.size} px {spec.template}",
         "terms": f"{terms} {ramps} T={temperature:g} top_k={top_k} weights_decay={weights_decay:g}",
-        "head": "none" if head is None else f"{label_head} margin={margin} scale={scale}",
-        "batch": f"{batch} {sampler} {per_person} {views}",
+        "head": "none" if head is None else f"{label_head} margin={margin} scale={scale} balance={class_balance:g}",
+        "init": "none" if start is None else start.digest,
+        "batch": f"{batch} {sampler} {per_person} {views}" + ("" if augment == "plain" else f" {augment}"),
         "seed": str(seed),
     }
     kept = None
-    if master is not None and views:
+    if masters is not None and views:
         with accelerator.main_process_first():  # the others find it filled
-            kept = fill_cache(master, crops.train, seed, views, cache, quiet)[0].rows
-    seen_by = None if master is None else master.contract
-    load = batch_loader(crops, spec, sample, seed, teacher=seen_by, kept=kept)
-    trained = train(out, modules, loss, load, plan, about, evaluate, label="student", quiet=quiet)
-    spec = save_trained(out, net, trained, spec)
+            kept = kept_rows(masters, crops.train, seed, views, cache, quiet, augment)
+    seen_by = None if masters is None else masters.teacher.contract
+    load = batch_loader(crops, spec, sample, seed, augment=augment, teacher=seen_by, kept=kept)
+    class_weights = None if balance is None else balance.to(device)
+    tools = Tools(student, head, master, temperature, top_k, weights_decay, state, class_weights)
+
+    def side_of(step: int) -> int:
+        return side_at(step, plan.steps, phases, spec.size)
+
+    shape = (batch // accumulate // num_processes(), 3, side_of(0), side_of(0))
+    loss = step_loss(terms, rises, tools, projection, stepper(student, compile, shape, device, quiet), side_of)
+    subject = Subject(net, spec, crops)
+    trained = train(out, modules, loss, load, plan, about, evaluate, subject=subject, label="student", quiet=quiet)
+    if joint is not None and master is not None:
+        save_joint(out, joint, master, load, range(plan.steps, plan.steps + SETTLING), device)
+    spec = save_trained(out, net, trained, spec)  # last: a run that has it is done
     say(f"{out}: student trained; next: facekd export {out} model.onnx", quiet)
     return Trained(out, spec.model_id)
 
 
+ON_HELD_OUT = "teacher on held-out crops"  # beside its bar
 CONFIG = (
-    "data", "teacher", "contract", "out", "net", "dim", "activation", "term", "ramp", "temperature", "top_k",
-    "weights_decay", "label_head", "margin", "scale", "epochs", "batch", "lr", "weight_decay", "optimizer",
-    "sampler", "per_person", "views", "cache", "ema", "held_out", "drop", "seed",
+    "data", "teacher", "contract", "combine", "joint", "out", "net", "dim", "activation", "term", "ramp",
+    "temperature", "top_k", "weights_decay", "label_head", "margin", "scale", "epochs", "batch", "lr", "schedule",
+    "weight_decay", "class_balance", "init_from", "minimum", "resolution", "compile", "precision", "accumulate",
+    "teacher_backend",
+    "optimizer", "sampler", "per_person", "views", "augment", "cache", "ema", "held_out", "drop", "seed",
 )  # fmt: skip
 
 
@@ -251,27 +308,14 @@ def _check_numbers(temperature: float, top_k: int, weights_decay: float) -> None
         raise UserError(f"--weights-decay {weights_decay}: use zero or a number above it")
 
 
-def _refuse_unused(needs: frozenset[str], top_k: int, weights_decay: float, label_head: HeadName) -> None:
+def _refuse_unused(
+    needs: frozenset[str], top_k: int, weights_decay: float, label_head: HeadName, joint: str | None
+) -> None:
     unused = [
         (top_k > 0 and not {"logits", "head"} <= needs, f"--top-k {top_k}", "logits=1"),
         (weights_decay > 0 and "net" not in needs, f"--weights-decay {weights_decay:g}", "weights=0.001"),
-        (label_head != "softmax" and "head" not in needs, f"--label-head {label_head}", "labels=1"),
+        (label_head != "softmax" and "head" not in needs and joint is None, f"--label-head {label_head}", "labels=1"),
     ]
     for wrong, flag, example in unused:
         if wrong:
             raise UserError(f"{flag}: no term of this run uses it; add --term {example}, or leave it out")
-
-
-def _teach(teacher: Teacher, crops: CropSet, quiet: bool, batch: int = 64) -> Array:
-    """float32[N, D]: what the teacher says of stored crops, without views."""
-    import numpy as np
-    import torch
-
-    from facekd.core.pixels import to_input
-
-    taught = [np.zeros((0, teacher.contract.dim), np.float32)]
-    for start in progress(range(0, len(crops), batch), len(crops), "teacher on held-out crops", quiet, unit=batch):
-        indices = np.arange(start, min(start + batch, len(crops)))
-        inputs = to_input(crops.batch(indices), teacher.contract, template=crops.template)
-        taught.append(teacher.embed(torch.from_numpy(inputs)).cpu().numpy())
-    return np.concatenate(taught)

@@ -47,6 +47,7 @@ class Tools:
     top_k: int  # classes that logits are compared on; 0 is all
     weights_decay: float
     state: Mapping[str, nn.Module]  # what a term carries from step to step, by its name
+    class_weights_C: Tensor | None = None  # of the labels' loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class Term:
 
     loss: Callable[[Seen, Tools], Tensor]
     # "labels": identities; "teacher": any; "logits": a teacher's head over the same identities; "net": a teacher's
-    # weights; "head": the student's own; "map": the student's embedding in the teacher's dimensions.
+    # weights; "finished": a teacher that does not learn in the same run; "head": the student's own; "map": the
+    # student's embedding in the teacher's dimensions.
     needs: frozenset[str]
 
 
@@ -69,7 +71,9 @@ def term_table() -> dict[str, Term]:
         return Term(loss, frozenset(needs))
 
     return {
-        "labels": term(lambda s, t: head_loss(t.head, s.outputs, s.student_BD, s.labels_B), "labels", "head"),
+        "labels": term(
+            lambda s, t: head_loss(t.head, s.outputs, s.student_BD, s.labels_B, t.class_weights_C), "labels", "head"
+        ),
         "logits": term(lambda s, t: d.softened_logits(*_both(s, t), t.temperature), "logits", "head"),
         "hard": term(lambda s, t: d.hard_targets(*_both(s, t)), "logits", "head"),
         "sigmoid": term(lambda s, t: d.sigmoid_targets(*_both(s, t)), "logits", "head"),
@@ -86,10 +90,16 @@ def term_table() -> dict[str, Term]:
         "rkd_angle": term(lambda s, t: r.rkd_angle(s.student_BD, s.teacher_BE), "teacher"),
         "similarity": term(lambda s, t: r.similarity_preserving(s.student_BD, s.teacher_BE), "teacher"),
         "ekd": term(_ekd, "teacher", "labels"),
-        "proxyless": term(_proxyless, "logits", "labels", "map"),
+        "proxyless": term(_proxyless, "logits", "labels", "map", "finished"),
         "adadistill": term(_adadistill, "teacher", "labels", "map"),
         "weights": term(_weights, "net"),
     }  # fmt: skip
+
+
+def needs_of(terms: Mapping[str, float]) -> frozenset[str]:
+    """All that these terms need, see `Term`."""
+    table = term_table()
+    return frozenset[str]().union(*(table[name].needs for name in terms))
 
 
 def read_terms(asked: list[str] | None, flag: str = "--term") -> dict[str, float] | None:
@@ -105,10 +115,7 @@ def read_terms(asked: list[str] | None, flag: str = "--term") -> dict[str, float
         name, equals, number = text.partition("=")
         if name not in table:
             raise UserError(f"{flag} {text}: no term {name!r}{nearest(name, table)}")
-        try:
-            value = float(number) if equals else math.nan
-        except ValueError:
-            value = math.nan
+        value = _number(number) if equals else math.nan
         if not 0 <= value < math.inf:
             raise UserError(f"{flag} {text}: give NAME=NUMBER with zero or a number above it, such as {name}=1")
         if name in found:
@@ -130,6 +137,37 @@ def read_ramps(asked: list[str] | None, terms: Mapping[str, float]) -> dict[str,
         if share > 1:
             raise UserError(f"--ramp {name}={share:g}: is a share of the run; use a number from 0 to 1")
     return ramps
+
+
+def _number(text: str) -> float:
+    """NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def read_resolution(asked: list[str] | None, net: str, size: int) -> list[tuple[int, float]]:
+    """Sides in pixels, and for which share of the run each, in their order.
+
+    Raises:
+        UserError: no SIDE=SHARE, a side that the network does not take, or shares beyond the whole run.
+    """
+    phases = []
+    for text in asked or []:
+        pixels, _, number = text.partition("=")
+        side, share = int(pixels) if pixels.isdecimal() else 0, _number(number)
+        if side % 16 or not 16 <= side < size or not 0 < share <= 1:
+            raise UserError(
+                f"--resolution {text}: write SIDE=SHARE, a multiple of 16 pixels below the crops' {size} and a share "
+                "of the run above 0, such as 64=0.6"
+            )
+        phases.append((side, share))
+    if phases and not net.startswith("mobilefacenet"):
+        raise UserError(f"--resolution: {net} takes crops of one size only; leave it out, or choose mobilefacenet")
+    if sum(share for _, share in phases) > 1:
+        raise UserError("--resolution: the shares are more than the whole run; make them sum to 1 or less")
+    return phases
 
 
 def fit_terms(
@@ -176,13 +214,15 @@ def _check_term(
     if needs & {"teacher", "logits", "net"} and teacher is None:
         raise UserError(f"--term {name}: needs a teacher; give --teacher, or {leave}")
     if "net" in needs and teacher is not None and teacher.net is None:
-        raise UserError(f"--term {name}: needs a facekd run as teacher, {teacher.path} is an ONNX file; {leave}")
+        raise UserError(f"--term {name}: needs a facekd run as teacher, {teacher.path} {teacher.kind}; {leave}")
+    if "finished" in needs and teacher is not None and teacher.learns:
+        raise UserError(f"--term {name}: needs a finished teacher, {teacher.path} {teacher.kind}; {leave}")
     if "logits" in needs and teacher is not None:
         if teacher.head is None:
-            kind = "is an ONNX file" if teacher.net is None else "was trained without one"
+            kind = teacher.kind if teacher.net is None else "was kept without one, as every student is"
             raise UserError(
-                f"--term {name}: needs a teacher's head, and {teacher.path} {kind}; give a run of train-teacher, "
-                f"learn from --term embedding=10, or {leave}"
+                f"--term {name}: needs a teacher's head, and {teacher.path} {kind}; give a run of train-teacher as "
+                f"the one teacher, learn from --term embedding=10, or {leave}"
             )
         if identities and teacher.identities != identities:
             raise UserError(

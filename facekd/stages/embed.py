@@ -16,7 +16,16 @@ from facekd.errors import UserError
 from facekd.stages.align import BATCH, Choice, DetectorName, Engine
 from facekd.stages.console import progress, say
 from facekd.stages.embed_parts import missing_items, part_paths, parts_folder, write_parts
-from facekd.stages.embed_photos import Search, absolute, embed_batch, in_batches, load_embedder, on_cores, photos_at
+from facekd.stages.embed_photos import (
+    Search,
+    absolute,
+    embed_batch,
+    in_batches,
+    load_embedder,
+    on_cores,
+    own_model,
+    photos_at,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +72,7 @@ def embed(
     src: Path,
     out: Path,
     *,
-    model: Path,
+    model: Path | None = None,
     contract: Path | None = None,
     detector: DetectorName = "mtcnn",
     weights: Path | None = None,
@@ -83,7 +92,7 @@ def embed(
     Args:
         src: A crop store, image Parquet, .rec, or photos: a folder, zip or tar, or one photo.
         out: The .parquet or .npz file to write.
-        model: Run folder or ONNX file.
+        model: Run folder or ONNX file; facekd's own student unless given.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
         detector: For photos: mtcnn, facenet, yunet; none, where each photo already is a crop.
         weights: The ONNX file of yunet.
@@ -98,9 +107,11 @@ def embed(
     from facekd.deploy.embeddings import check_suffix, write_embeddings
 
     check_suffix(out)
+    model = model or own_model(quiet)
     mapper = _engine(engine, address)
     if engine == "ray":  # its workers run in other folders
-        src, model, contract, weights = (path and path.absolute() for path in (src, model, contract, weights))  # type: ignore[assignment]
+        src, model = src.absolute(), model.absolute()
+        contract, weights = (path and path.absolute() for path in (contract, weights))
     embedder = load_embedder(model, contract)
     config: dict[str, object] = {"src": src, "out": out, "model": model, "contract": contract, "engine": engine}
     make_embedder = partial(load_embedder, model, contract)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from facekd.stages.align import BATCH, Choice, DetectorName, align_batch, detector_maker
+from facekd.stages.console import say
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
@@ -149,6 +150,19 @@ def embed_batch(
             record.crops = [crop for crop, is_good in zip(record.crops, good, strict=True) if is_good]
         results.append((record, own[good]))
     return results
+
+
+def own_model(quiet: bool) -> Path:
+    """The student that facekd brings along, taken where no model is named, which is said.
+
+    Raises:
+        UserError: it is not installed along.
+    """
+    from facekd.deploy.default import default_model
+
+    model = default_model()
+    say(f"no --model given: facekd's own student, {model}", quiet)
+    return model
 
 
 def load_embedder(model: Path, contract: Path | None = None) -> Embedder:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facekd.stages.align import DetectorName
-from facekd.stages.embed_photos import Search, in_batches, load_embedder
+from facekd.stages.embed_photos import Search, in_batches, load_embedder, own_model
 from facekd.stages.enroll_asked import Enrolment
 from facekd.stages.enroll_gate import make_gate
 from facekd.stages.enroll_photos import NewPhotos
@@ -31,7 +31,7 @@ def enroll(
     people: Path,
     gallery: Path,
     *,
-    model: Path,
+    model: Path | None = None,
     root: Path | None = None,
     contract: Path | None = None,
     detector: DetectorName = "mtcnn",
@@ -64,7 +64,7 @@ def enroll(
             photo, whose further columns become the person's metadata; of several faces in a photo the large one near
             the middle counts.
         gallery: The gallery's folder or s3:// prefix, new or of the same model.
-        model: Run folder or ONNX file.
+        model: Run folder or ONNX file; facekd's own student unless given.
         root: For a CSV, the folder or archive its photos are relative to; without it the folder of the CSV.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
         detector: mtcnn, facenet, yunet; none, where each photo already is a crop.
@@ -84,6 +84,7 @@ def enroll(
         private: Print no name of a person or photo, only their numbers.
         quiet: Print nothing.
     """
+    model = model or own_model(quiet)
     asked = Enrolment(
         people=people,
         gallery=gallery,

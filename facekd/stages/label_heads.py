@@ -10,6 +10,7 @@ from facekd.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from facekd.core.types import Array
     from facekd.nets.heads import Head
 
 HeadName = Literal["softmax", "normsoftmax", "cosface", "arcface", "adaface", "subarcface"]
@@ -36,29 +37,70 @@ def check_head(name: HeadName, margin: float | None, scale: float | None) -> Non
         raise UserError(f"--scale {scale:g}: use a number above zero, such as 64")
 
 
-def head_loss(head: Head, outputs: Tensor, embeddings_BD: Tensor, labels_B: Tensor) -> Tensor:
+def balance_classes(beta: float, labels_N: Array, sampler: str) -> Tensor | None:
+    """float32[C]: how much a crop of each class counts, as `losses.softmax.class_weights`; None where beta is 0.
+
+    Args:
+        labels_N: of the training crops, of which -1 is left out; each class has one at least.
+
+    Raises:
+        UserError: a number out of its range, or a sampler that balances people already.
+    """
+    import numpy as np
+    import torch
+
+    from facekd.losses.softmax import class_weights
+
+    if not 0 <= beta < 1:
+        raise UserError(f"--class-balance {beta:g}: use a number from 0 up to, but not, 1, such as 0.999")
+    if beta and sampler != "shuffled":
+        raise UserError(
+            f"--class-balance {beta:g}: --sampler {sampler} shows rare people oftener already, and both together would "
+            "make them count more than the others; leave one of the two out"
+        )
+    if not beta or not (labels_N >= 0).any():
+        return None
+    return class_weights(torch.from_numpy(np.bincount(labels_N[labels_N >= 0])), beta).float()
+
+
+def head_loss(
+    head: Head, outputs: Tensor, embeddings_BD: Tensor, labels_B: Tensor, class_weights_C: Tensor | None = None
+) -> Tensor:
     """The loss that belongs to a head, on what it gave for these embeddings; crops with label -1 are left out.
 
-    In training AdaFace's running lengths follow those of the batch.
+    In training AdaFace's running lengths follow those of the batch. Of several processes each gets its share of the
+    mean over all labelled crops of the batch.
+
+    Args:
+        class_weights_C: float[C] as `balance_classes` gives it, on the labels' device; None weighs all crops alike.
     """
+    from facekd.training.parallel import whole_mean
+
+    weights_B = None if class_weights_C is None else class_weights_C[labels_B.clamp(min=0)]
+    return whole_mean(_head_loss(head, outputs, embeddings_BD, labels_B, weights_B), (labels_B >= 0).sum())
+
+
+def _head_loss(
+    head: Head, outputs: Tensor, embeddings_BD: Tensor, labels_B: Tensor, weights_B: Tensor | None
+) -> Tensor:
     from facekd.losses import heads, softmax
 
     if head.name == "softmax":
-        return softmax.softmax_cross_entropy(outputs, labels_B)
+        return softmax.softmax_cross_entropy(outputs, labels_B, weights_B)
     margin, scale = head.margin, head.scale
     assert scale is not None
     if head.name == "normsoftmax":
-        return heads.normsoftmax(outputs, labels_B, scale=scale)
+        return heads.normsoftmax(outputs, labels_B, scale=scale, weights_B=weights_B)
     assert margin is not None
     if head.name == "cosface":
-        return heads.cosface(outputs, labels_B, margin=margin, scale=scale)
+        return heads.cosface(outputs, labels_B, margin=margin, scale=scale, weights_B=weights_B)
     if head.name == "arcface":
-        return heads.arcface(outputs, labels_B, margin_rad=margin, scale=scale)
+        return heads.arcface(outputs, labels_B, margin_rad=margin, scale=scale, weights_B=weights_B)
     if head.name == "subarcface":
-        return heads.subarcface(outputs, labels_B, margin_rad=margin, scale=scale)
+        return heads.subarcface(outputs, labels_B, margin_rad=margin, scale=scale, weights_B=weights_B)
     assert head.name == "adaface", head.name
     norms = embeddings_BD.detach().float().norm(dim=1)
     if head.training:
         head.see_norms(norms)
     quality = heads.norm_quality(norms, head.norm_mean, head.norm_deviation)
-    return heads.adaface(outputs, labels_B, quality, margin_rad=margin, scale=scale)
+    return heads.adaface(outputs, labels_B, quality, margin_rad=margin, scale=scale, weights_B=weights_B)

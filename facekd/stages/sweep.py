@@ -90,7 +90,7 @@ def sweep(
     for cell in cells:
         _refuse_other_cell(out, cell)
     data = _data(cells)
-    teachers = _teachers(cells, data, out)
+    teachers = _teachers(cells, data, out, quiet)
     start_run(out, "sweep", {"grid": grid, "out": out, "json": json, "report": report}, inputs=(grid,))
     _fill_caches(cells, data, quiet)
     failed = {}
@@ -124,7 +124,7 @@ def _data(cells: Sequence[Cell]) -> TrainingData:
     from facekd.stages.training_run import read_training_data
 
     asked = cells[0].arguments
-    data = read_training_data(asked["data"], asked["held_out"], asked["seed"], drop=asked["drop"])
+    data = read_training_data(asked["data"], asked["held_out"], asked["seed"], asked["minimum"], asked["drop"])
     if len(set(data.held.identities)) < 2:
         raise UserError(
             f"{asked['data'][0]}: a sweep is judged on held-out people, and of these {len(data.held)} held-out crops "
@@ -133,40 +133,66 @@ def _data(cells: Sequence[Cell]) -> TrainingData:
     return data
 
 
-def _teachers(cells: Sequence[Cell], data: TrainingData, out: Path) -> dict[str, Path]:
-    """Each cell's teacher, by the cell's name; for those without one, and for the random one's, the first cell's.
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The network that a cell's student is judged against: its teacher, of several the first."""
 
-    Checks each cell's terms against its teacher, and leaves the random teacher in its folder.
+    path: Path
+    contract: Path | None
+
+
+def _teachers(cells: Sequence[Cell], data: TrainingData, out: Path, quiet: bool) -> dict[str, Reference]:
+    """What each cell is judged against, by its name; without a teacher, or with the random one, the first cell's.
+
+    Checks each cell's terms against its teachers, and leaves the random teacher in its folder.
 
     Raises:
         UserError: a teacher that can't be loaded, or a term that it or the data can't carry.
     """
     from accelerate import Accelerator
 
+    from facekd.deploy.embedder import Embedder
     from facekd.nets.saved import MODEL
+    from facekd.stages.distill_teachers import load_teachers
     from facekd.stages.distill_terms import fit_terms, read_terms
-    from facekd.teachers.teacher import load_teacher
 
-    first = next(cell for cell in cells if cell.arguments["teacher"] is not None and cell.name != RANDOM)
-    loaded: dict[tuple[Path, Path | None], Teacher] = {}
+    loaded: dict[tuple[Reference, ...], Teacher] = {}  # one for each choice of teachers
+    own: dict[str, tuple[Reference, Teacher]] = {}
     for cell in cells:
-        key = (cell.arguments["teacher"], cell.arguments["contract"])
-        if key[0] is None or cell.name == RANDOM:
+        parts = _taught_by(cell)
+        if not parts or cell.name == RANDOM:
             continue
+        key = tuple(parts)
         if key not in loaded:
-            loaded[key] = load_teacher(*key, Accelerator().device)
-    head = loaded[(first.arguments["teacher"], first.arguments["contract"])]
+            paths, contracts = ([getattr(part, side) for part in parts] for side in ("path", "contract"))
+            # Concatenated whatever --combine says: only what the teachers are able to carry is asked here.
+            found = load_teachers(paths, list(filter(None, contracts)), "concat", data, 0, Accelerator().device, quiet)
+            assert found is not None
+            loaded[key] = found.teacher
+            Embedder.load(parts[0].path, parts[0].contract)  # as it will be judged
+        own[cell.name] = parts[0], loaded[key]
+    first, head = next(iter(own.values()))
     for cell in cells:
         asked = cell.arguments
-        taught = head if cell.name == RANDOM else loaded.get((asked["teacher"], asked["contract"]))
+        taught = head if cell.name == RANDOM else own[cell.name][1] if cell.name in own else None
+        if asked["joint"] is not None:
+            continue  # its teacher is not there yet; distill itself says what it can't carry
         try:
             fit_terms(read_terms(asked["term"]), taught, data.names, asked["data"][0])
         except UserError as error:
             raise UserError(f"cell {cell.name}: {error}") from error
     if not (out / RANDOM / MODEL).exists():
         save_random_teacher(out / RANDOM, head, data.train, cells[0].arguments["seed"])
-    own = {cell.name: cell.arguments["teacher"] for cell in cells}
-    return {name: first.arguments["teacher"] if path is None or name == RANDOM else path for name, path in own.items()}
+    return {cell.name: own[cell.name][0] if cell.name in own else first for cell in cells}
+
+
+def _taught_by(cell: Cell) -> list[Reference]:
+    """A cell's finished teachers."""
+    from facekd.stages.distill_teachers import several
+    from facekd.teachers.several import pair_contracts
+
+    paths, contracts = several(cell.arguments["teacher"]), several(cell.arguments["contract"])
+    return [Reference(*pair) for pair in zip(paths, pair_contracts(paths, contracts), strict=True)]
 
 
 def _fill_caches(cells: Sequence[Cell], data: TrainingData, quiet: bool) -> None:
@@ -177,12 +203,14 @@ def _fill_caches(cells: Sequence[Cell], data: TrainingData, quiet: bool) -> None
     from facekd.teachers.teacher import load_teacher
 
     asked = {
-        (a["teacher"], a["contract"], a["views"], a["cache"]): a["seed"]
-        for a in (cell.arguments for cell in cells)
-        if a["teacher"] is not None and a["views"] > 0
+        (part, a["views"], a["augment"], a["cache"]): a["seed"]
+        for cell, a in ((cell, cell.arguments) for cell in cells)
+        for part in _taught_by(cell)
+        if a["views"] > 0
     }
-    for (path, contract, views, home), seed in asked.items():
-        fill_cache(load_teacher(path, contract, Accelerator().device), data.train, seed, views, home, quiet)
+    for (part, views, augment, home), seed in asked.items():
+        teacher = load_teacher(part.path, part.contract, Accelerator().device)
+        fill_cache(teacher, data.train, seed, views, home, quiet, augment=augment)
 
 
 def _train(out: Path, cell: Cell, quiet: bool) -> str | None:
@@ -238,25 +266,27 @@ def _judge(
     out: Path,
     cells: Sequence[Cell],
     failed: dict[str, str],
-    teachers: dict[str, Path],
+    teachers: dict[str, Reference],
     compared: Compared,
     quiet: bool,
 ) -> dict[str, Any]:
     """Rates of every cell on all pairs of the held-out people, and of the teachers."""
-    contracts = {a["teacher"]: a["contract"] for a in (cell.arguments for cell in cells)}
     taught = {
-        path: _scores(out, path, contracts[path], str(path), compared, quiet)
-        for path in dict.fromkeys(teachers.values())
+        one: _scores(out, one.path, one.contract, str(one.path), compared, quiet)
+        for one in dict.fromkeys(teachers.values())
     }
     trained = [cell for cell in cells if cell.name not in failed]
     scores = {cell.name: _scores(out, _folder(out, cell), None, cell.name, compared, quiet) for cell in trained}
     rates = {name: rates_json(values, compared, FARS, RESAMPLES, SEED) for name, values in scores.items()}
-    of_teachers = [{"teacher": str(p), **rates_json(v, compared, FARS, RESAMPLES, SEED)} for p, v in taught.items()]
+    of_teachers = [
+        {"teacher": str(one.path), **rates_json(values, compared, FARS, RESAMPLES, SEED)}
+        for one, values in taught.items()
+    ]
     far = lowest_far(of_teachers[0]["tar"])
     closed: dict[str, dict[str, Any]] = {}
     if far is not None and ALONE in scores:
-        for path, values in taught.items():
-            names = [name for name in scores if teachers[name] == path and name != ALONE]
+        for one, values in taught.items():
+            names = [name for name in scores if teachers[name] == one and name != ALONE]
             rows = closed_json(
                 values, scores[ALONE], [scores[name] for name in names], names, compared, [far], RESAMPLES
             )
@@ -269,7 +299,7 @@ def _judge(
                 "cell": cell.name,
                 "control": cell.name in (ALONE, RANDOM),
                 "failed": failed.get(cell.name),
-                "teacher": None if cell.arguments["teacher"] is None else str(cell.arguments["teacher"]),
+                "teacher": " + ".join(str(part.path) for part in _taught_by(cell)) or None,
                 "flags": note["flags"],
                 "seconds_per_step": note["seconds_per_step"],
                 "rates": rates.get(cell.name),

@@ -15,11 +15,13 @@ from facekd.errors import UserError
 
 ALONE, RANDOM = "alone", "random-teacher"  # the controls
 PARTS = ("base", "cells", "grid")
-BUDGET = ("data", "epochs", "held_out", "drop", "seed")  # in `base` alone: equal budget, and the same people held out
+# In `base` alone: equal budget, and the same people held out.
+BUDGET = ("data", "epochs", "held_out", "minimum", "drop", "seed")
 OURS = ("out", "quiet")  # the sweep's own
 # What a student alone has no use for.
 FROM_TEACHER = (
-    "teacher", "contract", "term", "ramp", "temperature", "top_k", "weights_decay", "views", "cache",
+    "teacher", "contract", "combine", "joint", "term", "ramp", "temperature", "top_k", "weights_decay", "views",
+    "cache",
 )  # fmt: skip
 WEIGHED = ("term", "ramp")  # lists of NAME=NUMBER
 
@@ -84,7 +86,7 @@ def read_grid(path: Path, random_teacher: Path) -> list[Cell]:
         raise UserError(f"{path}: no cell has a teacher; name one in base, as 'teacher: runs/teacher'")
     controls = {
         ALONE: {flag: value for flag, value in base.items() if flag.split(".")[0] not in FROM_TEACHER},
-        RANDOM: {**merged[taught[0]], "teacher": str(random_teacher), "contract": None},
+        RANDOM: {**merged[taught[0]], "teacher": str(random_teacher), "contract": None, "combine": None},
     }
     cells = [_cell(name, flags, path) for name, flags in merged.items()]  # first: errors are to name the user's cells
     return [_cell(name, flags, path) for name, flags in controls.items()] + cells

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekd.crops import Augment
 from facekd.errors import UserError
 from facekd.stages.console import say
-from facekd.stages.label_heads import HeadName, check_head, head_loss
-from facekd.stages.training_run import OptimizerName, SamplerName
+from facekd.stages.label_heads import HeadName, balance_classes, check_head, head_loss
+from facekd.stages.training_left import Subject
+from facekd.stages.training_run import OptimizerName, Precision, SamplerName, ScheduleName
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,12 +40,20 @@ def train_teacher(
     epochs: float = 20,
     batch: int = 64,
     lr: float = 0.05,
+    schedule: ScheduleName = "cosine",
     optimizer: OptimizerName = "sgd",
     sampler: SamplerName = "shuffled",
     per_person: int = 4,
+    class_balance: float = 0.0,
+    augment: Augment = "plain",
     ema: float = 0.0,
+    compile: bool = False,
+    precision: Precision | None = None,
+    accumulate: int = 1,
     weight_decay: float = 5e-4,
+    init_from: Path | None = None,
     held_out: float = 0.15,
+    minimum: int = 2,
     drop: list[Path] | None = None,
     seed: int = 0,
     quiet: bool = False,
@@ -66,58 +76,88 @@ def train_teacher(
         epochs: Times each crop is seen, each time as another view.
         batch: Crops in a step.
         lr: Highest learning rate.
+        schedule: The learning rate's way down to zero, after a warm-up: half a cosine, or poly, the square of what is
+            left.
         weight_decay: On convolutions and linear layers.
         optimizer: sgd with momentum, or adamw, which wants a --lr of about 0.001.
         sampler: shuffled: each crop alike; balanced: each person alike, several crops of one in a batch; sqrt: halfway.
         per_person: Crops of one person in a balanced batch.
+        class_balance: Above 0, such as 0.999, crops of rare people count more: one of a person with n of them
+            (1 - beta) / (1 - beta^n) times, divided by the mean over all crops. 0 is all alike.
+        augment: Kind of views: plain; or occluded, most of which have a rectangle masked or taken from another crop.
         ema: Decay of a running average of the weights, such as 0.999, that is kept in place of the last; 0 is none.
+        compile: Train through torch.compile: a minute of waiting, then quicker steps. Needs a C++ compiler.
+        precision: fp32 unless given, or bf16 or, on a GPU, fp16 where that is safe; the weights stay in fp32.
+        accumulate: Parts of a batch that go through the network one after another, where memory is short.
+        init_from: Run folder of a trained network of the same --net and --dim, or its model.safetensors: begin at its
+            weights, and at its head's where that is for the same people. Going on with a run is --resume.
         held_out: Share of the identities that training never sees.
+        minimum: Leave people with fewer crops out.
         drop: CSV of crops or people to do without, as leak and audit write; give it again for more.
         seed: Of the split, the initialisation, the order and the views.
         quiet: Print nothing.
     """
     import torch
-    from accelerate import Accelerator
 
     from facekd.core.contract import Contract
     from facekd.nets import build
     from facekd.nets.cost import num_macs, num_parameters
     from facekd.nets.heads import Head
-    from facekd.stages.training_run import batch_loader, begin, make_plan, make_sampler, one_process, read_training_data
+    from facekd.stages.training_init import begin_from
+    from facekd.stages.training_run import (
+        accelerate,
+        batch_loader,
+        begin,
+        make_plan,
+        make_sampler,
+        one_process,
+        read_training_data,
+        stepper,
+    )
     from facekd.stages.training_walk import embed_crops, held_out_rates, save_trained, train
-    from facekd.training.parallel import rank
+    from facekd.training.parallel import num_processes, rank
 
     check_head(head, margin, scale)
-    Accelerator()  # from here on several processes know of each other
-    one_process(["--head adaface"] if head == "adaface" else [])
+    accelerator = accelerate(precision)  # from here on several processes know of each other
+    one_process([*(["--head adaface"] if head == "adaface" else []), *(["--compile"] if compile else [])])
     quiet = quiet or rank() > 0
-    crops = read_training_data(data, held_out, seed, drop=drop)
+    crops = read_training_data(data, held_out, seed, minimum, drop)
     if not crops.names:
         raise UserError(
             f"{data[0]}: its crops have no identities to learn; align photos that lie in a folder per person"
         )
     plan = make_plan(
-        len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer, ema=ema
-    )
+        len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
+        schedule=schedule, ema=ema, accumulate=accumulate,
+    )  # fmt: skip
     sample = make_sampler(sampler, crops, batch, per_person, seed)
+    balance = balance_classes(class_balance, crops.labels, sampler)
+    class_weights = None if balance is None else balance.to(accelerator.device)
     spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
     torch.manual_seed(seed)
     backbone = build(net, dim=dim, size=spec.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     classes = Head(head, dim, len(crops.names), margin, scale)
     margin, scale = classes.margin, classes.scale
+    start = None if init_from is None else begin_from(init_from, out, net, backbone, spec, classes, crops)
 
     # Begun only once every setting is known to be good: a run folder refuses other settings.
     config = {k: v for k, v in locals().items() if k in CONFIG}
-    out = begin(out, "train-teacher", config, tuple(data))
+    out = begin(out, "train-teacher", config, (*data, *(() if start is None else start.files)))
     say(
         f"{net}: {num_parameters(backbone) / 1e6:.2f} M parameters, "
-        f"{num_macs(backbone, spec.size) / 1e6:.0f} M MACs, {head} head; {crops.said()}",
+        f"{num_macs(backbone, spec.size) / 1e6:.0f} M MACs, {head} head; {crops.said()}"
+        + ("" if start is None else f"; {start.said}"),
         quiet,
     )
 
+    shape = (batch // accumulate // num_processes(), 3, spec.size, spec.size)
+    forward = stepper(backbone, compile, shape, accelerator.device, quiet)
+
     def loss(batch: Batch) -> Mapping[str, Tensor]:
-        embeddings = backbone(batch.images_BCHW)
-        return {"labels": head_loss(classes, classes(embeddings), embeddings, batch.labels_B)}
+        embeddings = forward(batch.images_BCHW).float()
+        with torch.autocast(accelerator.device.type, enabled=False):  # margins are small differences
+            outputs = classes(embeddings)
+            return {"labels": head_loss(classes, outputs, embeddings, batch.labels_B, class_weights)}
 
     def evaluate(judged: torch.nn.Module) -> Mapping[str, float]:
         return held_out_rates(embed_crops(judged, crops.judged, spec), crops.judged.identities)
@@ -125,20 +165,25 @@ def train_teacher(
     about = {
         "net": net,
         "dim": str(dim),
-        "head": f"{head} margin={margin} scale={scale}",
+        "head": f"{head} margin={margin} scale={scale} class_balance={class_balance:g}",
+        "init": "none" if start is None else start.digest,
         "data": crops.train.digest(),
-        "batch": f"{batch} {sampler} {per_person}",
+        "batch": f"{batch} {sampler} {per_person} {augment}",
+        "precision": accelerator.mixed_precision,
+        "crops": f"{spec.size} px {spec.template}",
         "seed": str(seed),
     }
-    load = batch_loader(crops, spec, sample, seed)
+    load = batch_loader(crops, spec, sample, seed, augment=augment)
     modules = {"net": backbone, "head": classes}
-    trained = train(out, modules, loss, load, plan, about, evaluate, label="teacher", quiet=quiet)
+    subject = Subject(net, spec, crops)
+    trained = train(out, modules, loss, load, plan, about, evaluate, subject=subject, label="teacher", quiet=quiet)
     spec = save_trained(out, net, trained, spec, classes, crops.names)
     say(f"{out}: teacher trained; next: facekd distill --teacher {out} --data {data[0]}", quiet)
     return Trained(out, spec.model_id)
 
 
 CONFIG = (
-    "data", "out", "net", "dim", "head", "margin", "scale", "epochs", "batch", "lr", "weight_decay", "optimizer",
-    "sampler", "per_person", "ema", "held_out", "drop", "seed",
+    "data", "out", "net", "dim", "head", "margin", "scale", "epochs", "batch", "lr", "schedule", "weight_decay",
+    "optimizer", "sampler", "per_person", "class_balance", "augment", "ema", "compile", "precision",
+    "accumulate", "init_from", "held_out", "minimum", "drop", "seed",
 )  # fmt: skip

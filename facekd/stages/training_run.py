@@ -7,20 +7,29 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+    from torch import Tensor, nn
+
     from facekd.core.contract import Contract
     from facekd.core.types import Array
+    from facekd.crops import Augment
     from facekd.crops.cropset import CropSet
     from facekd.training.loop import Batch, Plan
     from facekd.training.samplers import Sampler
 
 SamplerName = Literal["shuffled", "balanced", "sqrt"]
+Precision = Literal["fp32", "bf16", "fp16"]
 OptimizerName = Literal["sgd", "adamw"]
+ScheduleName = Literal["cosine", "poly"]
+
+Forward: TypeAlias = "Callable[[Tensor], Tensor]"
 
 MOST_JUDGED = 1024  # held-out crops judged during a run; more would cost more than they tell
 MOST_WARMUP = 500  # steps; a tenth of a short run
@@ -59,26 +68,29 @@ def read_training_data(
 ) -> TrainingData:
     """Read crops into one label space and split them by identity; where there are none, by crop.
 
-    The same identity name in two sets is the same person. Crops without identity train beside those with one.
-    Identities with fewer than `minimum` crops are left out: a class of one photo teaches nothing about
-    what stays the same between two.
+    The same identity name in two sets is the same person; names that differ only by case or Unicode form are
+    refused. Crops without identity train beside those with one. Identities with fewer than `minimum` crops are left
+    out: a class of one photo teaches nothing about what stays the same between two.
 
     Args:
         drop: lists of crops and people to do without, as `crops.drop` reads them.
 
     Raises:
-        UserError: as `crops.read`, `crops.drop` and `crops.splits`; or a share or a seed out of range.
+        UserError: as `crops.read`, `crops.drop` and `crops.splits`; a share, a seed or a minimum out of range; or
+            fewer than two people.
     """
     import numpy as np
 
     from facekd.crops.drop import without
     from facekd.crops.read import merge, read_crops
-    from facekd.crops.splits import classes, frequent, split_identities
+    from facekd.crops.splits import classes, frequent, refuse_twins, split_identities
 
     if not 0 <= held_out < 1:
         raise UserError(f"held out share {held_out}: use a number from 0 up to, but not, 1")
     if seed < 0:
         raise UserError(f"--seed {seed}: use a whole number from 0 up")
+    if minimum < 1:
+        raise UserError(f"--minimum {minimum}: use 1 or more photos of a person")
     sets = [read_crops(path) for path in data]
     crops = merge(sets)
     whole, idle = len(crops), 0
@@ -88,10 +100,17 @@ def read_training_data(
     dropped = whole - len(crops)
     occurrences = Counter(name for part in sets for name in set(part.identities) - {None})
     shared = sum(count > 1 for count in occurrences.values())
-    if any(name is not None for name in crops.identities):
+    people = {name for name in crops.identities if name is not None}
+    refuse_twins({path: people.intersection(part.identities) for path, part in zip(data, sets, strict=True)})
+    if people:
         nameless = np.flatnonzero([name is None for name in crops.identities])
         kept = np.sort(np.concatenate([frequent(crops.identities, minimum), nameless]))
         crops = crops.take(kept)
+        if len(people) == 1:
+            raise UserError(
+                f"{data[0]}: all its identities are one, {people.pop()!r}; telling people apart takes photos of two or "
+                "more"
+            )
         if len(set(crops.identities) - {None}) < 2:
             raise UserError(
                 f"{data[0]}: fewer than two identities have {minimum} crops; give more photos of each person"
@@ -116,7 +135,9 @@ def make_plan(
     lr: float,
     weight_decay: float,
     optimizer: OptimizerName = "sgd",
+    schedule: ScheduleName = "cosine",
     ema: float = 0.0,
+    accumulate: int = 1,
 ) -> Plan:
     """The steps in which `crops` crops are seen `epochs` times; the first tenth of them warms up.
 
@@ -130,6 +151,10 @@ def make_plan(
         (not 0 < epochs < math.inf, f"--epochs {epochs}: use a number above zero"),
         (batch < 2, f"--batch {batch}: use 2 or more, a norm over one crop is undefined"),
         (batch % num_processes() != 0, f"--batch {batch}: does not fall into {num_processes()} processes; change it"),
+        (
+            accumulate < 1 or batch % (accumulate * num_processes()) != 0,
+            f"--accumulate {accumulate}: does not divide --batch {batch} on {num_processes()} processes; change one",
+        ),
         (not 0 < lr < math.inf, f"--lr {lr}: use a number above zero, such as 0.1"),
         (not 0 <= ema < 1, f"--ema {ema:g}: use a number from 0 up to, but not, 1, such as 0.999"),
         (not 0 <= weight_decay < math.inf, f"--weight-decay {weight_decay}: use zero or a number above it"),
@@ -139,7 +164,44 @@ def make_plan(
             raise UserError(sentence)
     steps = round(epochs * crops / batch)
     warmup = min(max(1, steps // 10), MOST_WARMUP)
-    return Plan(steps=steps, warmup=warmup, peak_lr=lr, weight_decay=weight_decay, optimizer=optimizer, ema=ema)
+    return Plan(
+        steps=steps,
+        warmup=warmup,
+        peak_lr=lr,
+        weight_decay=weight_decay,
+        optimizer=optimizer,
+        schedule=schedule,
+        ema=ema,
+        accumulate=accumulate,
+    )
+
+
+def accelerate(precision: Precision | None) -> Accelerator:
+    """Hugging Face's Accelerate: the device, and the precision that a launcher or `precision` asks for.
+
+    Raises:
+        UserError: fp16 without a GPU.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("--precision fp16: needs a GPU; leave it out, or use bf16")
+    return Accelerator(mixed_precision=None if precision is None else precision.replace("fp32", "no"))
+
+
+def stepper(net: nn.Module, compile: bool, shape: tuple[int, ...], device: torch.device, quiet: bool) -> Forward:
+    """The call that training makes of `net`: itself, or through torch.compile for images of `shape`."""
+    import torch
+
+    from facekd.stages.console import say
+    from facekd.training.speed import compiled
+
+    if not compile:
+        return net
+    images_BCHW = torch.zeros(shape, device=device).to(memory_format=torch.channels_last)
+    net.to(device)
+    return compiled(net, images_BCHW, lambda line: say(line, quiet))
 
 
 def begin(out: Path | None, command: str, config: Mapping[str, Any], inputs: tuple[Path, ...]) -> Path:
@@ -199,12 +261,14 @@ def batch_loader(
     sample: Sampler,
     seed: int,
     *,
+    augment: Augment = "plain",
     teacher: Contract | None = None,
     kept: Callable[[Array, Array], Array] | None = None,
 ) -> Callable[[int], Batch]:
     """A pure function from step to batch; several threads may call it. Of several processes each gets its part.
 
     Args:
+        augment: the kind of views, as `crops.views.view_batch`.
         teacher: of the network that is to see the same views.
         kept: crops and view numbers, int64[B] each -> float32[B, D]: what a teacher said of them, in place of that.
     """
@@ -212,15 +276,13 @@ def batch_loader(
     import torch
 
     from facekd.core.pixels import to_input
-    from facekd.crops.views import view
+    from facekd.crops.views import view_batch
     from facekd.training.loop import Batch
     from facekd.training.parallel import num_processes, rank
 
     def load(step: int) -> Batch:
         places, numbers = (np.array_split(whole, num_processes())[rank()] for whole in sample(step))
-        views = np.stack(
-            [view(data.train.pixels(i), seed, i, v) for i, v in zip(places.tolist(), numbers.tolist(), strict=True)]
-        )
+        views = view_batch(data.train, seed, places, numbers, augment)
         return Batch(
             images_BCHW=torch.from_numpy(to_input(views, contract, template=data.train.template)),
             labels_B=torch.from_numpy(data.labels[places]),

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.core.files import write_json
-from facekd.core.run import append_metrics, read_metrics
+from facekd.core.run import read_metrics
 from facekd.errors import UserError
 from facekd.stages.console import progress, say
+from facekd.stages.training_left import Subject, keep_if_best, leave, note_time, recording, settle_best
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,6 +42,7 @@ def train(
     about: Mapping[str, str],
     evaluate: Callable[[nn.Module], Mapping[str, float]],
     *,
+    subject: Subject,
     label: str,
     quiet: bool,
 ) -> nn.Module:
@@ -50,18 +52,22 @@ def train(
         modules: all that learns; ``net`` is the network, the others are dropped after the training.
         about: what makes this run this run; a checkpoint of another is refused.
         evaluate: a network's rates on held-out crops, for metrics.jsonl.
+        subject: what the best network and the card say of it all.
     """
     import torch
     from accelerate import Accelerator
 
     from facekd.engines.local import map_ordered
+    from facekd.nets.saved import MODEL
     from facekd.training.average import averaged_copy, follow
     from facekd.training.checkpoint import LAST, restore, save_checkpoint
     from facekd.training.loop import Batch, NotFiniteError, fit, make_optimizer
     from facekd.training.norms import settle_norms
     from facekd.training.parallel import average_numbers, rank, share_norms
+    from facekd.training.speed import KeptScale, keep_memory
     from facekd.training.stop import TERMINATED, asked_to_stop
 
+    keep_memory()
     accelerator = Accelerator()
     optimizer = make_optimizer(modules, plan)
     share_norms(modules["net"])
@@ -74,17 +80,26 @@ def train(
     optimizer = accelerator.prepare(optimizer)
     path, writes = out / LAST, rank() == 0
     about = {**about, **{key: str(value) for key, value in dataclasses.asdict(plan).items()}}
+    scale = KeptScale()
+    if accelerator.scaler is not None:
+        stored["scaler"] = scale
     start = restore(path, stored, optimizer, about)
+    if accelerator.scaler is not None:
+        scale.give(accelerator.scaler)
     if start == plan.steps:
         say(f"{label}: trained already", quiet)
+        if writes and not (out / MODEL).exists():  # killed before it had left everything
+            settle_best(out, start)
+            leave(out, subject, about, plan, start, kept_net)
         return kept_net
     accelerator.wait_for_everyone()  # before the first process writes another checkpoint
     if writes:
         _forget_after(out, start)
+        settle_best(out, start)
     if start:
         say(f"{label}: goes on after step {start} of {plan.steps}", quiet)
     every = max(FEWEST_STEPS, math.ceil(plan.steps / EVALUATIONS))
-    saved = time.monotonic()
+    saved = timed = time.monotonic()
 
     def move(batch: Batch) -> Batch:
         device = accelerator.device
@@ -101,6 +116,8 @@ def train(
         trailing = [buffer.clone() for buffer in net.buffers()]
         settle_norms(net, (move(load(ahead)).images_BCHW for ahead in range(step, step + SETTLING)))
         rates = evaluate(net) if writes else {}
+        if writes:
+            keep_if_best(out, {"step": step, **rates}, subject, net)
         for module in modules.values():
             module.train()
         if step < plan.steps:
@@ -108,14 +125,12 @@ def train(
                 buffer.copy_(value)
         return rates
 
-    if start == 0:
-        first = judge(0)
-        if writes:
-            append_metrics(out, {"step": 0, **first})
     batches = map(move, map_ordered(load, range(start, plan.steps), workers=1))
     rows = fit(modules, optimizer, batches, loss, plan, start, accelerator)
     kept = start  # the step of the last checkpoint
-    with asked_to_stop() as asked:
+    with asked_to_stop() as asked, recording(out, quiet) as record:
+        if start == 0:
+            record({"step": 0, **judge(0)})
         try:
             for row in progress(rows, plan.steps - start, label, quiet):
                 step = int(row["step"])
@@ -129,10 +144,17 @@ def train(
                 # Every process is to stop after the same step, whenever the signal reached it.
                 stop = average_numbers({"asked": asked.is_set()}, accelerator.device)["asked"] > 0
                 if writes and (due or step % LOG_EVERY == 0):
-                    append_metrics(out, row)
+                    record(row)
                 if writes and (last or stop or time.monotonic() - saved > CHECKPOINT_SECONDS):
+                    now = time.monotonic()
+                    note_time(out, kept, step, now - timed, accelerator.device)
+                    if accelerator.scaler is not None:
+                        scale.take(accelerator.scaler)
                     save_checkpoint(path, step, stored, optimizer, about)
-                    saved, kept = time.monotonic(), step
+                    settle_best(out, step)
+                    saved, timed, kept = time.monotonic(), now, step
+                    if last or stop:
+                        leave(out, subject, about, plan, step, kept_net)
                 if stop and not last:
                     say(f"{label}: stopped by SIGTERM after step {step}; the same command goes on from there", quiet)
                     raise SystemExit(TERMINATED)

@@ -75,7 +75,7 @@ def verify(
     Example: facekd verify --model student.onnx --crops crops/ --pairs pairs.csv --require "tar@1e-3>=0.95"
 
     Args:
-        model: Run folder or ONNX file; give it again to compare models.
+        model: Run folder or ONNX file; give it again to compare models. facekd's own student unless given.
         pairs: LFW's pairs.txt, CFP's Split/FP, or a CSV or Parquet with columns a, b, same, if wanted fold and groups.
         bin: An insightface set such as lfw.bin, crops and pairs in one file; its pickle is not executed.
         all_pairs: Compare every photo whose person is known with every other; no score is kept.
@@ -99,6 +99,7 @@ def verify(
     from facekd.crops.cropset import CropSet
     from facekd.crops.gallery_split import write_gallery_split
     from facekd.deploy.embedder import Embedder
+    from facekd.stages.embed_photos import own_model
     from facekd.stages.verify_cost import cost_of
     from facekd.stages.verify_identification import planned, print_searches, search_lead, search_of, search_sections
     from facekd.stages.verify_protocols import everybody, read_bin_set, read_list, with_groups
@@ -106,6 +107,8 @@ def verify(
     from facekd.stages.verify_ray import check_ray
     from facekd.stages.verify_report import print_rates, write_pages, write_report
 
+    if model is None and embeddings is None:
+        model = [own_model(quiet)]
     config = {key: value for key, value in locals().items() if key in verify.__annotations__ and key != "quiet"}
     _check_flags(config)
     if engine == "ray":
@@ -259,8 +262,6 @@ def _check_flags(given: dict[str, Any]) -> None:
         raise UserError(f"a .bin set holds its own crops; leave {' and '.join(sources)} out")
     if not given["bin"] and len(sources) != 1:
         raise UserError(f"give --crops STORE or --embeddings FILE, not {' and '.join(sources) or 'neither'}")
-    if not given["embeddings"] and not given["model"]:
-        raise UserError("give --model FILE: a run folder or an .onnx file; only --embeddings does without")
     if given["embeddings"] and given["model"] and len(given["embeddings"]) != len(given["model"]):
         raise UserError(
             f"{len(given['model'])} models for {len(given['embeddings'])} files of embeddings: give one file for each, "

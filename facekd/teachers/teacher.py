@@ -1,4 +1,4 @@
-"""Any teacher as one call: a facekd network or an ONNX embedder, frozen."""
+"""Any teacher as one call: a facekd network, an ONNX embedder or facenet-pytorch's network, frozen."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from facekd.errors import UserError
 from facekd.nets.files import load_network
 from facekd.nets.heads import HEAD, Head, SavedHead, load_head
 from facekd.nets.saved import load_model
+from facekd.teachers.inception import PICKLED, load_inception
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
     """A network that only teaches: in eval mode, without gradients."""
 
-    path: Path
+    path: Path  # of several in one: their paths with " + " between them
     contract: Contract
     embed: Callable[[Tensor], Tensor]  # float32[B, 3, S, S] as its contract says -> float32[B, dim], any norm
-    net: nn.Module | None  # None for an ONNX file
-    head: Head | None  # frozen; None for an ONNX file or a network that was trained without one
+    net: nn.Module | None  # of facekd; None for any other
+    head: Head | None  # frozen; None for a network of others, or one that was kept without its head
     identities: tuple[str, ...]  # the head's classes
+    kind: str = "is a facekd network"  # how an error goes on after its path
+    learns: bool = False  # it is trained in the same run, so `net` and `head` are not frozen and `embed` is not used
 
     @torch.no_grad()
     def logits(self, embeddings_BD: Tensor) -> Tensor:
@@ -34,17 +37,29 @@ class Teacher:
         return self.head.logits(self.head(embeddings_BD))
 
 
-def load_teacher(path: Path, contract_file: Path | None, device: torch.device) -> Teacher:
-    """The teacher in a run folder, a ``.safetensors`` or an ``.onnx`` file (a fixed batch of 1 too).
+def load_teacher(path: Path, contract_file: Path | None, device: torch.device, backend: str | None = None) -> Teacher:
+    """The teacher in a run folder, a ``.safetensors``, an ``.onnx`` (a fixed batch of 1 too) or a ``.pt`` file.
+
+    A ``.pt`` is facenet-pytorch's InceptionResnetV1, see `teachers.inception`.
 
     Args:
-        device: where its embeddings are wanted; a facekd network runs there, an ONNX file on the CPU.
+        device: where its embeddings are wanted; a torch network runs there, an ONNX file on the CPU.
+        backend: what runs an ONNX file: ``onnxruntime``, the default, or ``openvino``.
 
     Raises:
-        UserError: as `nets.files.load_network`; a head of another network; or no finite embedding.
+        UserError: as `nets.files.load_network` and `teachers.inception`; a head of another network; or no finite
+            embedding.
     """
-    if path.suffix == ".onnx" or contract_file is not None:
-        network = load_network(path, contract_file)
+    if backend is not None and path.suffix != ".onnx":
+        raise UserError(f"{path}: is no ONNX file, PyTorch runs it; leave {backend} out")
+    if path.suffix in PICKLED:
+        if contract_file is not None:
+            raise UserError(f"{path}: facenet-pytorch's network brings its own contract; leave --contract out")
+        inception, contract = load_inception(path)
+        call = _torch_call(inception, device)
+        teacher = Teacher(path, contract, call, None, None, (), "is facenet-pytorch's network")
+    elif path.suffix == ".onnx" or contract_file is not None:
+        network = load_network(path, contract_file, backend=backend)
 
         def embed_onnx(images_BCHW: Tensor) -> Tensor:
             images = images_BCHW.cpu().contiguous().numpy()
@@ -53,27 +68,33 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device) -
                 embeddings = embeddings + network.run(images[..., ::-1].copy())
             return torch.from_numpy(embeddings).to(device)
 
-        teacher = Teacher(path, network.contract, embed_onnx, None, None, ())
+        teacher = Teacher(path, network.contract, embed_onnx, None, None, (), "is an ONNX file")
     else:
         saved = load_model(path)
-        net = saved.net.to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
-
-        def embed(images_BCHW: Tensor) -> Tensor:
-            with torch.no_grad():
-                embeddings: Tensor = net(images_BCHW.to(device)).float()
-            return embeddings
-
+        call = _torch_call(saved.net, device)
         head = _head_beside(path, saved.contract.model_id)
         if head is None:
-            teacher = Teacher(path, saved.contract, embed, net, None, ())
+            teacher = Teacher(path, saved.contract, call, saved.net, None, ())
         else:
-            teacher = Teacher(path, saved.contract, embed, net, head.head.to(device), head.identities)
+            teacher = Teacher(path, saved.contract, call, saved.net, head.head.to(device), head.identities)
     if teacher.contract.layout != "NCHW":
         raise UserError(f"{path}: a teacher of layout {teacher.contract.layout} can't be fed here; convert it to NCHW")
     size = teacher.contract.size
     if not torch.isfinite(teacher.embed(torch.zeros(1, 3, size, size, device=device))).all():
         raise UserError(f"{path}: gives embeddings that are not finite; it can't teach, choose another teacher")
     return teacher
+
+
+def _torch_call(net: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The call of a network in eval mode, which is moved to `device` and frozen."""
+    net.to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
+
+    def embed(images_BCHW: Tensor) -> Tensor:
+        with torch.no_grad():
+            embeddings: Tensor = net(images_BCHW.to(device)).float()
+        return embeddings
+
+    return embed
 
 
 def _head_beside(path: Path, model_id: str) -> SavedHead | None:

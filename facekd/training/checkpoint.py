@@ -45,8 +45,11 @@ def restore(
 
     Returns 0, and changes nothing, where there is no checkpoint yet.
 
+    Any number of processes may go on with it: each of them reads it, and what it holds is the same in all of them.
+    Reading executes nothing, whatever the file holds.
+
     Raises:
-        UserError: a damaged file, or a checkpoint of another run (other data, net, plan or seed).
+        UserError: a damaged file, one of another kind, or a checkpoint of another run (other data, net, plan or seed).
     """
     if not path.exists():
         return 0
@@ -54,7 +57,7 @@ def restore(
         with safetensors.safe_open(path, "pt") as file:
             run = json.loads((file.metadata() or {})[RUN])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-        step, found = int(run["step"]), dict(run["about"])
+        step, found, rng = int(run["step"]), dict(run["about"]), tensors["rng"]
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: no readable checkpoint ({error}); delete it to start again") from error
     for key in {**found, **about}:
@@ -62,6 +65,13 @@ def restore(
             raise UserError(
                 f"{path}: is of another run ({key} was {found.get(key)!r} and is {about.get(key)!r}); "
                 "choose another --out"
+            )
+    # The same names and numbers may stand for crops of another size.
+    for key, value in ((f"{n}.{k}", v) for n, module in modules.items() for k, v in module.state_dict().items()):
+        kept = tuple(tensors[key].shape) if key in tensors else "not there"
+        if kept != tuple(value.shape):
+            raise UserError(
+                f"{path}: is of another network ({key} was {kept} and is {tuple(value.shape)}); choose another --out"
             )
     for name, module in modules.items():
         prefix = f"{name}."
@@ -76,7 +86,7 @@ def restore(
         }
         if state:
             optimizer.state[parameter] = state
-    torch.set_rng_state(tensors["rng"])
+    torch.set_rng_state(rng)
     return step
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,6 +28,14 @@ class Batch:
     teacher_images_BCHW: Tensor | None = None  # the same views as the teacher takes them
     teacher_BD: Tensor | None = None  # or what it said of them, where that was kept
     step: int = 0  # of the training, from 0
+
+    def parts(self, count: int) -> list[Batch]:
+        """The same crops as `count` batches of equal size."""
+        size = len(self.crop_ids) // count
+        spans = [slice(i * size, (i + 1) * size) for i in range(count)]
+        whole = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        rows: dict[str, Any] = {name: value for name, value in whole.items() if isinstance(value, Tensor | tuple)}
+        return [dataclasses.replace(self, **{name: value[span] for name, value in rows.items()}) for span in spans]
 
 
 class NotFiniteError(UserError):
@@ -50,7 +62,9 @@ class Plan:
     momentum: float = 0.9
     clip: float = 5.0  # largest norm of the gradient
     optimizer: str = "sgd"  # or adamw
+    accumulate: int = 1  # parts of a batch that go through the networks one after another
     ema: float = 0.0  # decay of the average of the weights that is kept in place of the last ones; 0 keeps the last
+    schedule: str = "cosine"  # or poly: the learning rate's way down
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -95,20 +109,24 @@ def fit(
     for module in modules.values():
         module.train()
     for step, batch in enumerate(batches, start):
-        rate = learning_rate(step, plan.steps, plan.warmup, plan.peak_lr)
+        rate = learning_rate(step, plan.steps, plan.warmup, plan.peak_lr, plan.schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with accelerator.autocast():
-            terms = loss(batch)
-        total = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(total)
+        row = Counter[str]()
+        for part in batch.parts(plan.accumulate) if plan.accumulate > 1 else [batch]:
+            with accelerator.autocast():
+                terms = loss(part)
+            total = torch.stack(list(terms.values())).sum() / plan.accumulate
+            accelerator.backward(total)
+            row.update({"loss": float(total.detach())})
+            row.update({name: float(term.detach()) / plan.accumulate for name, term in terms.items()})
         average_gradients(parameters)
         norm = accelerator.clip_grad_norm_(parameters, plan.clip)
         # In fp16 a gradient out of range is no accident: the scaler skips the step and goes down.
-        if not torch.isfinite(total) or (accelerator.scaler is None and not torch.isfinite(norm)):
-            parts = ", ".join(f"{name} {float(term.detach()):g}" for name, term in terms.items())
-            what = "gradient" if torch.isfinite(total) else "loss"
+        if not math.isfinite(row["loss"]) or (accelerator.scaler is None and not torch.isfinite(norm)):
+            parts = ", ".join(f"{name} {value:g}" for name, value in row.items() if name != "loss")
+            what = "gradient" if math.isfinite(row["loss"]) else "loss"
             raise NotFiniteError(
                 f"the {what} is not finite at step {step} ({parts}; crops {', '.join(batch.crop_ids[:4])} …): "
                 "lower --lr and choose another --out",
@@ -116,5 +134,4 @@ def fit(
                 batch.crop_ids,
             )
         optimizer.step()
-        row = {"loss": float(total.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
         yield {"step": step + 1, "lr": rate, **average_numbers(row, accelerator.device)}

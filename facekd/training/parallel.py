@@ -11,8 +11,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from facekd.errors import UserError
 
 
 def num_processes() -> int:
@@ -26,13 +29,15 @@ def rank() -> int:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Put the mean over all processes into every parameter's gradient."""
+    """Put the mean over all processes into every parameter's gradient.
+
+    Raises:
+        UserError: another process is gone.
+    """
     if num_processes() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= num_processes()
+    flat = _summed(torch.cat([gradient.flatten() for gradient in gradients])) / num_processes()
     place = 0
     for gradient in gradients:
         gradient.copy_(flat[place : place + gradient.numel()].view_as(gradient))
@@ -40,12 +45,29 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def average_numbers(numbers: Mapping[str, float], device: torch.device) -> dict[str, float]:
-    """The means over all processes; the names are the same in each."""
+    """The means over all processes; the names are the same in each.
+
+    Raises:
+        UserError: another process is gone.
+    """
     if num_processes() == 1:
         return dict(numbers)
-    values = torch.tensor(list(numbers.values()), dtype=torch.float64, device=device)
-    dist.all_reduce(values)
+    values = _summed(torch.tensor(list(numbers.values()), dtype=torch.float64, device=device))
     return dict(zip(numbers, (values / num_processes()).tolist(), strict=True))
+
+
+def whole_mean(mean: Tensor, count: Tensor) -> Tensor:
+    """A mean over `count` of this process's crops, so weighted that the processes' average is the mean over all crops.
+
+    It matters where each process may have another number of them, as of crops with a label.
+
+    Raises:
+        UserError: another process is gone.
+    """
+    if num_processes() == 1:
+        return mean
+    total = _summed(count.double()).clamp(min=1)
+    return mean * (count * num_processes() / total).to(mean.dtype)
 
 
 def share_norms(net: nn.Module) -> None:
@@ -74,19 +96,19 @@ class SharedNorm(_BatchNorm):
         pass
 
     def forward(self, input: Tensor) -> Tensor:
-        """As torch's norms, for float[B, C] or float[B, C, H, W] of which each process has as many."""
+        """As torch's norms, for float[B, C] or float[B, C, H, W] of which each process has as many.
+
+        Raises:
+            UserError: another process is gone.
+        """
         if not self.training:
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
-        axes = [axis for axis in range(input.ndim) if axis != 1]
-        shape = [-1 if axis == 1 else 1 for axis in range(input.ndim)]
-        mean = _mean_of_all(input.mean(axes))
-        centred = input - mean.view(shape)
-        variance = _mean_of_all(centred.square().mean(axes))
-        self._follow(mean.detach(), variance.detach(), input.numel() // input.shape[1] * num_processes())
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale.view(shape) + self.bias.view(shape)
+        output: Tensor
+        output, mean, variance = _Norm.apply(input, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        self._follow(mean, variance, input.numel() // input.shape[1] * num_processes())
+        return output
 
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
         assert self.running_mean is not None
@@ -94,27 +116,80 @@ class SharedNorm(_BatchNorm):
         assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance * count / (count - 1), share)  # torch keeps the unbiased one
+        self.running_mean.lerp_(mean.to(self.running_mean), share)
+        unbiased = variance * count / (count - 1)  # as torch keeps it
+        self.running_var.lerp_(unbiased.to(self.running_var), share)
 
 
-class _MeanOfAll(torch.autograd.Function):
+class _Norm(torch.autograd.Function):
+    """The normed input, and the mean and variance float64[C] that it was normed by.
+
+    Sums run over the places of each crop in its own precision, at least float32, and then over the crops of all
+    processes in float64: however a batch falls into processes, it is normed by the same numbers to the last bit or
+    nearly so. A sum of all its places in float32 would differ in the sixth digit.
+    """
+
     @staticmethod
-    def forward(ctx: Any, value: Tensor) -> Tensor:
-        return _summed(value) / num_processes()
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        values = _wide(input)
+        mean_BC, variance_BC = values, torch.zeros_like(values)
+        if input.ndim == 4:
+            centre = values.mean((2, 3), keepdim=True)
+            mean_BC, variance_BC = centre.flatten(1), (values - centre).square_().mean((2, 3))
+        mean_BC, variance_BC = mean_BC.double(), variance_BC.double()
+        moments = _summed(torch.stack([mean_BC.mean(0), (variance_BC + mean_BC.square()).mean(0)])) / num_processes()
+        mean = moments[0]
+        variance = (moments[1] - mean.square()).clamp_(min=0)
+        ctx.eps = eps
+        ctx.save_for_backward(input, weight, mean, variance)
+        ctx.mark_non_differentiable(mean, variance)
+        output = F.batch_norm(input, mean.to(weight), variance.to(weight), weight, bias, False, 0.0, eps)
+        return output, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        """With x̂ the normed input, w the weight and ⟨⟩ the mean over all places of all processes:
+        dx = w / σ · (dy − ⟨dy⟩ − x̂ ⟨dy x̂⟩)."""
+        input, weight, mean, variance = ctx.saved_tensors
+        values, slope = _wide(input), _wide(gradient)
+        shape = (1, -1, *([1] * (input.ndim - 2)))
+        centred = values - mean.to(values).view(shape)
+        sum_BC, product_BC = slope, slope * centred
+        if input.ndim == 4:
+            sum_BC, product_BC = sum_BC.sum((2, 3)), product_BC.sum((2, 3))
+        own = torch.stack([sum_BC.double().sum(0), product_BC.double().sum(0)])
         # What this process put in counts in the loss of every process.
-        return _summed(gradient) / num_processes()
+        count = input.numel() // input.shape[1] * num_processes()
+        mean_slope, mean_product = _summed(own.clone()) / count
+        inverse = torch.rsqrt(variance + ctx.eps)
+        scale = weight.double() * inverse
+        turned = centred.mul_((-scale * inverse.square() * mean_product).to(values).view(shape))
+        turned.add_((-scale * mean_slope).to(values).view(shape)).addcmul_(slope, scale.to(values).view(shape))
+        return (
+            turned.to(input.dtype),
+            (own[1] * inverse).to(weight) if ctx.needs_input_grad[1] else None,
+            own[0].to(weight) if ctx.needs_input_grad[2] else None,
+            None,
+        )
 
 
-def _mean_of_all(value: Tensor) -> Tensor:
-    mean: Tensor = _MeanOfAll.apply(value)  # type: ignore[no-untyped-call]
-    return mean
+def _wide(values: Tensor) -> Tensor:
+    return values.float() if values.dtype.itemsize < 4 else values
 
 
 def _summed(value: Tensor) -> Tensor:
-    total = value.contiguous().clone()
-    dist.all_reduce(total)
-    return total
+    """`value`, replaced by its sum over all processes.
+
+    Raises:
+        UserError: another process is gone.
+    """
+    if num_processes() > 1:
+        try:
+            dist.all_reduce(value)
+        except RuntimeError as error:  # of a sum nothing can go wrong but that somebody does not answer
+            raise UserError(
+                "another process of this run has ended, and says itself why unless it was killed; the same command "
+                f"goes on from the last checkpoint ({str(error).splitlines()[0]})"
+            ) from error
+    return value

@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from facekd.core.types import Array
 
 
-def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
-    """Linear warm-up over `warmup` steps, then half a cosine from `peak` down to zero at `steps`."""
+def learning_rate(step: int, steps: int, warmup: int, peak: float, schedule: str = "cosine") -> float:
+    """Linear warm-up over `warmup` steps, then from `peak` down to zero at `steps`.
+
+    Args:
+        schedule: the way down, over the share s of it that is done: ``cosine`` is (1 + cos π s) / 2 (I. Loshchilov,
+            F. Hutter, "SGDR", arXiv 1608.03983, equation 5, without restarts), ``poly`` is (1 − s)², as insightface's
+            arcface_torch has it in its PolyScheduler: it leaves the peak sooner and stays low for longer.
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    done = (step - warmup) / max(1, steps - warmup)
+    if schedule == "poly":
+        return peak * (1 - done) ** 2
+    assert schedule == "cosine", schedule
+    return peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def side_at(step: int, steps: int, phases: Sequence[tuple[int, float]], full: int) -> int:
+    """Side of the images in pixels at `step`: each phase's side for its share of the steps, in turn, then `full`."""
+    end = 0.0
+    for side, share in phases:
+        end += share * steps
+        if step < end:
+            return side
+    return full
 
 
 def ramp(step: int, steps: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,37 @@ def test_it_merges_with_other_sets(four: Path, tmp_path: Path) -> None:
     assert both.encoded(4) == crop(9)
 
 
+def test_a_set_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    """Even where the cut falls between two records, or into one of a record's two parts: the index names the rest."""
+    images = [crop(0), crop(1)[: -(len(crop(1)) % 4) or None] + MAGIC + b"more", crop(2)]
+    rec = write_set(tmp_path / "set", images, [(1,), (2,), (2,)]) / "train.rec"
+    data = rec.read_bytes()
+    offsets = [int(line.split("\t")[1]) for line in (tmp_path / "set" / "train.idx").read_text().splitlines()]
+    middle = data.index(MAGIC, offsets[2] + 4)  # where the second part of the second image begins
+    assert read_crops(rec).encoded(1) == images[1]
+    for cut in (*offsets[1:], *(at + 8 for at in offsets), middle, middle + 4, middle + 9, len(data) - 1):
+        rec.write_bytes(data[:cut])
+        with pytest.raises(UserError, match=r"cut short|ends in the middle|lacks its other parts|hold no record"):
+            read_crops(rec)
+    rec.write_bytes(data)
+    index = rec.with_suffix(".idx")
+    index.write_text(index.read_text().replace(f"\t{offsets[2]}\n", f"\t{middle}\n"))
+    with pytest.raises(UserError, match=f"no record begins at byte {middle}"):
+        read_crops(rec)
+
+
+def test_a_record_that_lost_its_label_or_its_image_is_named(four: Path) -> None:
+    rec = four / "train.rec"
+    data = rec.read_bytes()
+    first = int((four / "train.idx").read_text().splitlines()[1].split("\t")[1])
+    rec.write_bytes(data[: first + 12] + struct.pack("<f", float("nan")) + data[first + 16 :])
+    with pytest.raises(UserError, match=rf"the record at byte {first} has a label that is no number"):
+        read_crops(rec)
+    rec.write_bytes(data[: first + 32] + bytes(64) + data[first + 96 :])
+    with pytest.raises(UserError, match=r"train\.rec: crop train-1 is no readable image; copy the set again"):
+        read_crops(rec)
+
+
 def test_a_damaged_set_is_one_clear_sentence(four: Path) -> None:
     rec, index = four / "train.rec", four / "train.idx"
     data, lines = rec.read_bytes(), index.read_text()
@@ -78,7 +110,11 @@ def test_a_damaged_set_is_one_clear_sentence(four: Path) -> None:
     rec.write_bytes(data)
     for text, sentence in {
         lines + f"99\t{len(data) + 400}\n": r"its index names a record at \d+",
+        lines + f"99\t{len(data)}\n": rf"is {len(data)} bytes long and its index names a record at {len(data)}: .*copy",
+        lines + f"99\t{2**62}\n": f"its index names a record at {2**62}",
+        lines + f"99\t{2**64}\n": "not an index of lines",
         lines + "99\t-4\n": "its index names a record at -4",
+        lines.replace("\n2\t", "\n1\t"): "names the key 1 for several records",
         "\n".join(lines.splitlines()[:3]): "names 2 of 4 images",
         "a b c": "not an index of lines",
         "1 2\n3 4\n": "not an index of lines",

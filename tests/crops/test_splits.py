@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+import unicodedata
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facekd.crops.splits import classes, frequent, split_identities
+from facekd.crops.splits import classes, frequent, refuse_twins, split_identities
 from facekd.errors import UserError
 
 names = st.lists(st.sampled_from([None, *"abcdefghijkl"]), min_size=1, max_size=60)
@@ -68,3 +72,50 @@ def test_classes_and_frequent() -> None:
     assert frequent(identities, 1).tolist() == [0, 2, 3, 4, 5]
     assert frequent([None, None], 1).tolist() == []
     assert classes([])[0] == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "words"),
+    [
+        ("Anna", "anna", "'Anna' in a and 'anna' in b differ only by case: give both one name"),
+        ("ÉVA", "Éva", "'ÉVA' in a and 'Éva' in b differ only by case"),
+        # Printed, the two are the same letters; so they are shown by their code points.
+        ("Jose\u0301", "Jos\u00e9", r"'Jose\\u0301' in a and 'Jos\\xe9' in b differ only by Unicode form"),
+        ("JOSE\u0301", "jos\u00e9", "differ only by case"),
+    ],
+)
+def test_names_that_differ_only_by_case_or_form_are_refused(one: str, two: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        refuse_twins({Path("a"): {one, "x"}, Path("b"): {two, "y"}})
+    with pytest.raises(UserError, match="differ only by"):
+        refuse_twins({Path("a"): {one, two}})
+    refuse_twins({Path("a"): {one, "x"}, Path("b"): {one}})  # the same name in two sets is one person
+
+
+def test_names_that_are_others_pass_and_twins_are_counted() -> None:
+    refuse_twins(
+        {Path("a"): {"Weiss", "Weiß", "Anna", "Anna ", "Anne", "Jose", "José", "1", "01", ""}, Path("b"): set()}
+    )
+    refuse_twins({})
+    with pytest.raises(UserError, match=r"'A' in a and 'a' in b differ only by case \(and 2 more like them\)"):
+        refuse_twins({Path("a"): {"A", "B", "C"}, Path("b"): {"a", "b", "c", "d"}})
+
+
+@given(st.sets(st.text("aAeEé\u0301ÉsSß", max_size=4), max_size=8))
+def test_refused_are_exactly_the_pairs_with_one_caseless_form(names: set[str]) -> None:
+    def alike(one: str, two: str) -> bool:
+        forms = ["".join(unicodedata.normalize("NFD", letter) for letter in name.lower()) for name in (one, two)]
+        return forms[0] == forms[1]
+
+    if any(alike(one, two) for one, two in combinations(sorted(names), 2)):
+        with pytest.raises(UserError, match="differ only by"):
+            refuse_twins({Path("a"): names})
+    else:
+        refuse_twins({Path("a"): names})
+
+
+def test_a_hundred_thousand_names_take_no_time() -> None:
+    names = {f"Person_{i}" for i in range(100_000)} | {f"Jörg_{i}" for i in range(20_000)}
+    start = time.process_time()
+    refuse_twins({Path("a"): names})
+    assert time.process_time() - start < 2  # seen: a tenth of it

@@ -247,6 +247,23 @@ def test_who_another_run_trained_on_is_not_judged(home: Path, tmp_path: Path) ->
     assert found.left_out == {"crops of people whom another run trained on": PHOTOS * (12 - len(expected))}
 
 
+@pytest.mark.parametrize("given", ["two", "two/model.safetensors", "two/checkpoints/best.safetensors"])
+def test_who_the_run_trained_on_at_whose_weights_one_began_is_not_judged(
+    home: Path, tmp_path: Path, given: str
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    settings(tmp_path / "two", home / "crops", command="train-teacher", held_out=0.7, seed=4, minimum=3)
+    settings(tmp_path / "one", home / "crops", init_from=str(tmp_path / given))
+    record = training_of(tmp_path / "one")
+    assert record is not None
+    sets = [read_training_data([home / "crops"], share, seed, least) for share, seed, least in
+            ((HELD_OUT, 0, 2), (0.7, 4, 3))]  # fmt: skip
+    expected = set(sets[0].held.identities) & set(sets[1].held.identities)
+    assert expected < set(sets[0].held.identities)
+    assert set(held_out_people([record]).crops.identities) == expected
+
+
 def test_of_too_many_pairs_some_people_are_drawn_whole(home: Path) -> None:
     crops = held(home)
     found = everyone(crops, most_pairs=700)  # 38 crops make 703 pairs, so seven people of five

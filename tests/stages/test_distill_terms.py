@@ -242,7 +242,7 @@ def test_names_in_several_sets_are_one_person_and_said(tmp_path: Path, store: Pa
 
 def test_a_student_is_a_teacher_without_a_head(tmp_path: Path, store: Path, teacher: Path) -> None:
     first = distill(data=[store], teacher=teacher, out=tmp_path / "one", dim=8, epochs=0.7, **SMALL).out
-    with pytest.raises(UserError, match=r"--term hard: needs a teacher's head, and .*one was trained without one"):
+    with pytest.raises(UserError, match=r"--term hard: needs a teacher's head, and .*one was kept without one"):
         distill(data=[store], teacher=first, out=tmp_path / "two", dim=8, term=["hard=1"], **SMALL)
     out = distill(data=[store], teacher=first, out=tmp_path / "two", dim=8, epochs=0.7, **SMALL).out
     assert {"labels", "embedding"} <= read_metrics(out)[-1].keys()  # of the defaults those that it can carry
@@ -315,7 +315,7 @@ def test_views_without_a_teacher_are_refused(tmp_path: Path, store: Path) -> Non
 def test_the_defaults_are_terms() -> None:
     assert set(DEFAULTS) <= set(TERMS)
     assert {need for term in term_table().values() for need in term.needs} == {
-        "labels", "teacher", "logits", "net", "head", "map",
+        "labels", "teacher", "logits", "net", "finished", "head", "map",
     }  # fmt: skip
 
 

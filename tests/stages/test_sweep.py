@@ -286,3 +286,26 @@ def test_a_cell_that_fails_stops_no_other_and_tells_by_the_exit_code(home: Path,
         torch.equal(*pair) for pair in zip(blind.net.parameters(), begun.parameters(), strict=True) if pair[0].ndim > 1
     )
     assert "failed: " in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_cells_of_several_teachers_of_a_learning_one_and_of_occluded_views(
+    home: Path, swept: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Several teachers are judged by the first one, and the random control stands in for all of them together."""
+    both = [str(home / "teacher"), str(swept[0] / "cells" / "logits")]
+    cells = {
+        "two": {"teacher": both, "term": "cosine=1"},
+        "joint": {"teacher": None, "joint": NET, "term": ["labels=1", "cosine=1"]},
+        "occluded": {"term": "cosine=1", "augment": "occluded"},
+    }
+    path = grid_file(tmp_path / "g.yaml", base=base(home, epochs=1, cache=str(tmp_path / "cache")), cells=cells)
+    found = sweep(path, out=tmp_path / "out", quiet=True)
+    assert found.exit_code == 0
+    rows = {one["cell"]: one for one in found.result["cells"]}
+    assert [one["teacher"] for one in found.result["teachers"]] == [both[0]]
+    assert rows["two"]["teacher"] == " + ".join(both)
+    assert rows["joint"]["teacher"] is None
+    assert {rows[name]["closed"]["gap"] for name in cells} == {rows["two"]["closed"]["gap"]}
+    assert load_model(tmp_path / "out" / "random-teacher").contract.dim == 16 + 8
+    assert (tmp_path / "out" / "cells" / "joint" / "teacher" / MODEL).exists()
+    assert len(list((tmp_path / "cache").glob("*/key.json"))) == 4  # both of `two`, the random one, the occluded views

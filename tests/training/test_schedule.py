@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,9 +26,25 @@ def test_learning_rate_by_hand() -> None:
     assert all(a > b for a, b in pairwise(rates[10:]))
 
 
+def test_poly_by_hand_and_as_torch_has_it() -> None:
+    rates = [learning_rate(step, steps=110, warmup=10, peak=0.5, schedule="poly") for step in range(111)]
+    assert rates[:10] == [learning_rate(step, 110, 10, 0.5) for step in range(10)]  # the same warm-up
+    assert rates[10] == 0.5
+    assert rates[60] == pytest.approx(0.125)  # half of the way: a quarter of the peak
+    assert rates[85] == pytest.approx(0.03125)
+    assert rates[110] == 0
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    twin = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=100, power=2)
+    for rate in rates[10:]:
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate, rel=1e-9, abs=1e-15)
+        optimizer.step()
+        twin.step()
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 1), (2, 1), (5, 5), (3, 0)])
-def test_short_plans_have_a_rate_at_every_step(steps: int, warmup: int) -> None:
-    rates = [learning_rate(step, steps, warmup, 1.0) for step in range(steps)]
+def test_short_plans_have_a_rate_at_every_step(steps: int, warmup: int, schedule: str) -> None:
+    rates = [learning_rate(step, steps, warmup, 1.0, schedule) for step in range(steps)]
     assert all(0 < rate <= 1 for rate in rates)
     assert max(rates) == 1
 

@@ -166,6 +166,25 @@ def test_a_checkpoint_of_another_run_is_refused_and_changes_nothing(tmp_path: Pa
     assert_same(before, other.modules["net"].state_dict())
 
 
+def test_a_checkpoint_of_another_network_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    """Where what the runs are called says nothing of it: crops of another size, a net with a layer more."""
+    run = Run()
+    run.fit(range(2))
+    save_checkpoint(tmp_path / "last", 2, run.modules, run.optimizer, {})
+    wider, deeper = Run(), Run()
+    wider.modules = {"net": nn.Sequential(tiny_net(2, 16, 3), nn.Dropout(0.2))}
+    deeper.modules = {"net": nn.Sequential(tiny_net(2, 8, 3), nn.Linear(2, 2))}
+    for other, words in (
+        (wider, r"net\.0\.4\.weight was \(2, 64\) and is \(2, 256\)"),
+        (deeper, r"net\.1\.weight was not there and is \(2, 2\)"),
+    ):
+        before, random = {k: v.clone() for k, v in other.modules["net"].state_dict().items()}, torch.get_rng_state()
+        with pytest.raises(UserError, match=rf"last: is of another network \({words}\); choose another --out"):
+            restore(tmp_path / "last", other.modules, make_optimizer(other.modules, PLAN), {})
+        assert_same(before, other.modules["net"].state_dict())
+        assert torch.equal(torch.get_rng_state(), random)
+
+
 def test_no_checkpoint_is_a_start(tmp_path: Path) -> None:
     run = Run()
     assert restore(tmp_path / "none", run.modules, run.optimizer, {}) == 0

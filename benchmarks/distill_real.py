@@ -1,0 +1,210 @@
+"""A MobileFaceNet taught by networks of others on faces of others: how much of the gap to its teachers it closes.
+
+    python benchmarks/distill_real.py --work DIR [--parts w600k sface both alone] [--epochs 20] [--minutes 9]
+    python benchmarks/distill_real.py --quick       # 600 crops, a few steps, prints only; about 2 minutes on one core
+
+MobileFaceNet (512 numbers 1.19 M parameters, 128 0.99 M) learns on CelebA's crops, less 15 % of the people and
+everybody who is in LFW too, and on FairFace's, from w600k_mbf alone, from sface alone, from both; the control learns
+CelebA's labels alone, for as many steps. Each is one ``facekd distill`` whose command is kept beside its log. What
+each then knows is judged on LFW and on all pairs of the people whom none saw, and the share of the gap closed is
+(student - alone) / (teacher - alone), with people resampled. A few further people of the training set are held out by
+facekd itself for the curves; nothing is chosen by the people that judge.
+
+It can be stopped and goes on: --minutes ends the training after so long, and the same command goes on with it. Only a
+finished part is judged, of the others the result says how far they are. An epoch is 98 k crops: 30 to 60 minutes on
+two cores, seconds to a minute on a GPU; 20 epochs want a GPU or a day for each part. Judging takes 15 minutes on two
+cores, once for each network. Writes ``results/distill_real.json`` and its curves as ``.svg``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shlex
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from _celeba import thinned
+from _real import Judges, closed, facekd, judged, last_of_each, print_judged, progress_of, until
+from _record import RESULTS, record
+from _sets import Sets, sets_in
+
+from facekd.core.files import write_json, write_text
+from facekd.nets.saved import MODEL
+from facekd.rates.allpairs import AllPairs
+from facekd.reports import plots
+from facekd.stages.console import say
+from facekd.stages.sweep_random import save_random_teacher
+from facekd.stages.training_run import read_training_data
+from facekd.teachers.teacher import load_teacher
+
+DATA = Path(os.path.relpath(Path(__file__).parents[2] / "shared" / "data"))
+WEIGHTS = {"w600k": "w600k_mbf.onnx", "sface": "sface_2021dec.onnx"}
+# Teachers of each part, and the length of its embedding unless --dim says another: the teacher's own, so that the
+# student's cosines are those that it is taught.
+PARTS: dict[str, tuple[tuple[str, ...], int]] = {
+    "w600k": (("w600k",), 512),
+    "sface": (("sface",), 128),
+    "both": (("w600k", "sface"), 512),
+    "alone": ((), 512),
+    "random": (("random",), 512),  # a control by request: an untrained network teaches, with the flags of w600k
+}
+WATCHED = 0.02  # share of the training people that the curves are drawn on
+COMMON = "--net mobilefacenet --optimizer adamw --lr 0.002"
+TAUGHT, ALONE = "--term embedding=10", "--term labels=1"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """One training: its name, where it lies and what it is asked."""
+
+    name: str
+    folder: Path  # holds the run, its log and its sessions
+    words: list[str]
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of crops/, weights/, lfw.zip, lfw_pairs.txt")
+    parser.add_argument("--work", type=Path, help="where runs, caches and embeddings are kept and gone on with")
+    parser.add_argument("--sets", type=Path, default=Path("runs/teachers_real"), help="whose sets/ holds the crops")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS)[:4], help="what is trained")
+    parser.add_argument("--epochs", type=float, default=20, help="times that a taught student sees each crop")
+    parser.add_argument("--dim", type=int, choices=(128, 512), help="of all parts; else the teacher's")
+    parser.add_argument("--minutes", type=float, help="end the training after so long; the same command goes on")
+    parser.add_argument("--no-judge", action="store_true", help="train only")
+    parser.add_argument("--with", dest="common", default="", help="more flags of distill, for all parts")
+    parser.add_argument("--with-taught", default=TAUGHT, help=f"flags of the taught, in place of '{TAUGHT}'")
+    parser.add_argument("--with-both", default="", help="more flags of the part both, such as '--combine average'")
+    parser.add_argument("--with-alone", default=ALONE, help=f"flags of the control, in place of '{ALONE}'")
+    parser.add_argument("--quick", action="store_true", help="a few steps on a few crops, prints only")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.sets = asked.sets.with_name(f"{asked.sets.name}-quick")
+        asked.epochs, asked.common = 0.1, f"--net mobilefacenet-half --batch 16 {asked.common}"
+        with tempfile.TemporaryDirectory() as folder:
+            run(asked, asked.work or Path(folder))
+    elif asked.work is None:
+        parser.error("--work DIR is where the training goes on; name it")
+    else:
+        run(asked, asked.work)
+
+
+def run(asked: argparse.Namespace, work: Path) -> None:
+    """Prepare, train what is not finished, judge what is, write what came out."""
+    deadline = None if asked.minutes is None else time.monotonic() + 60 * asked.minutes
+    sets = sets_in(asked.sets, asked.data, asked.quick)
+    parts = [part_of(name, asked, work, sets) for name in asked.parts]
+    for part in parts:
+        left = until(deadline)
+        if (part.run / MODEL).exists() or left == 0:
+            continue
+        say(f"{part.name}: facekd {shlex.join(part.words)}")
+        facekd(part.words, part.folder, left)
+    trained = {part.name: progress_of(part.run, part.folder) for part in parts}
+    for name, one in trained.items():
+        say(f"{name}: step {one['step']} of {one['steps'] or '?'}, {one['seconds'] / 60:.1f} minutes")
+    if asked.no_judge:
+        return
+    judges = Judges.of(sets.pairs, sets.lfw, sets.held, work / "embeddings")
+    result, found = judge(parts, judges, asked.data / "weights")
+    kept = {name: {**one, "curve": thinned(one["curve"])} for name, one in trained.items()}
+    result |= {"epochs": asked.epochs, "trained": kept, "data": sets.about}
+    if asked.quick:
+        write_json(work / "distill_real.json", result)
+    else:
+        record("distill_real", result)
+    draw({name: one["curve"] for name, one in trained.items()}, found, work if asked.quick else RESULTS)
+
+
+def draw(curves: dict[str, Any], found: dict[str, AllPairs], folder: Path) -> None:
+    """How the students got on, and the ROC of all networks on the held-out people."""
+    watched = "held_out_tar@0.01"
+    if any(watched in row for rows in curves.values() for row in rows):
+        svg = plots.training(curves, y=watched, y_label="TAR at FAR 1e-2 on watched people")
+        write_text(folder / "distill_real.svg", svg + "\n")
+    roc = plots.roc({name: one.curve for name, one in found.items()}, {name: one.band for name, one in found.items()})
+    write_text(folder / "distill_real_roc.svg", roc + "\n")
+
+
+def part_of(name: str, asked: argparse.Namespace, work: Path, sets: Sets) -> Part:
+    """A part's run of distill; the control sees CelebA alone, as often as makes the same number of steps."""
+    teachers, dim = PARTS[name]
+    dim, files, epochs = asked.dim or dim, [*sets.named, *sets.nameless], asked.epochs
+    if not teachers:
+        epochs *= sets.count(files) / sets.count(sets.named)
+        files = sets.named
+    folder = work / "parts" / f"{name}-{dim}"
+    words = ["distill", *flags("--data", files), "--dim", str(dim)]
+    weights = asked.data / "weights"
+    if "random" in teachers:
+        words += flags("--teacher", [random_teacher(work / "random-teacher", weights / WEIGHTS["w600k"], files)])
+    else:
+        words += flags("--teacher", [weights / WEIGHTS[teacher] for teacher in teachers])
+    watched = "0.1" if asked.quick else str(WATCHED)
+    words += ["--epochs", f"{epochs:.6g}", "--held-out", watched, "--out", str(folder / "run")]
+    own = asked.with_taught if teachers else asked.with_alone
+    both = asked.with_both if len(teachers) > 1 else ""
+    words += [word for text in (COMMON, own, both, asked.common) for word in shlex.split(text)]
+    if "--views" in words:
+        words += ["--cache", str(work / "teacher-cache")]
+    return Part(name, folder, last_of_each(words))
+
+
+def random_teacher(folder: Path, like: Path, files: list[Path]) -> Path:
+    """An untrained network that takes and gives what `like` does, its norms settled on crops; made once."""
+    if not (folder / MODEL).exists():
+        crops = read_training_data(files, WATCHED, 0).train
+        save_random_teacher(folder, load_teacher(like, None, torch.device("cpu")), crops, seed=0)
+    return folder
+
+
+def flags(name: str, values: Any) -> list[str]:
+    return [word for value in values for word in (name, str(value))]
+
+
+def judge(parts: list[Part], judges: Judges, weights: Path) -> tuple[dict[str, Any], dict[str, AllPairs]]:
+    """The rates of teachers and finished students, and the gaps closed where the control is finished."""
+    done = {part.name: part.run for part in parts if (part.run / MODEL).exists()}
+    wanted = {name for part in parts for name in PARTS[part.name][0]}
+    teachers = {f"{name} (teacher)": weights / file for name, file in WEIGHTS.items() if name in wanted}
+    rates: dict[str, Any] = {}
+    found: dict[str, AllPairs] = {}
+    for name, path in (teachers | done).items():
+        rates[name], found[name] = judged(path, judges)
+        print_judged(name, rates[name])
+    gaps: dict[str, Any] = {}
+    for name, path in teachers.items():
+        of = {name.split()[0], "random"} if name.startswith("w600k") else {name.split()[0]}
+        taught = {part: run for part, run in done.items() if of & set(PARTS[part][0])}
+        if taught and "alone" in done:
+            gaps[name] = closed(path, done["alone"], taught, judges)
+            print_gaps(name, gaps[name])
+    return {"rates": rates, "gap_closed": gaps}, found
+
+
+def print_gaps(teacher: str, gaps: dict[str, Any]) -> None:
+    """A line for each student and FAR."""
+    for where, rows in gaps.items():
+        for row in rows:
+            share = f"no share ({row['why']})"
+            if row["share"] is not None:
+                share = f"{100 * row['share']:.0f} % ({100 * row['low']:.0f} to {100 * row['high']:.0f})"
+            gain = (
+                ""
+                if row["p_value"] is None
+                else f", {100 * row['gain']:+.2f} points over alone, p {row['p_value']:.2g}"
+            )
+            say(f"gap to {teacher} closed by {row['model']} on {where} at FAR {row['far_asked']:.0e}: {share}{gain}")
+
+
+if __name__ == "__main__":
+    main()
