@@ -4,6 +4,7 @@ Mobile Devices", CCBR 2018, arXiv 1804.07573, Table 1."""
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 # Table 1's bottlenecks: expansion t, channels c, repeats n, stride s of the first.
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -41,7 +42,7 @@ class MobileFaceNet(nn.Module):
         head = wide(512)
         layers.append(conv(channels, head, 1, act=activation))
         # A learnt weight for each place (global depthwise convolution) in place of average pooling.
-        layers.append(conv(head, head, size // 16, padding=0, groups=head))
+        layers.append(nn.Sequential(GlobalDepthwise(head, size // 16), nn.BatchNorm2d(head)))
         layers.append(conv(head, dim, 1))
         self.layers = nn.Sequential(*layers)
         for module in self.modules():
@@ -49,9 +50,27 @@ class MobileFaceNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", a=0.25 if activation == "prelu" else 0.0)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """float[B, dim] embeddings, not of unit norm, for float[B, 3, size, size]."""
+        """float[B, dim] embeddings, not of unit norm, for float[B, 3, size, size] or fewer pixels."""
         embeddings: Tensor = self.layers(x_BCHW).flatten(1)
         return embeddings
+
+
+class GlobalDepthwise(nn.Conv2d):
+    """A weight for each place of each channel, summed to one number: float[B, C, side, side] -> float[B, C, 1, 1].
+
+    On smaller inputs, as in the first part of a training that grows its images, the weights of neighbouring places
+    are averaged and scaled so that their sum stays.
+    """
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__(channels, channels, side, groups=channels, bias=False)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        side, whole = x_BCHW.shape[-1], self.kernel_size[0]
+        weight = self.weight
+        if side != whole:
+            weight = F.interpolate(weight, (side, side), mode="area") * (whole / side) ** 2
+        return F.conv2d(x_BCHW, weight, groups=self.groups)
 
 
 class Bottleneck(nn.Module):

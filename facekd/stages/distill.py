@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ from facekd.stages.distill_terms import (
     fit_terms,
     make_state,
     read_ramps,
+    read_resolution,
     read_terms,
     term_table,
 )
@@ -60,6 +61,9 @@ def distill(
     cache: Path = HOME,
     ema: float = 0.0,
     weight_decay: float = 4e-5,
+    resolution: list[str] | None = None,
+    compile: bool = False,
+    teacher_backend: Literal["onnxruntime", "openvino"] | None = None,
     held_out: float = 0.15,
     drop: list[Path] | None = None,
     seed: int = 0,
@@ -107,6 +111,10 @@ def distill(
         views: Views of a crop, shown in turn, of which the teacher's embeddings are kept; 0 is a new one each time.
         cache: Where 'facekd cache build' and --views keep them.
         ema: Decay of a running average of the weights, such as 0.999, that is kept in place of the last; 0 is none.
+        resolution: SIDE=SHARE of the run in which the student sees images of fewer pixels, such as 64=0.6; give it
+            again for a next part. MobileFaceNet only; the rest of the run is of full size.
+        compile: Train through torch.compile: a minute of waiting, then quicker steps. Needs a C++ compiler.
+        teacher_backend: What runs an ONNX teacher; onnxruntime unless given. openvino can be much quicker.
         held_out: Share of the identities (of the crops, where they have none) that training never sees.
         drop: CSV of crops or people to do without, as leak and audit write; give it again for more.
         seed: Of the split, the initialisation, the order and the views.
@@ -122,8 +130,10 @@ def distill(
     from facekd.stages.training_run import batch_loader, begin, make_plan, make_sampler, one_process, read_training_data
     from facekd.stages.training_walk import embed_crops, held_out_rates, save_trained, train
     from facekd.teachers.teacher import load_teacher
-    from facekd.training.parallel import rank
+    from facekd.training.parallel import num_processes, rank
     from facekd.training.schedule import ramp as rise
+    from facekd.training.schedule import side_at
+    from facekd.training.speed import compiled
 
     if contract is not None and teacher is None:
         raise UserError(f"--contract {contract}: is for a teacher; give --teacher too, or leave it out")
@@ -140,9 +150,10 @@ def distill(
         len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer, ema=ema
     )
     sample = make_sampler(sampler, crops, batch, per_person, seed, views)
-    master = None if teacher is None else load_teacher(teacher, contract, device)
+    master = None if teacher is None else load_teacher(teacher, contract, device, teacher_backend)
     terms = fit_terms(asked, master, crops.names, data[0])
     ramps = read_ramps(ramp, terms)
+    phases = read_resolution(resolution, net, crops.train.size)
     judged_taught = None if master is None else _teach(master, crops.judged, quiet)
     spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
     torch.manual_seed(seed)
@@ -181,8 +192,18 @@ def distill(
         quiet,
     )
 
+    forward: Callable[[Tensor], Tensor] = student
+    if compile:
+        side = phases[0][0] if phases else spec.size
+        example = torch.zeros(batch // num_processes(), 3, side, side, device=device)
+        forward = compiled(student, example.to(memory_format=torch.channels_last), lambda line: say(line, quiet))
+
     def see(batch: Batch) -> Seen:
-        embeddings = student(batch.images_BCHW).float()
+        images_BCHW = batch.images_BCHW
+        side = side_at(batch.step, plan.steps, phases, spec.size)
+        if side != spec.size:
+            images_BCHW = torch.nn.functional.interpolate(images_BCHW, (side, side), mode="area")
+        embeddings = forward(images_BCHW.contiguous(memory_format=torch.channels_last)).float()
         outputs = logits = taught = taught_logits = None
         if head is not None:
             outputs = head(embeddings).float()
@@ -218,6 +239,7 @@ def distill(
         "dim": str(dim),
         "data": crops.train.digest(),
         "teacher": "none" if master is None else master.contract.model_id,
+        "resolution": f"{phases}",
         "terms": f"{terms} {ramps} T={temperature:g} top_k={top_k} weights_decay={weights_decay:g}",
         "head": "none" if head is None else f"{label_head} margin={margin} scale={scale}",
         "batch": f"{batch} {sampler} {per_person} {views}",
@@ -238,7 +260,8 @@ def distill(
 CONFIG = (
     "data", "teacher", "contract", "out", "net", "dim", "activation", "term", "ramp", "temperature", "top_k",
     "weights_decay", "label_head", "margin", "scale", "epochs", "batch", "lr", "weight_decay", "optimizer",
-    "sampler", "per_person", "views", "cache", "ema", "held_out", "drop", "seed",
+    "sampler", "per_person", "views", "cache", "ema", "resolution", "compile", "teacher_backend", "held_out", "drop",
+    "seed",
 )  # fmt: skip
 
 

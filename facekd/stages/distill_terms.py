@@ -105,10 +105,7 @@ def read_terms(asked: list[str] | None, flag: str = "--term") -> dict[str, float
         name, equals, number = text.partition("=")
         if name not in table:
             raise UserError(f"{flag} {text}: no term {name!r}{nearest(name, table)}")
-        try:
-            value = float(number) if equals else math.nan
-        except ValueError:
-            value = math.nan
+        value = _number(number) if equals else math.nan
         if not 0 <= value < math.inf:
             raise UserError(f"{flag} {text}: give NAME=NUMBER with zero or a number above it, such as {name}=1")
         if name in found:
@@ -130,6 +127,38 @@ def read_ramps(asked: list[str] | None, terms: Mapping[str, float]) -> dict[str,
         if share > 1:
             raise UserError(f"--ramp {name}={share:g}: is a share of the run; use a number from 0 to 1")
     return ramps
+
+
+def _number(text: str) -> float:
+    """NaN where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def read_resolution(asked: list[str] | None, net: str, size: int) -> list[tuple[int, float]]:
+    """Sides in pixels, and for which share of the run each, in their order.
+
+    Raises:
+        UserError: no SIDE=SHARE, a side that the network does not take, or shares beyond the whole run.
+    """
+    phases = []
+    for text in asked or []:
+        side, _, share = text.partition("=")
+        if not side.isdecimal() or math.isnan(_number(share)):
+            raise UserError(f"--resolution {text}: write SIDE=SHARE, such as 64=0.6")
+        phases.append((int(side), _number(share)))
+    for side, share in phases:
+        if side % 16 or not 16 <= side < size:
+            raise UserError(f"--resolution {side}={share:g}: use a multiple of 16 pixels below the crops' {size}")
+        if not 0 < share <= 1:
+            raise UserError(f"--resolution {side}={share:g}: is a share of the run; use a number above 0, up to 1")
+    if phases and not net.startswith("mobilefacenet"):
+        raise UserError(f"--resolution: {net} takes crops of one size only; leave it out, or choose mobilefacenet")
+    if sum(share for _, share in phases) > 1:
+        raise UserError("--resolution: the shares are more than the whole run; make them sum to 1 or less")
+    return phases
 
 
 def fit_terms(

@@ -60,8 +60,10 @@ def train(
     from facekd.training.loop import Batch, NotFiniteError, fit, make_optimizer
     from facekd.training.norms import settle_norms
     from facekd.training.parallel import average_numbers, rank, share_norms
+    from facekd.training.speed import keep_memory
     from facekd.training.stop import TERMINATED, asked_to_stop
 
+    keep_memory()
     accelerator = Accelerator()
     optimizer = make_optimizer(modules, plan)
     share_norms(modules["net"])

@@ -34,17 +34,18 @@ class Teacher:
         return self.head.logits(self.head(embeddings_BD))
 
 
-def load_teacher(path: Path, contract_file: Path | None, device: torch.device) -> Teacher:
+def load_teacher(path: Path, contract_file: Path | None, device: torch.device, backend: str | None = None) -> Teacher:
     """The teacher in a run folder, a ``.safetensors`` or an ``.onnx`` file (a fixed batch of 1 too).
 
     Args:
         device: where its embeddings are wanted; a facekd network runs there, an ONNX file on the CPU.
+        backend: what runs an ONNX file: ``onnxruntime``, the default, or ``openvino``.
 
     Raises:
         UserError: as `nets.files.load_network`; a head of another network; or no finite embedding.
     """
     if path.suffix == ".onnx" or contract_file is not None:
-        network = load_network(path, contract_file)
+        network = load_network(path, contract_file, backend=backend)
 
         def embed_onnx(images_BCHW: Tensor) -> Tensor:
             images = images_BCHW.cpu().contiguous().numpy()
@@ -54,6 +55,8 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device) -
             return torch.from_numpy(embeddings).to(device)
 
         teacher = Teacher(path, network.contract, embed_onnx, None, None, ())
+    elif backend is not None:
+        raise UserError(f"{path}: is no ONNX file, PyTorch runs it; leave {backend} out")
     else:
         saved = load_model(path)
         net = saved.net.to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]

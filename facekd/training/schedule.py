@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,6 +16,16 @@ def learning_rate(step: int, steps: int, warmup: int, peak: float) -> float:
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def side_at(step: int, steps: int, phases: Sequence[tuple[int, float]], full: int) -> int:
+    """Side of the images in pixels at `step`: each phase's side for its share of the steps, in turn, then `full`."""
+    end = 0.0
+    for side, share in phases:
+        end += share * steps
+        if step < end:
+            return side
+    return full
 
 
 def ramp(step: int, steps: int) -> float:
