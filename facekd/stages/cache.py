@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from facekd.teachers.teacher import Teacher
 
 Engine = Literal["local", "ray"]
+Backend = Literal["onnxruntime", "openvino"]
 Task = tuple[int, slice]  # a view's number, and the crops of a block
 
 HOME = Path("runs/teacher-cache")
@@ -56,6 +57,7 @@ class Asked:
         teacher: Run folder of a trained teacher, or an ONNX embedder.
         data: Crop store, image Parquet or .rec; give it again for more.
         contract: What an ONNX teacher expects of a crop, where facekd does not know it.
+        teacher_backend: What runs an ONNX teacher; onnxruntime unless given. openvino can be much quicker.
         views: Views of each crop; training shows them in turn.
         augment: Kind of views: plain; or occluded, most of which have a rectangle masked or taken from another crop.
         held_out: Share of the identities that the distillation will hold out.
@@ -68,6 +70,7 @@ class Asked:
     teacher: Path
     data: list[Path]
     contract: Path | None = None
+    teacher_backend: Backend | None = None
     views: int = VIEWS
     augment: Augment = "plain"
     held_out: float = 0.15
@@ -204,7 +207,7 @@ def _open(asked: Asked) -> tuple[Teacher, CropSet]:
     from facekd.teachers.teacher import load_teacher
 
     crops = read_training_data(asked.data, asked.held_out, asked.seed, asked.minimum, asked.drop).train
-    return load_teacher(asked.teacher, asked.contract, Accelerator().device), crops
+    return load_teacher(asked.teacher, asked.contract, Accelerator().device, asked.teacher_backend), crops
 
 
 def _key(teacher: Teacher, crops: CropSet, seed: int, views: int, augment: Augment) -> CacheKey:

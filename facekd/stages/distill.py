@@ -9,10 +9,9 @@ from typing import Literal
 
 from facekd.crops import Augment
 from facekd.errors import UserError
-from facekd.stages.cache import HOME
+from facekd.stages.cache import HOME, Backend
 from facekd.stages.console import say
 from facekd.stages.distill_teachers import (
-    Backend,
     Combine,
     check_ways,
     embed_by,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from facekd.errors import UserError
-from facekd.stages.cache import fill_cache
+from facekd.stages.cache import Backend, fill_cache
 from facekd.stages.console import progress
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from facekd.training.loop import Batch
 
 Combine = Literal["concat", "average"]
-Backend = Literal["onnxruntime", "openvino"]
 
 JOINT = "teacher"  # below the run folder: the teacher that was trained with the student
 JOINT_DIM = 512  # of its embedding
