@@ -278,7 +278,7 @@ def distill(
         return side_at(step, plan.steps, phases, spec.size)
 
     shape = (batch // accumulate // num_processes(), 3, side_of(0), side_of(0))
-    loss = step_loss(terms, rises, tools, projection, stepper(student, compile, shape, device, quiet), side_of)
+    loss = step_loss(terms, rises, tools, projection, stepper(student, compile, shape, accelerator, quiet), side_of)
     subject = Subject(net, spec, crops)
     trained = train(out, modules, loss, load, plan, about, evaluate, subject=subject, label="student", quiet=quiet)
     if joint is not None and master is not None:

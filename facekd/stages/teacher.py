@@ -151,7 +151,7 @@ def train_teacher(
     )
 
     shape = (batch // accumulate // num_processes(), 3, spec.size, spec.size)
-    forward = stepper(backbone, compile, shape, accelerator.device, quiet)
+    forward = stepper(backbone, compile, shape, accelerator, quiet)
 
     def loss(batch: Batch) -> Mapping[str, Tensor]:
         embeddings = forward(batch.images_BCHW).float()

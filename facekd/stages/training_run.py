@@ -13,7 +13,6 @@ from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import Accelerator
     from torch import Tensor, nn
 
@@ -190,7 +189,7 @@ def accelerate(precision: Precision | None) -> Accelerator:
     return Accelerator(mixed_precision=None if precision is None else precision.replace("fp32", "no"))
 
 
-def stepper(net: nn.Module, compile: bool, shape: tuple[int, ...], device: torch.device, quiet: bool) -> Forward:
+def stepper(net: nn.Module, compile: bool, shape: tuple[int, ...], accelerator: Accelerator, quiet: bool) -> Forward:
     """The call that training makes of `net`: itself, or through torch.compile for images of `shape`."""
     import torch
 
@@ -199,9 +198,10 @@ def stepper(net: nn.Module, compile: bool, shape: tuple[int, ...], device: torch
 
     if not compile:
         return net
-    images_BCHW = torch.zeros(shape, device=device).to(memory_format=torch.channels_last)
-    net.to(device)
-    return compiled(net, images_BCHW, lambda line: say(line, quiet))
+    images_BCHW = torch.zeros(shape, device=accelerator.device).to(memory_format=torch.channels_last)
+    net.to(accelerator.device)
+    with accelerator.autocast():  # as in training: another precision would be compiled anew
+        return compiled(net, images_BCHW, lambda line: say(line, quiet))
 
 
 def begin(out: Path | None, command: str, config: Mapping[str, Any], inputs: tuple[Path, ...]) -> Path:
