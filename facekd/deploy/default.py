@@ -8,6 +8,7 @@ from pathlib import Path
 from facekd.errors import UserError
 
 NAME = "facekd-student.onnx"
+WORTH = "87.8 % on LFW: a first one, for trying the commands out"
 
 
 def default_model() -> Path:

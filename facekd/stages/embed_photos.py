@@ -158,10 +158,10 @@ def own_model(quiet: bool) -> Path:
     Raises:
         UserError: it is not installed along.
     """
-    from facekd.deploy.default import default_model
+    from facekd.deploy.default import WORTH, default_model
 
     model = default_model()
-    say(f"no --model given: facekd's own student, {model}", quiet)
+    say(f"no --model given: takes facekd's own student ({WORTH}), {model}", quiet)
     return model
 
 
