@@ -37,7 +37,7 @@ def test_embed_takes_it_where_no_model_is_named_and_says_so(tmp_path: Path, caps
     pq.write_table(pa.table({"image": images, "identity": ["a", "b", "c"]}), tmp_path / "crops.parquet")
     assert run(["embed", str(tmp_path / "crops.parquet"), str(tmp_path / "e.parquet")]) == 0
     assert "facekd's own student" in capsys.readouterr().err
-    found = read_embeddings(tmp_path / "e.parquet")
+    found = read_embeddings(tmp_path / "e.parquet").embeddings
     assert found.model_id == Embedder.load(default_model()).model_id
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
 
