@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -60,6 +63,15 @@ def stage(command: str):
     return getattr(importlib.import_module(module), function)
 
 
+def flags(function: Callable[..., object]) -> Iterator[tuple[str, str]]:
+    """Each flag's name and the docstring that has to explain it: the function's, or that of a class of flags."""
+    for name, hint in get_type_hints(function).items():
+        if dataclasses.is_dataclass(hint) and name != "return":
+            yield from ((field.name, inspect.getdoc(hint) or "") for field in dataclasses.fields(hint))
+        elif name != "return":
+            yield name, inspect.getdoc(function) or ""
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_two_words_shows_an_example_and_explains_each_flag(
     command: str, capsys: pytest.CaptureFixture[str]
@@ -69,9 +81,9 @@ def test_every_command_of_two_words_shows_an_example_and_explains_each_flag(
     assert f"Usage: facekd {command}" in shown
     assert f"Example: facekd {command}" in shown
     documented = inspect.getdoc(stage(command)) or ""
-    for name in inspect.signature(stage(command)).parameters:
+    for name, where in flags(stage(command)):
         assert re.search(rf"--{name.strip('_').replace('_', '-')}\b|\b{name.upper()}\b", shown), name
-        assert re.search(rf"^    {name}: \S", documented, re.MULTILINE), f"{name} is explained nowhere"
+        assert re.search(rf"^    {name}: \S", where, re.MULTILINE), f"{name} is explained nowhere"
     example = re.search(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", documented, re.MULTILINE)
     assert example is not None
     build_app().parse_args([*command.split(), *example.group(1).split()], exit_on_error=False, print_error=False)

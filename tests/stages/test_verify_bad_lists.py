@@ -39,7 +39,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--model", "a", "--bin", "b", "--crops", "c"], "holds its own crops; leave --crops out"),
         (["--model", "a", "--pairs", "p"], "give --crops STORE or --embeddings FILE, not neither"),
         (["--model", "a", "--pairs", "p", "--crops", "c", "--embeddings", "e"], "not --crops and --embeddings"),
-        (["--pairs", "p", "--crops", "c"], "give --model FILE"),
         (["--model", "a", "--all-pairs", "--crops", "c", "--group", "sex"], "--group names a column of a pair list"),
         (["--model", "a", "--bin", "b", "--require", "tar>1"], "not a requirement"),
         (["--model", "a", "--pairs", "p", "--crops", "c", "--split", "s"], "add --identification"),
