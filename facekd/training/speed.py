@@ -16,8 +16,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of mallopt(3)
 def keep_memory() -> None:
     """Let the C library keep freed memory: a step frees and asks for the same gigabyte, and new pages cost zeroing.
 
-    Worth 8 % of a compiled step of MobileFaceNet on two cores (`benchmarks/train_step.py`). Elsewhere than on glibc
-    nothing happens.
+    Part of what `benchmarks/train_step.py` measures. Elsewhere than on glibc nothing happens.
     """
     if sys.platform != "linux":
         return
@@ -60,7 +59,7 @@ def compiled(net: nn.Module, images_BCHW: Tensor, tell: Callable[[str], None]) -
         tell: gets one sentence where the network can't be compiled here.
     """
     # Left to itself, inductor hands a depthwise convolution's backward its input in the order of a weight whose strides
-    # tie, and copies it back and forth: a fifth of a step of MobileFaceNet on a CPU.
+    # tie, and copies it back and forth.
     options: dict[str, str | int | bool | Callable[..., object]] = {
         "force_layout_optimization": images_BCHW.device.type == "cpu"
     }
