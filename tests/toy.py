@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from facekd.core.contract import Contract
@@ -125,3 +126,9 @@ def contract_file(path: Path, **values: object) -> Path:
     """A contract as a user writes it."""
     path.write_text("".join(f"{key}: {value}\n" for key, value in values.items()))
     return path
+
+
+def keys(file: Path) -> set[str]:
+    """What a safetensors file holds, by the first part of its names."""
+    with safe_open(file, "pt") as opened:
+        return {key.split(".")[0] for key in opened.keys()}  # noqa: SIM118  # no mapping

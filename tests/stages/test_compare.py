@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import oracles
 import pytest
-import torch
 import yaml
 from faint import write_faint_store
 from onnx import TensorProto, helper, numpy_helper
@@ -35,12 +34,7 @@ FOLDERS = ("run", "bare", "moved", "nobody")  # all others are ONNX files
 FARS = ["--far=0.3", "--far=0.1", "--far=0.05", "--far=0.0001"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True, scope="module")

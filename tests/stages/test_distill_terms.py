@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors import safe_open
-from toy import contract_file, onnx_of, person, tiny_net, write_store
+from toy import contract_file, keys, onnx_of, person, tiny_net, write_store
 
 from facekd.core.pixels import encode_crop
 from facekd.core.run import read_metrics
@@ -36,17 +35,7 @@ SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "batch": 8, "held_out": 0.3
 TERMS = sorted(term_table())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("data") / "crops")  # 6 people; 4 train and 2 are held out
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +50,6 @@ def nameless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = [{"bytes": encode_crop(person(30 + i, i)), "path": None} for i in range(16)]
     pq.write_table(pa.table({"image": images, "identity": pa.array([None] * 16, pa.string())}), path)
     return path
-
-
-def keys(file: Path) -> set[str]:
-    with safe_open(file, "pt") as opened:
-        return {key.split(".")[0] for key in opened.keys()}  # noqa: SIM118
 
 
 def assert_sums(row: dict[str, float], names: list[str]) -> None:

@@ -1,9 +1,8 @@
-"""Who may teach: several as one, a student, facenet-pytorch's network, or one that learns in the same run."""
+"""Who may teach: several as one, a student, or facenet-pytorch's network."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +15,26 @@ import torch
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 from safetensors import safe_open
-from toy import SIZE, contract_file, onnx_of, person, tiny_net, write_store
+from toy import SIZE, contract_file, keys, onnx_of, person, tiny_net
 
 from facekd.cli import run
-from facekd.core.contract import Contract
 from facekd.core.pixels import encode_crop
 from facekd.core.run import read_metrics
 from facekd.errors import UserError
-from facekd.nets import build
-from facekd.nets.heads import HEAD, Head, load_head
 from facekd.nets.saved import MODEL, load_model
 from facekd.stages import training_walk
 from facekd.stages.distill import distill
-from facekd.stages.distill_loss import OWN, step_loss
-from facekd.stages.distill_teachers import JOINT, joint_teacher, learners
-from facekd.stages.distill_terms import Tools, make_state
 from facekd.stages.export import export
 from facekd.stages.teacher import train_teacher
 from facekd.stages.training_run import read_training_data
 from facekd.teachers import teacher as teachers
 from facekd.training.checkpoint import LAST
-from facekd.training.loop import Batch
 
 SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "batch": 8, "held_out": 0.34, "quiet": True}
 JOINT_NET = "iresnet18-quarter"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("data") / "crops")  # 6 people; 4 train and 2 are held out
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +47,6 @@ def onnx_teacher(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     home = tmp_path_factory.mktemp("onnx")
     contract = contract_file(home / "c.yaml", dim=8, size=SIZE, channels="BGR", mean="[10, 20, 30]")
     return onnx_of(tiny_net(seed=5), home / "net.onnx"), contract
-
-
-def keys(file: Path) -> set[str]:
-    with safe_open(file, "pt") as opened:
-        return {key.split(".")[0] for key in opened.keys()}  # noqa: SIM118
 
 
 def losses(out: Path) -> list[dict[str, float]]:
@@ -238,102 +215,6 @@ def test_occluded_views_are_kept_beside_plain_ones(
     plain, occluded, shown = (losses(out)[0]["cosine"] for out in (*kept, live))
     assert occluded == pytest.approx(shown, rel=1e-3)
     assert occluded != pytest.approx(plain, rel=1e-2)
-
-
-def test_teacher_and_student_learn_together(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_walk, "LOG_EVERY", 1)
-    flags = {**SMALL, "net": "mobilefacenet-half", "dim": 8}
-    out = distill(data=[store], joint=JOINT_NET, out=tmp_path / "run", epochs=8, lr=0.05, **flags).out
-    rows = losses(out)
-    names = [OWN, "labels", "logits", "embedding"]
-    for row in rows:
-        assert row["loss"] == pytest.approx(sum(row[name] for name in names), rel=1e-5)
-    assert np.mean([row[OWN] for row in rows[-4:]]) < 0.7 * np.mean([row[OWN] for row in rows[:4]])
-    assert keys(out / LAST) == {"net", "head", "projection", "teacher", "teacher_head", "optimizer", "rng"}
-    assert keys(out / MODEL) == {"net"}
-    assert load_model(out).name == "mobilefacenet-half"
-    # The teacher lies beside it, with its head: a teacher of others, and of their logits.
-    saved = load_model(out / JOINT)
-    assert (saved.name, saved.contract.dim) == (JOINT_NET, 512)
-    assert load_head(out / JOINT / HEAD).identities == read_training_data([store], 0.34, 0).names
-    with safe_open(out / LAST, "pt") as opened:
-        for name, value in saved.net.named_parameters():
-            assert torch.equal(opened.get_tensor(f"teacher.{name}"), value)
-    next_ = distill(data=[store], teacher=out / JOINT, out=tmp_path / "next", epochs=0.7, **flags).out
-    assert {"labels", "logits", "embedding"} <= read_metrics(next_)[-1].keys()
-
-
-@pytest.mark.parametrize("terms", [["labels"], ["logits", "embedding", "rkd_distance", "adadistill"]])
-def test_the_students_loss_gives_the_teacher_no_gradient_and_the_other_way_round(store: Path, terms: list[str]) -> None:
-    crops = read_training_data([store], 0.34, 0)
-    spec = Contract(dim=8, size=SIZE)
-    master = joint_teacher(JOINT_NET, spec, "arcface", None, 16.0, crops, 0)
-    student, head = build("mobilefacenet-half", dim=8, size=SIZE), Head("softmax", 8, len(crops.names))
-    projection = torch.nn.Linear(8, 512, bias=False)
-    state = make_state(dict.fromkeys(terms, 1.0), len(crops.names), master)
-    tools = Tools(student, head, master, 4.0, 0, 0.0, state)
-    loss = step_loss(dict.fromkeys(terms, 1.0), dict.fromkeys(terms, 0), tools, projection, student, lambda step: SIZE)
-    images = torch.randn(8, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    batch = Batch(images, torch.from_numpy(crops.labels[:8]), crops.train.ids[:8])
-    # The last norm of an IResNet has a scale that is never trained.
-    taught = [p for p in torch.nn.ModuleDict(learners(master)).parameters() if p.requires_grad]
-    learning = [*student.parameters(), *head.parameters(), *projection.parameters()]
-    found = loss(batch)
-    assert found.keys() == {*terms, OWN}
-    torch.stack([value for name, value in found.items() if name != OWN]).sum().backward()
-    assert all(parameter.grad is None for parameter in taught)
-    assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in student.parameters())
-    for parameter in learning:
-        parameter.grad = None
-    loss(batch)[OWN].backward()
-    assert all(parameter.grad is not None for parameter in taught)
-    assert all(parameter.grad is None for parameter in learning)
-
-
-def test_a_joint_run_goes_on_to_the_same_bits(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    flags = {**SMALL, "data": [store], "joint": JOINT_NET, "dim": 8, "epochs": 2.4}
-    whole = distill(out=tmp_path / "whole", **flags).out
-
-    class Killed(BaseException):
-        pass
-
-    def cut(rows: Iterator[dict[str, float]], *_: object, **__: object) -> Iterator[dict[str, float]]:
-        for row in rows:
-            yield row
-            if row["step"] == 4:
-                raise Killed
-
-    monkeypatch.setattr(training_walk, "CHECKPOINT_SECONDS", 0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(training_walk, "progress", cut)
-        with pytest.raises(Killed):
-            distill(out=tmp_path / "cut", **flags)
-    assert not (tmp_path / "cut" / JOINT).exists()
-    distill(out=tmp_path / "cut", **flags)
-    for file in (Path(MODEL), LAST, Path(JOINT) / MODEL, Path(JOINT) / HEAD):
-        assert (whole / file).read_bytes() == (tmp_path / "cut" / file).read_bytes()
-    # Given again, it is done, and leaves the same.
-    again = (whole / JOINT / MODEL).read_bytes()
-    distill(out=whole, **flags)
-    assert (whole / JOINT / MODEL).read_bytes() == again
-
-
-def test_what_a_joint_run_can_not_do_is_said(tmp_path: Path, store: Path, teacher: Path) -> None:
-    images = [{"bytes": encode_crop(person(30 + i, i)), "path": None} for i in range(16)]
-    nameless = tmp_path / "faces.parquet"
-    pq.write_table(pa.table({"image": images, "identity": pa.array([None] * 16, pa.string())}), nameless)
-    for flags, words in [
-        ({"teacher": teacher}, "--joint iresnet18-quarter: trains its own teacher, and --teacher .*teacher is a fin"),
-        ({"views": 2}, "--views 2: keeps what a finished teacher says, and that of --joint .* still learns; leave"),
-        ({"contract": Path("c.yaml")}, "--contract c.yaml: is for a teacher"),
-        ({"data": [nameless]}, "--joint .*: its teacher learns by identities, and no crop of .*faces.parquet has one"),
-        ({"term": ["labels=1", "proxyless=1"]}, "--term proxyless: needs a finished teacher, --joint .* learns in the"),
-        ({"joint": "iresnet19"}, "no network 'iresnet19'; did you mean"),
-        ({"term": ["labels=1"]}, "--joint iresnet18-quarter: would teach nothing"),
-    ]:  # fmt: skip
-        with pytest.raises(UserError, match=words):
-            distill(**{**SMALL, "data": [store], "joint": JOINT_NET, "out": tmp_path / "run", "dim": 8, **flags})
-        assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("way", ["teacher", "joint"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pickle
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from toy import SETTINGS, onnx_of, person, record, save_run, tiny_net, write_store
+from toy import SETTINGS, onnx_of, person, record, save_run, tiny_net
 
 from facekd.cli import run
 from facekd.core.run import read_metrics
@@ -30,17 +30,7 @@ SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "dim": 8, "batch": 8, "held
 FLAGS = ["--net", "iresnet18-quarter", "--dim", "8", "--batch", "8", "--epochs", "0.4", "--held-out", "0", "--quiet"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("data") / "crops")  # 6 people of 6 crops; 4 train and 2 are held out
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

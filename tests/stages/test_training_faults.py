@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from toy import person, write_store
+from toy import person
 
 from facekd.cli import run
 from facekd.core.pixels import encode_crop
@@ -40,18 +40,7 @@ def tokens(data: Path, **more: object) -> list[str]:
     return ["--quiet", *(token for name, value in settings.items() for token in (f"--{name}", str(value)))]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Sums in one order, here and in the processes that are killed."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("data") / "crops")  # 4 people train, 3 steps an epoch
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from toy import contract_file, onnx_of, tiny_net, write_store
+from toy import contract_file, onnx_of, tiny_net
 
 from facekd.core.run import read_metrics
 from facekd.errors import UserError
 from facekd.nets.saved import load_model
 from facekd.stages.distill import distill
 from facekd.stages.teacher import train_teacher
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("data") / "crops")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
-from toy import contract_file, onnx_of, person, tiny_net, write_store
+from toy import contract_file, keys, onnx_of, person, tiny_net, write_store
 
 from facekd.cli import run
 from facekd.core.pixels import encode_crop
@@ -37,18 +37,7 @@ from facekd.training.checkpoint import LAST
 SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "batch": 8, "held_out": 0.34, "quiet": True}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Sums in one order, here and in the process that is killed."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_store(tmp_path_factory.mktemp("data") / "crops")  # 6 people; 4 train and 2 are held out
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +58,6 @@ def nameless(tmp_path: Path) -> Path:
     table = pa.table({"image": images, "identity": pa.array([None] * 48, pa.string())})
     pq.write_table(table, tmp_path / "faces.parquet")
     return tmp_path / "faces.parquet"
-
-
-def keys(file: Path) -> set[str]:
-    with safe_open(file, "pt") as opened:
-        return {key.split(".")[0] for key in opened.keys()}  # noqa: SIM118
 
 
 def test_a_teacher_learns_its_people_and_tells_others_apart(store: Path, teacher: Path) -> None:
