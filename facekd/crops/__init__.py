@@ -2,4 +2,5 @@
 
 from typing import Literal
 
-Augment = Literal["plain", "occluded"]  # kinds of views, see views.view_batch; here because naming them loads nothing
+# Kinds of views, see views.view_batch; here because naming them loads nothing.
+Augment = Literal["plain", "occluded", "flip"]

@@ -32,13 +32,17 @@ def view_batch(crops: CropSet, seed: int, places: Array, numbers: Array, augment
     """uint8[B, S, S, 3] RGB: view `numbers[b]` of crop `places[b]`, int64[B] each.
 
     Args:
-        augment: plain, those of `view`; occluded, the same with a rectangle of `occlude` in most of them.
+        augment: plain, those of `view`; occluded, the same with a rectangle of `occlude` in most of them; flip, the
+            crop and its mirror image in turn, so that two views are all there are.
 
     Raises:
         UserError: a damaged crop.
     """
 
     def one(index: int, number: int) -> Array:
+        if augment == "flip":
+            mirrored = (int(_seeds(seed, index, 0).generate_state(1)[0]) + number) % 2
+            return crops.pixels(index)[:, :: -1 if mirrored else 1]
         plain = view(crops.pixels(index), seed, index, number)
         if augment == "plain":
             return plain

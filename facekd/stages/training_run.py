@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SamplerName = Literal["shuffled", "balanced", "sqrt"]
 Precision = Literal["fp32", "bf16", "fp16"]
-OptimizerName = Literal["sgd", "adamw"]
+OptimizerName = Literal["sgd", "adamw", "muon"]
 ScheduleName = Literal["cosine", "poly"]
 
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"

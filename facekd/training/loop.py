@@ -14,8 +14,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from facekd.errors import UserError
+from facekd.training.muon import Muon
 from facekd.training.parallel import average_gradients, average_numbers
 from facekd.training.schedule import learning_rate
+
+ADAMW_SHARE = 0.1  # of Muon's learning rate, for what takes AdamW's steps beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Plan:
     weight_decay: float
     momentum: float = 0.9
     clip: float = 5.0  # largest norm of the gradient
-    optimizer: str = "sgd"  # or adamw
+    optimizer: str = "sgd"  # or adamw, muon
     accumulate: int = 1  # parts of a batch that go through the networks one after another
     ema: float = 0.0  # decay of the average of the weights that is kept in place of the last ones; 0 keeps the last
     schedule: str = "cosine"  # or poly: the learning rate's way down
@@ -72,12 +75,28 @@ class Plan:
 
 
 def make_optimizer(modules: Mapping[str, nn.Module], plan: Plan) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; norms, PReLU slopes and biases are not decayed."""
+    """SGD with Nesterov momentum, AdamW or Muon; norms, PReLU slopes and biases are not decayed.
+
+    Muon is for the filters that mix channels. Depthwise filters, linear layers and heads take AdamW's steps beside it,
+    at a tenth of its rate.
+    """
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": plan.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if plan.optimizer == "muon":
+        mix, rest = [], []
+        for parameter in groups[0]["params"]:
+            (mix if parameter.ndim == 4 and parameter.shape[1] > 1 else rest).append(parameter)
+        return Muon(
+            [
+                {**groups[0], "params": mix, "orthogonal": True},
+                {**groups[0], "params": rest, "share": ADAMW_SHARE},
+                {**groups[1], "share": ADAMW_SHARE},
+            ],
+            lr=plan.peak_lr,
+        )
     if plan.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=plan.peak_lr)
     return torch.optim.SGD(groups, lr=plan.peak_lr, momentum=plan.momentum, nesterov=True)
@@ -111,7 +130,7 @@ def fit(
     for step, batch in enumerate(batches, start):
         rate = learning_rate(step, plan.steps, plan.warmup, plan.peak_lr, plan.schedule)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         optimizer.zero_grad(set_to_none=True)
         row = Counter[str]()
         for part in batch.parts(plan.accumulate) if plan.accumulate > 1 else [batch]:

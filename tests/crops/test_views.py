@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -192,17 +193,30 @@ def test_plain_views_know_nothing_of_other_crops() -> None:
         assert shown(alone, 0, number, "occluded").shape == (112, 112, 3)  # of itself, where there is no other
 
 
+def test_flips_are_the_crop_and_its_mirror_image_in_turn() -> None:
+    first = set()
+    for index in range(6):
+        plain = CROPS.pixels(index)
+        mirrored = plain[:, ::-1]
+        assert not (plain == mirrored).all()
+        shows = [(shown(CROPS, index, number, "flip") == mirrored).all() for number in range(6)]
+        assert all(shows[n] != shows[n + 1] for n in range(5))
+        assert all((shown(CROPS, index, n, "flip") == (mirrored if shows[n] else plain)).all() for n in range(6))
+        first.add(shows[0])
+    assert first == {True, False}  # whose mirror image comes first hangs on the crop
+
+
 def test_a_batch_is_its_views() -> None:
     places, numbers = np.array([4, 0, 4, 2]), np.array([9, 3, 1, 3])
-    for augment in ("plain", "occluded"):
+    for augment in get_args(Augment):
         batch = view_batch(CROPS, 5, places, numbers, augment)
         for row, index, number in zip(batch, places, numbers, strict=True):
             assert (row == shown(CROPS, index, number, augment, seed=5)).all()
 
 
 def test_the_id_tells_kinds_and_code_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {augmentation_id("plain"), augmentation_id("occluded")}
+    found = {augmentation_id(augment) for augment in get_args(Augment)}
     assert augmentation_id("plain") in found  # and stays what it was
     monkeypatch.setattr(views, "CODE", views.CODE + 1)
-    found |= {augmentation_id("plain"), augmentation_id("occluded")}
-    assert len(found) == 4
+    found |= {augmentation_id(augment) for augment in get_args(Augment)}
+    assert len(found) == 2 * len(get_args(Augment))

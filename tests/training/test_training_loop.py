@@ -117,8 +117,11 @@ def test_a_gradient_that_is_not_finite_stops_too() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 7])
-def test_adamw_goes_on_bit_for_bit_and_decays_matrices_only(tmp_path: Path, cut: int) -> None:
-    plan = Plan(steps=12, warmup=3, peak_lr=1e-3, weight_decay=0.1, optimizer="adamw")
+@pytest.mark.parametrize(("optimizer", "decays"), [("adamw", [0.1, 0.0]), ("muon", [0.1, 0.1, 0.0])])
+def test_others_go_on_bit_for_bit_and_decay_matrices_only(
+    tmp_path: Path, cut: int, optimizer: str, decays: list[float]
+) -> None:
+    plan = Plan(steps=12, warmup=3, peak_lr=1e-3, weight_decay=0.1, optimizer=optimizer)
     whole = Run(plan=plan)
     rows = whole.fit(range(12))
     first = Run(plan=plan)
@@ -129,8 +132,8 @@ def test_adamw_goes_on_bit_for_bit_and_decays_matrices_only(tmp_path: Path, cut:
     assert restore(tmp_path / "last", second.modules, second.optimizer, {}) == cut
     assert second.fit(range(cut, 12), cut) == rows[cut:]
     assert_same(dict(second.modules["net"].state_dict()), dict(whole.modules["net"].state_dict()))
-    assert [group["weight_decay"] for group in whole.optimizer.param_groups] == [0.1, 0.0]
-    assert all(p.ndim <= 1 for p in whole.optimizer.param_groups[1]["params"])
+    assert [group["weight_decay"] for group in whole.optimizer.param_groups] == decays
+    assert all(p.ndim <= 1 for p in whole.optimizer.param_groups[-1]["params"])
 
 
 def test_a_plan_without_a_step_is_refused() -> None:
