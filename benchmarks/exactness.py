@@ -37,11 +37,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from _record import record
+from _record import RESULTS, record
 
-from facekd.core.files import sha256_file
+from facekd.core.files import read_json, sha256_file
 from facekd.core.pixels import encode_crop
-from facekd.core.run import read_metrics
+from facekd.core.run import environment, read_metrics
 
 PEOPLE, PHOTOS = 40, 40
 SETTINGS = {"held-out": 0.15, "seed": 0}
@@ -167,6 +167,14 @@ def kill(trainer: Trainer, flags: list[str], out: Path, step: int, whole: dict[s
     }
 
 
+def kept_parts(settings: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier call with the same settings left of ``processes`` and ``kills``, each with what it was run by."""
+    path = RESULTS / "exactness.json"
+    earlier = read_json(path)["result"] if path.exists() else {}
+    parts = {name: earlier.pop(name) for name in ("processes", "kills") if name in earlier}
+    return parts if all(settings.get(name) == value for name, value in earlier.items()) else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path)
@@ -191,9 +199,9 @@ def main() -> None:
         flags += ["--epochs", str(steps * batch / trained(data))]
 
         def keep(part: str, value: Any) -> None:
-            result[part] = value
+            result[part] = {**value, "measured": environment()}
             if not asked.quick:
-                record("exactness", result)
+                record("exactness", {**kept_parts(result), **result})
 
         if "processes" in asked.parts:
             found = processes_part(Trainer(home, 60.0), flags, steps, 1 if asked.quick else os.cpu_count() or 1)
