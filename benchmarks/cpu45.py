@@ -39,16 +39,19 @@ from facekd.nets.saved import MODEL
 from facekd.stages.console import say
 
 DATA = Path(os.path.relpath(Path(__file__).parents[2] / "shared" / "data"))
-ADAMW = "--optimizer adamw --lr 0.002"
-RECIPES = {
-    "ground": f"--term cosine=1 {ADAMW} --batch 64",
-    "cached": f"--term cosine=1 {ADAMW} --batch 64 --views 1",
-    "sgd": "--term cosine=1 --optimizer sgd --lr 0.1 --batch 64",
-    "batch-32": f"--term cosine=1 {ADAMW} --batch 32",
-    "batch-128": f"--term cosine=1 {ADAMW} --batch 128",
-    "embedding-128": f"--term embedding=128 {ADAMW} --batch 64",
-    "relu": f"--term cosine=1 {ADAMW} --batch 64 --activation relu",
-    "ema": f"--term cosine=1 {ADAMW} --batch 64 --ema 0.999",
+ADAMW, MUON = "--optimizer adamw --lr 0.002", "--optimizer muon --lr 0.05"
+GROUND = f"--term cosine=1 {ADAMW} --batch 64 --augment flip"
+RECIPES = {  # each but the last differs from the ground in one thing; of a flag given twice the later counts
+    "ground": GROUND,
+    "plain-views": f"{GROUND} --augment plain",
+    "cached": f"{GROUND} --views 2",
+    "muon": f"{GROUND} {MUON}",
+    "growing": f"{GROUND} --resolution 64=0.6",
+    "batch-32": f"{GROUND} --batch 32",
+    "embedding-128": GROUND.replace("cosine=1", "embedding=128"),
+    "relu": f"{GROUND} --activation relu",
+    "ema": f"{GROUND} --ema 0.999",
+    "all": f"{GROUND} {MUON} --batch 32 --resolution 64=0.6 --views 1",
 }
 PROBE_SECONDS = 60.0  # of steps, after the first ones
 ENDLESS = 1000.0  # epochs of a probe, which never ends by itself
