@@ -5,10 +5,11 @@
 
 MobileFaceNet (512 numbers 1.19 M parameters, 128 0.99 M) learns on CelebA's crops, less 15 % of the people and
 everybody who is in LFW too, and on FairFace's, from w600k_mbf alone, from sface alone, from both; the control learns
-CelebA's labels alone, for as many steps. Each is one ``facekd distill`` whose command is kept beside its log. What
-each then knows is judged on LFW and on all pairs of the people whom none saw, and the share of the gap closed is
-(student - alone) / (teacher - alone), with people resampled. A few further people of the training set are held out by
-facekd itself for the curves; nothing is chosen by the people that judge.
+CelebA's labels alone, for as many steps; by request a teacher of our own (--own RUN) teaches. Each is one ``facekd
+distill`` whose command is kept beside its log. What each then knows is judged on LFW and on all pairs of the people
+whom none saw, and the share of the gap closed is (student - alone) / (teacher - alone), with people resampled. A few
+further people of the training set are held out by facekd itself for the curves; nothing is chosen by the people that
+judge.
 
 It can be stopped and goes on: --minutes ends the training after so long, and the same command goes on with it. Only a
 finished part is judged, of the others the result says how far they are. An epoch is 98 k crops: 30 to 60 minutes on
@@ -51,11 +52,13 @@ PARTS: dict[str, tuple[tuple[str, ...], int]] = {
     "sface": (("sface",), 128),
     "both": (("w600k", "sface"), 512),
     "alone": ((), 512),
-    "random": (("random",), 512),  # a control by request: an untrained network teaches, with the flags of w600k
+    # By request: a run of train-teacher, --own, on the same crops of CelebA; and an untrained network as a control.
+    "own": (("own",), 512),
+    "random": (("random",), 512),
 }
 WATCHED = 0.02  # share of the training people that the curves are drawn on
-COMMON = "--net mobilefacenet --optimizer adamw --lr 0.002"
-TAUGHT, ALONE = "--term embedding=10", "--term labels=1"
+COMMON = "--net mobilefacenet --optimizer muon --lr 0.02"
+TAUGHT, ALONE = "--term cosine=1", "--term labels=1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where runs, caches and embeddings are kept and gone on with")
     parser.add_argument("--sets", type=Path, default=Path("runs/teachers_real"), help="whose sets/ holds the crops")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS)[:4], help="what is trained")
+    parser.add_argument("--own", type=Path, help="the teacher of the part own, a run folder")
     parser.add_argument("--epochs", type=float, default=20, help="times that a taught student sees each crop")
     parser.add_argument("--dim", type=int, choices=(128, 512), help="of all parts; else the teacher's")
     parser.add_argument("--minutes", type=float, help="end the training after so long; the same command goes on")
@@ -115,7 +119,8 @@ def run(asked: argparse.Namespace, work: Path) -> None:
     if asked.no_judge:
         return
     judges = Judges.of(sets.pairs, sets.lfw, sets.held, work / "embeddings")
-    result, found = judge(parts, judges, asked.data / "weights")
+    teachers = {name for part in parts for name in PARTS[part.name][0]} - {"random"}
+    result, found = judge(parts, judges, {name: teacher_path(name, asked) for name in sorted(teachers)})
     kept = {name: {**one, "curve": thinned(one["curve"])} for name, one in trained.items()}
     result |= {"epochs": asked.epochs, "trained": kept, "data": sets.about}
     if asked.quick:
@@ -144,11 +149,10 @@ def part_of(name: str, asked: argparse.Namespace, work: Path, sets: Sets) -> Par
         files = sets.named
     folder = work / "parts" / f"{name}-{dim}"
     words = ["distill", *flags("--data", files), "--dim", str(dim)]
-    weights = asked.data / "weights"
     if "random" in teachers:
-        words += flags("--teacher", [random_teacher(work / "random-teacher", weights / WEIGHTS["w600k"], files)])
+        words += flags("--teacher", [random_teacher(work / "random-teacher", teacher_path("w600k", asked), files)])
     else:
-        words += flags("--teacher", [weights / WEIGHTS[teacher] for teacher in teachers])
+        words += flags("--teacher", [teacher_path(teacher, asked) for teacher in teachers])
     watched = "0.1" if asked.quick else str(WATCHED)
     words += ["--epochs", f"{epochs:.6g}", "--held-out", watched, "--out", str(folder / "run")]
     own = asked.with_taught if teachers else asked.with_alone
@@ -157,6 +161,14 @@ def part_of(name: str, asked: argparse.Namespace, work: Path, sets: Sets) -> Par
     if "--views" in words:
         words += ["--cache", str(work / "teacher-cache")]
     return Part(name, folder, last_of_each(words))
+
+
+def teacher_path(name: str, asked: argparse.Namespace) -> Path:
+    """The file of a public teacher, or the run folder of our own."""
+    path: Path | None = asked.own if name == "own" else asked.data / "weights" / WEIGHTS[name]
+    if path is None:
+        raise SystemExit("the part own needs --own RUN, a run folder of train-teacher")
+    return path
 
 
 def random_teacher(folder: Path, like: Path, files: list[Path]) -> Path:
@@ -171,11 +183,10 @@ def flags(name: str, values: Any) -> list[str]:
     return [word for value in values for word in (name, str(value))]
 
 
-def judge(parts: list[Part], judges: Judges, weights: Path) -> tuple[dict[str, Any], dict[str, AllPairs]]:
+def judge(parts: list[Part], judges: Judges, masters: dict[str, Path]) -> tuple[dict[str, Any], dict[str, AllPairs]]:
     """The rates of teachers and finished students, and the gaps closed where the control is finished."""
     done = {part.name: part.run for part in parts if (part.run / MODEL).exists()}
-    wanted = {name for part in parts for name in PARTS[part.name][0]}
-    teachers = {f"{name} (teacher)": weights / file for name, file in WEIGHTS.items() if name in wanted}
+    teachers = {f"{name} (teacher)": path for name, path in masters.items()}
     rates: dict[str, Any] = {}
     found: dict[str, AllPairs] = {}
     for name, path in (teachers | done).items():
