@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from facekd.nets import build
 from facekd.nets.saved import MODEL, save_model
 
 SIZE = 32
+SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "batch": 8, "held_out": 0.34, "quiet": True}  # of a training
 SETTINGS = {"detector": "none", "min_face": 20, "choose": "largest", "size": SIZE, "template": "arcface"}
 
 

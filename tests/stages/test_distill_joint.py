@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
-from toy import SIZE, keys, person
+from toy import SIZE, SMALL, keys, person
 
 from facekd.core.contract import Contract
 from facekd.core.pixels import encode_crop
@@ -26,12 +25,10 @@ from facekd.stages.distill import distill
 from facekd.stages.distill_loss import OWN, step_loss
 from facekd.stages.distill_teachers import JOINT, joint_teacher, learners
 from facekd.stages.distill_terms import Tools, make_state
-from facekd.stages.teacher import train_teacher
 from facekd.stages.training_run import read_training_data
 from facekd.training.checkpoint import LAST
 from facekd.training.loop import Batch
 
-SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "batch": 8, "held_out": 0.34, "quiet": True}
 JOINT_NET = "iresnet18-quarter"
 
 
@@ -40,11 +37,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def losses(out: Path) -> list[dict[str, float]]:
     return [row for row in read_metrics(out) if "loss" in row]
-
-
-@pytest.fixture(scope="module")
-def teacher(store: Path) -> Path:
-    return train_teacher(data=[store], out=store.parent / "teacher", dim=16, epochs=2, **SMALL).out
 
 
 def test_teacher_and_student_learn_together(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from toy import contract_file, keys, onnx_of, person, tiny_net, write_store
+from toy import SMALL, contract_file, keys, onnx_of, person, tiny_net, write_store
 
 from facekd.core.pixels import encode_crop
 from facekd.core.run import read_metrics
@@ -31,16 +31,10 @@ from facekd.stages.training_run import read_training_data
 from facekd.teachers import teacher as teachers
 from facekd.training.checkpoint import LAST
 
-SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "batch": 8, "held_out": 0.34, "quiet": True}
 TERMS = sorted(term_table())
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def teacher(store: Path) -> Path:
-    return train_teacher(data=[store], out=store.parent / "teacher", dim=16, epochs=2, **SMALL).out
 
 
 @pytest.fixture(scope="module")

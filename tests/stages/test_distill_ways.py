@@ -15,7 +15,7 @@ import torch
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 from safetensors import safe_open
-from toy import SIZE, contract_file, keys, onnx_of, person, tiny_net
+from toy import SIZE, SMALL, contract_file, keys, onnx_of, person, tiny_net
 
 from facekd.cli import run
 from facekd.core.pixels import encode_crop
@@ -30,16 +30,10 @@ from facekd.stages.training_run import read_training_data
 from facekd.teachers import teacher as teachers
 from facekd.training.checkpoint import LAST
 
-SMALL: dict[str, Any] = {"net": "iresnet18-quarter", "batch": 8, "held_out": 0.34, "quiet": True}
 JOINT_NET = "iresnet18-quarter"
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def teacher(store: Path) -> Path:
-    return train_teacher(data=[store], out=store.parent / "teacher", dim=16, epochs=2, **SMALL).out
 
 
 @pytest.fixture(scope="module")
