@@ -58,5 +58,5 @@ def orthogonal(matrix: Tensor) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(ROUNDS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
