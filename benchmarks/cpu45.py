@@ -46,6 +46,7 @@ RECIPES = {  # each but the last differs from the ground in one thing; of a flag
     "plain-views": f"{GROUND} --augment plain",
     "cached": f"{GROUND} --views 2",
     "muon": f"{GROUND} {MUON}",
+    "sgd": f"{GROUND} --optimizer sgd --lr 0.1",
     "growing": f"{GROUND} --resolution 64=0.6",
     "batch-32": f"{GROUND} --batch 32",
     "embedding-128": GROUND.replace("cosine=1", "embedding=128"),
