@@ -8,7 +8,7 @@ from pathlib import Path
 from facekd.errors import UserError
 
 NAME = "facekd-student.onnx"
-WORTH = "87.8 % on LFW: a first one, for trying the commands out"
+WORTH = "96.9 % on LFW, where its teacher SFace has 99.3"
 
 
 def default_model() -> Path:
