@@ -86,7 +86,8 @@ def make_optimizer(modules: Mapping[str, nn.Module], plan: Plan) -> torch.optim.
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if plan.optimizer == "muon":
-        mix, rest = [], []
+        mix: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for parameter in groups[0]["params"]:
             (mix if parameter.ndim == 4 and parameter.shape[1] > 1 else rest).append(parameter)
         return Muon(
