@@ -9,8 +9,7 @@
 crops each; the largest relative difference of the loss over all steps. Beside it, what one process differs from itself
 by when only its number of threads changes: the floor that sums of another order set. And two runs that change the
 number of processes half-way, one to two and two to one, after a SIGTERM. Rounding grows from step to step, and the
-faster the higher the learning rate, so --lr is 0.002 here and 0.05, train-teacher's own, is worth a
-look.
+faster the higher the learning rate, so --lr is 0.002 here and 0.05, train-teacher's own, is worth a look.
 
 **Kills.** A run is killed by SIGKILL at each of 20 random moments (seeded: a random step, and a random part of one
 after it), gone on with by --resume, and its files compared byte by byte with those of an undisturbed run. A checkpoint

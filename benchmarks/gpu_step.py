@@ -41,15 +41,11 @@ SIDE = 8192  # of the matrices
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--net", nargs="+", default=list(NETS))
-    parser.add_argument("--batch", type=int, help="of every network, in place of its own")
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     if not asked.quick and not torch.cuda.is_available():
         sys.exit("gpu_step: this machine has no GPU; --quick shows on the CPU that the benchmark runs")
-    nets = (
-        {"mobilefacenet-half": 8} if asked.quick else {name: asked.batch or NETS.get(name, 512) for name in asked.net}
-    )
+    nets = {"mobilefacenet-half": 8} if asked.quick else NETS
     warm, steps, rounds, crops, side = (2, 3, 1, 32, 512) if asked.quick else (WARM, STEPS, ROUNDS, CROPS, SIDE)
     torch.backends.cudnn.benchmark = True
     accelerator = Accelerator(mixed_precision="bf16")

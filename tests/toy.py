@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +134,19 @@ def keys(file: Path) -> set[str]:
     """What a safetensors file holds, by the first part of its names."""
     with safe_open(file, "pt") as opened:
         return {key.split(".")[0] for key in opened.keys()}  # noqa: SIM118  # no mapping
+
+
+class Killed(BaseException):
+    """A run that ends as by a kill: nothing that catches exceptions catches it."""
+
+
+def killed_after(step: int) -> Callable[..., Iterator[dict[str, float]]]:
+    """What stands in for the progress of a training and ends it once `step` steps are done."""
+
+    def rows_until(rows: Iterator[dict[str, float]], *_: object, **__: object) -> Iterator[dict[str, float]]:
+        for row in rows:
+            yield row
+            if row["step"] == step:
+                raise Killed
+
+    return rows_until

@@ -60,7 +60,7 @@ class Asked:
         teacher_backend: What runs an ONNX teacher; onnxruntime unless given. openvino can be much quicker.
         views: Views of each crop; training shows them in turn.
         augment: Kind of views: plain; occluded, most of which have a rectangle masked or taken from another crop; or
-            flip, the crop and its mirror image, for runs of few epochs.
+            flip, the crop and its mirror image alone.
         held_out: Share of the identities that the distillation will hold out.
         minimum: Leave people with fewer crops out, as in the distillation.
         drop: CSV of crops or people to do without, as in the distillation.

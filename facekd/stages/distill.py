@@ -130,15 +130,14 @@ def distill(
         schedule: The learning rate's way down to zero, after a warm-up: half a cosine, or poly, the square of what is
             left.
         weight_decay: On convolutions and linear layers.
-        optimizer: sgd with momentum; adamw, which wants a --lr of about 0.001; or muon, of about 0.02, which gets
-            furthest in few steps.
+        optimizer: sgd with momentum; adamw, which wants a --lr of about 0.001; or muon, which wants about 0.02.
         sampler: shuffled: each crop alike; balanced: each person alike, several crops of one in a batch; sqrt: halfway.
         per_person: Crops of one person in a balanced batch.
         class_balance: Of the term labels: above 0, such as 0.999, crops of rare people count more, see
             'facekd train-teacher'. 0 is all alike.
         views: Views of a crop, shown in turn, of which the teacher's embeddings are kept; 0 is a new one each time.
         augment: Kind of views: plain; occluded, most of which have a rectangle masked or taken from another crop; or
-            flip, the crop and its mirror image, for runs of few epochs.
+            flip, the crop and its mirror image alone.
         cache: Where 'facekd cache build' and --views keep them.
         ema: Decay of a running average of the weights, such as 0.999, that is kept in place of the last; 0 is none.
         resolution: SIDE=SHARE of the run in which the student sees images of fewer pixels, such as 64=0.6; give it

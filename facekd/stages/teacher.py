@@ -79,14 +79,13 @@ def train_teacher(
         schedule: The learning rate's way down to zero, after a warm-up: half a cosine, or poly, the square of what is
             left.
         weight_decay: On convolutions and linear layers.
-        optimizer: sgd with momentum; adamw, which wants a --lr of about 0.001; or muon, of about 0.02, which gets
-            furthest in few steps.
+        optimizer: sgd with momentum; adamw, which wants a --lr of about 0.001; or muon, which wants about 0.02.
         sampler: shuffled: each crop alike; balanced: each person alike, several crops of one in a batch; sqrt: halfway.
         per_person: Crops of one person in a balanced batch.
         class_balance: Above 0, such as 0.999, crops of rare people count more: one of a person with n of them
             (1 - beta) / (1 - beta^n) times, divided by the mean over all crops. 0 is all alike.
         augment: Kind of views: plain; occluded, most of which have a rectangle masked or taken from another crop; or
-            flip, the crop and its mirror image, for runs of few epochs.
+            flip, the crop and its mirror image alone.
         ema: Decay of a running average of the weights, such as 0.999, that is kept in place of the last; 0 is none.
         compile: Train through torch.compile: a minute of waiting, then quicker steps. Needs a C++ compiler.
         precision: fp32 unless given, or bf16 or, on a GPU, fp16 where that is safe; the weights stay in fp32.

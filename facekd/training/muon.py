@@ -16,7 +16,8 @@ QUINTIC = (3.4445, -4.7750, 2.0315)  # of Jordan et al.: steep at 0; singular va
 class Muon(torch.optim.AdamW):
     """Muon for the groups that say ``orthogonal``, AdamW for the others.
 
-    A group's parameters are matrices or the filters of convolutions, taken as matrices of [out, in · height · width].
+    A group's parameters are matrices, or filters of convolutions, float[out, in, height, width], which are taken as
+    matrices of [out, in · height · width]. ``lr`` of an orthogonal group is the spectral norm of a step, about.
     Weight decay is decoupled, as AdamW's.
 
     Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024,
@@ -48,9 +49,10 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly U Vᵀ of the matrix U S Vᵀ: its singular values, unless they are below a thousandth of their norm, near 1.
+    """Nearly U Vᵀ of float[rows, columns] U S Vᵀ, of the same shape: all singular values of any size are near 1 in it.
 
-    Five rounds of Newton and Schulz with an odd polynomial of degree five.
+    Five rounds of Newton and Schulz with the odd polynomial of degree five of Jordan et al., see `Muon`; what is below
+    about a thousandth of the matrix's norm stays smaller, and a matrix of zeros is kept.
     """
     a, b, c = QUINTIC
     tall = matrix.shape[0] > matrix.shape[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
-from toy import SIZE, SMALL, keys, person
+from toy import SIZE, SMALL, Killed, keys, killed_after, person
 
 from facekd.core.contract import Contract
 from facekd.core.pixels import encode_crop
@@ -93,18 +92,9 @@ def test_a_joint_run_goes_on_to_the_same_bits(tmp_path: Path, store: Path, monke
     flags = {**SMALL, "data": [store], "joint": JOINT_NET, "dim": 8, "epochs": 2.4}
     whole = distill(out=tmp_path / "whole", **flags).out
 
-    class Killed(BaseException):
-        pass
-
-    def cut(rows: Iterator[dict[str, float]], *_: object, **__: object) -> Iterator[dict[str, float]]:
-        for row in rows:
-            yield row
-            if row["step"] == 4:
-                raise Killed
-
     monkeypatch.setattr(training_walk, "CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(training_walk, "progress", cut)
+        patch.setattr(training_walk, "progress", killed_after(4))
         with pytest.raises(Killed):
             distill(out=tmp_path / "cut", **flags)
     assert not (tmp_path / "cut" / JOINT).exists()

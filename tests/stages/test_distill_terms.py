@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from toy import SMALL, contract_file, keys, onnx_of, person, tiny_net, write_store
+from toy import SMALL, Killed, contract_file, keys, killed_after, onnx_of, person, tiny_net, write_store
 
 from facekd.core.pixels import encode_crop
 from facekd.core.run import read_metrics
@@ -151,19 +150,10 @@ def test_a_run_with_moving_parts_goes_on_to_the_same_bits(
     }  # fmt: skip
     whole = distill(out=tmp_path / "whole", **flags).out
 
-    class Killed(BaseException):
-        pass
-
-    def cut(rows: Iterator[dict[str, float]], *_: object, **__: object) -> Iterator[dict[str, float]]:
-        for row in rows:
-            yield row
-            if row["step"] == 5:
-                raise Killed
-
     monkeypatch.setattr(training_walk, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(training_walk, "LOG_EVERY", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(training_walk, "progress", cut)
+        patch.setattr(training_walk, "progress", killed_after(5))
         with pytest.raises(Killed):
             distill(out=tmp_path / "cut", **flags)
     assert [row["step"] for row in read_metrics(tmp_path / "cut")][-1] == 5
