@@ -29,7 +29,7 @@ from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
 from facekd.nets.saved import MODEL
-from facekd.reports import plots
+from facekd.reports.forest import Row, forest
 from facekd.stages.compare import closed_json
 from facekd.stages.compare_lists import everyone, pair_scores
 from facekd.stages.distill import distill
@@ -197,13 +197,17 @@ def told(result: dict[str, Any], closed: dict[str, dict[str, Any]]) -> list[dict
 
 
 def plot(shown: list[dict[str, Any]]) -> str:
-    """TAR against the time of a step."""
-    points = [
-        plots.CostPoint(row["name"], row["ms"], row["rate"]["tar"], row["rate"]["low"], row["rate"]["high"])
+    """TAR by row; the teacher and the controls are what the others are measured by."""
+    rows = [
+        Row(row["name"], row["rate"]["tar"], row["rate"]["low"], row["rate"]["high"], row["ms"] is None or control(row))
         for row in shown
-        if row["ms"] and row["rate"] is not None and row["rate"]["tar"] is not None
+        if row["rate"] is not None and row["rate"]["tar"] is not None
     ]
-    return plots.cost(points, x_label="Median time of a step (ms)", y_label=f"TAR at FAR {FAR:g}, held-out people")
+    return forest(rows, x_label=f"TAR at FAR {FAR:g}, held-out people")
+
+
+def control(row: dict[str, Any]) -> bool:
+    return str(row["name"]).endswith("(control)")
 
 
 def without_machine(result: dict[str, Any]) -> dict[str, Any]:

@@ -117,19 +117,23 @@ def _rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _plot(result: Mapping[str, Any]) -> list[Block]:
-    from facekd.reports import plots
+    """The teachers and the controls, then the cells, best first."""
     from facekd.reports.document import Figure
+    from facekd.reports.forest import Row, forest
 
-    points = []
-    for one in _judged(result):
+    rows = []
+    for one in result["teachers"]:
+        rate = _rate(one, result)
+        if rate is not None:
+            rows.append(Row(f"{Path(one['teacher']).name} (teacher)", rate["tar"], rate["low"], rate["high"], True))
+    for one in sorted(_judged(result), key=lambda one: (not one["control"], -_rate(one["rates"], result)["tar"])):
         rate = _rate(one["rates"], result)
-        if one["seconds_per_step"] is not None:
-            milliseconds = 1e3 * one["seconds_per_step"]
-            points.append(plots.CostPoint(one["cell"], milliseconds, rate["tar"], rate["low"], rate["high"]))
-    if not points:
+        name = f"{one['cell']} (control)" if one["control"] else one["cell"]
+        rows.append(Row(name, rate["tar"], rate["low"], rate["high"], one["control"]))
+    if not rows:
         return []
     label = f"TAR at FAR {far_name(result['lead_far'])}"
-    return [Figure(plots.cost(points, x_label="Median time of a step (ms)", y_label=label), f"{label} against cost")]
+    return [Figure(forest(rows, x_label=label), f"{label} of each cell, with 95 % intervals.")]
 
 
 def _flags_table(result: Mapping[str, Any]) -> Table:

@@ -15,6 +15,7 @@ from facekd.rates.identification import Ranks
 from facekd.rates.rates import rate_at
 from facekd.reports import plots
 from facekd.reports.axes import plain_number
+from facekd.reports.forest import Row, forest
 from facekd.reports.svg import COLOURS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -37,6 +38,7 @@ def all_plots(curves: dict[str, Curve], name: str = "student") -> dict[str, str]
         "histograms": plots.histograms(scores, {name: 0.3}),
         "training": plots.training({name: [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}]}, y="loss"),
         "cost": plots.cost([plots.CostPoint(name, 2e8, 0.9, 0.8, 0.95)], x_label="MACs", y_label="TAR"),
+        "forest": forest([Row("teacher", 0.95, measure=True), Row(name, 0.9, 0.8, 0.95)], x_label="TAR"),
     }
 
 
@@ -215,3 +217,15 @@ def test_colours_of_page_and_plots_agree_and_contrast_enough_in_both_themes() ->
                 pair = sorted((luminance(theme[name]), luminance(theme[ground])))
                 ratio = (pair[1] + 0.05) / (pair[0] + 0.05)
                 assert ratio >= 4.5, (name, ground, round(ratio, 2))
+
+
+def test_forest_draws_each_interval_to_scale_in_the_order_given() -> None:
+    svg = forest([Row("teacher", 0.8, measure=True), Row("a", 0.4, 0.2, 0.6), Row("b", 0.3, 0.1, 0.5)], x_label="TAR")
+    assert [text for text in texts(svg) if text in ("teacher", "a", "b")] == ["teacher", "a", "b"]
+    lines = [line for line in path_points(svg, "--series-1") if len(line) == 2]
+    (a_low, a_high), (b_low, b_high) = (line[:, 0] for line in lines)
+    assert a_high - a_low == pytest.approx(b_high - b_low)  # both intervals are 0.4 wide
+    assert a_low - b_low == pytest.approx((a_high - a_low) / 4)
+    assert lines[0][0, 1] < lines[1][0, 1]  # an SVG's y grows downwards
+    (measured,) = (line for line in path_points(svg, "--series-2") if len(line) == 2)
+    assert measured[0, 0] == measured[1, 0] == pytest.approx(a_high + (a_high - a_low) / 2)
