@@ -4,9 +4,9 @@
     python benchmarks/teacher_cache.py --quick                                     # small, prints only
 
 MobileFaceNet of 512 dimensions, batches of 64 views, the embedding term; batches, steps and cache are those of ``facekd
-distill`` itself. Teachers: an IResNet-50 with random weights, which do not change its speed, and the public ONNX files
-that are there. Rivals take turns; ratios are medians of each round's. Each part is saved when it is done. On two idle
-cores, in minutes: ``building`` 10, ``epochs`` 12, ``losses`` 6.
+distill --compile`` itself. Teachers: an IResNet-50 with random weights, which do not change its speed, and the public
+ONNX files that are there. Rivals take turns; ratios are medians of each round's. Each part is saved when it is done. On
+two idle cores, in minutes: ``building`` 10, ``epochs`` 12, ``losses`` 6.
 
 ``building``: the teacher alone over inputs that are ready, the views alone on all cores (decoded, drawn and made
 inputs), and `fill_cache`, which does both. Where the two share the cores the most that they allow is 1 / (1 / teacher +
@@ -53,7 +53,7 @@ from facekd.nets.saved import MODEL, save_model
 from facekd.stages import training_walk
 from facekd.stages.cache import fill_cache
 from facekd.stages.distill import distill
-from facekd.stages.training_run import batch_loader, make_plan, make_sampler, read_training_data
+from facekd.stages.training_run import batch_loader, make_plan, make_sampler, read_training_data, stepper
 from facekd.teachers.teacher import Teacher, load_teacher
 from facekd.training.loop import Batch, fit, make_optimizer
 from facekd.training.norms import settle_norms
@@ -157,7 +157,7 @@ def epochs(home: Path, data: Path, quick: bool, bf16: bool) -> dict[str, Any]:
         "crops": count,
         "batch": batch,
         "rounds": rounds,
-        "student": f"mobilefacenet {DIM}-d, {'bf16' if bf16 else 'fp32'}",
+        "student": f"mobilefacenet {DIM}-d, {'bf16' if bf16 else 'fp32'}, compiled",
         "seconds_a_step": {name: round(value, 4) for name, value in seconds.items()},
         "kept_of_alone (<= 1.15)": ratio(taken["kept"], taken["alone"]),
         "live_of_kept (>= 4 for iresnet50)": {name: ratio(taken[f"live {name}"], taken["kept"]) for name in teachers},
@@ -174,6 +174,9 @@ def one_epoch(
     contract = Contract(dim=DIM, size=data.train.size, template=data.train.template)
     student = build("mobilefacenet", dim=DIM, size=contract.size).to(memory_format=torch.channels_last)
     modules = {"net": student.to(accelerator.device)}
+    shape = (batch, 3, contract.size, contract.size)
+    forward = stepper(student, compile=True, shape=shape, accelerator=accelerator, quiet=False)
+    assert forward is not student, "the rates are those of compiled students"
     if teacher is not None and teacher.contract.dim != DIM:
         modules["projection"] = torch.nn.Linear(DIM, teacher.contract.dim, bias=False).to(accelerator.device)
     plan = make_plan(len(data.train), epochs=1, batch=batch, lr=1e-3, weight_decay=4e-5)
@@ -197,7 +200,7 @@ def one_epoch(
         )
 
     def loss(given: Batch) -> Mapping[str, torch.Tensor]:
-        embeddings = student(given.images_BCHW).float()
+        embeddings = forward(given.images_BCHW).float()
         if teacher is None:
             return {"nothing": embeddings.square().mean()}
         if "projection" in modules:
