@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +13,9 @@ from PIL import Image
 
 from facekd.core.contract import Contract
 from facekd.core.types import Array
+from facekd.gallery.gallery import Gallery
+from facekd.stages.enroll import enroll
+from facekd.stages.enroll_report import EnrollSummary
 
 SIZE, DIM = 32, 48  # px of a crop; 4 x 4 squares of three channels
 NEAR = 0.8  # cosine: photos of one person score above it, those of two below
@@ -60,3 +64,18 @@ def write_model(path: Path, thresholds: dict[float, float] | None = None, weight
     helper.set_model_props(model, metadata)
     onnx.save(model, str(path))
     return path
+
+
+def enrolled(people: Path, gallery: Path, model: Path, **more: Any) -> EnrollSummary:
+    return enroll(people, gallery, model=model, **{"detector": "none", "quiet": True, **more})
+
+
+def contents(gallery: Path) -> dict[str, Any]:
+    """Everybody's template, photos and metadata."""
+    found = [person for some in Gallery.open(gallery).everyone() for person in some]
+    return {one.person_id: (one.template.tobytes(), one.sources, dict(one.metadata)) for one in found}
+
+
+def ledger(gallery: Path) -> dict[str, tuple[str | None, str, str]]:
+    rows = Gallery.open(gallery).ledger().to_pylist()
+    return {row["source"]: (row["person"], row["status"], row["reason"]) for row in rows}

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from people import NEAR, write_model, write_people
 from toy import SMALL, person, write_store
 
 from facekd.core.pixels import encode_crop
@@ -43,3 +44,14 @@ def nameless(tmp_path: Path) -> Path:
     table = pa.table({"image": images, "identity": pa.array([None] * 48, pa.string())})
     pq.write_table(table, tmp_path / "faces.parquet")
     return tmp_path / "faces.parquet"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model.onnx", {1e-3: NEAR})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four people, three photos each; every photo is a crop."""
+    return write_people(tmp_path / "people")

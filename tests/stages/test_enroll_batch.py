@@ -2,60 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import unicodedata
 import zipfile
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-import people as drawn
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from people import NEAR, pattern, save, write_model, write_people
+from people import DIM, contents, enrolled, ledger, pattern, save
 
 from facekd.cli import run
 from facekd.errors import UserError
 from facekd.gallery.gallery import Gallery
 from facekd.gallery.photos import PhotoTable
 from facekd.stages.enroll import enroll
-from facekd.stages.enroll_people import added, main_direction
-from facekd.stages.enroll_report import EnrollSummary
 from facekd.stages.identify import identify
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "model.onnx", {1e-3: NEAR})
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Four people, three photos each; every photo is a crop."""
-    return write_people(tmp_path / "people")
-
-
-def enrolled(people: Path, gallery: Path, model: Path, **more: Any) -> EnrollSummary:
-    return enroll(people, gallery, model=model, **{"detector": "none", "quiet": True, **more})
-
-
-def contents(gallery: Path) -> dict[str, Any]:
-    """Everybody's template, photos and metadata."""
-    found = [person for some in Gallery.open(gallery).everyone() for person in some]
-    return {one.person_id: (one.template.tobytes(), one.sources, dict(one.metadata)) for one in found}
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def ledger(gallery: Path) -> dict[str, tuple[str | None, str, str]]:
-    rows = Gallery.open(gallery).ledger().to_pylist()
-    return {row["source"]: (row["person"], row["status"], row["reason"]) for row in rows}
 
 
 def test_a_second_run_embeds_nothing_and_changes_nothing(tmp_path: Path, folder: Path, model: Path) -> None:
@@ -149,84 +117,6 @@ def test_a_dry_run_says_what_the_run_will_do_and_writes_nothing(
     wet = enrolled(folder, gallery, model)
     for name in ("new", "changed", "unchanged", "held_back", "statuses", "embedded", "suspects", "exit_code"):
         assert getattr(dry, name) == getattr(wet, name), name
-
-
-def test_one_person_under_two_ids_is_held_back(tmp_path: Path, folder: Path, model: Path) -> None:
-    save(folder / "twin" / "0.png", pattern(3, 40))
-    first = enrolled(folder, tmp_path / "g", model, report=tmp_path / "r.parquet")
-    # Both are new, so nobody can say which id is right.
-    assert (first.new, first.held_back, first.exit_code) == (("p00", "p01", "p02"), ("p03", "twin"), 1)
-    (suspect,) = first.suspects
-    assert (suspect.kind, suspect.person, suspect.other) == ("two_ids", "p03", "twin")
-    assert suspect.score > NEAR
-    assert pq.read_table(tmp_path / "r.parquet").to_pylist() == [
-        {"kind": "two_ids", "person": "p03", "other": "twin", "source": None, "score": suspect.score}
-    ]
-    assert set(contents(tmp_path / "g")) == {"p00", "p01", "p02"}
-    rows = ledger(tmp_path / "g")
-    assert rows["twin/0.png"][1] == "held_back"
-    assert "p03" not in rows["twin/0.png"][2]  # erasing p03 must leave no name in the row of another
-    assert rows["p00/0.png"][1] == "ok"
-    # Told again every night, without embedding again.
-    again = enrolled(folder, tmp_path / "g", model)
-    assert (again.held_back, again.embedded, again.unchanged) == (("p03", "twin"), 0, 3)
-    # Once accepted, they stay accepted, also when a photo comes.
-    accepted = enrolled(folder, tmp_path / "g", model, accept_suspects=True)
-    assert (accepted.new, accepted.held_back, accepted.exit_code) == (("p03", "twin"), (), 0)
-    save(folder / "twin" / "1.png", pattern(3, 41))
-    later = enrolled(folder, tmp_path / "g", model)
-    assert (later.changed, later.held_back, later.suspects) == (("twin",), (), ())
-
-
-def test_a_new_id_of_an_enrolled_person_is_held_back(tmp_path: Path, folder: Path, model: Path) -> None:
-    enrolled(folder, tmp_path / "g", model)
-    before = contents(tmp_path / "g")
-    later = write_people(tmp_path / "later", 1, 2, first=2)
-    (later / "p02").rename(later / "somebody")
-    found = enrolled(later, tmp_path / "g", model)
-    assert [(one.person, one.other) for one in found.suspects] == [("somebody", "p02")]
-    assert found.held_back == ("somebody",)
-    assert contents(tmp_path / "g") == before
-
-
-def test_two_people_under_one_id(tmp_path: Path, folder: Path, model: Path) -> None:
-    save(folder / "p01" / "stray.png", pattern(2, 40))  # one odd photo of four: it is held back, the person is not
-    save(folder / "p03" / "3.png", pattern(20, 0))
-    save(folder / "p03" / "4.png", pattern(20, 1))
-    save(folder / "p03" / "5.png", pattern(20, 2))  # three of six: who is p03?
-    found = enrolled(folder, tmp_path / "g", model, report=tmp_path / "r.csv")
-    assert (found.new, found.held_back, found.exit_code) == (("p00", "p01", "p02"), ("p03",), 1)
-    odd = {one.source: one.score for one in found.suspects if one.kind == "two_people"}
-    assert "p01/stray.png" in odd
-    assert sum(source.startswith("p03/") for source in odd) == 3
-    assert all(score < NEAR for score in odd.values())
-    assert ledger(tmp_path / "g")["p01/stray.png"][1] == "suspect"
-    assert ledger(tmp_path / "g")["p03/0.png"][1] in ("held_back", "suspect")
-    assert contents(tmp_path / "g")["p01"][1] == ("p01/0.png", "p01/1.png", "p01/2.png")
-    assert len(pyarrow.csv.read_csv(tmp_path / "r.csv")) == 4
-    accepted = enrolled(folder, tmp_path / "g", model, accept_suspects=True)
-    assert (accepted.new, accepted.changed, accepted.exit_code) == (("p03",), ("p01",), 0)
-    assert len(contents(tmp_path / "g")["p03"][1]) == 6
-    again = enrolled(folder, tmp_path / "g", model)  # what was accepted stays so
-    assert (again.unchanged, again.suspects, again.exit_code) == (4, (), 0)
-    save(folder / "p01" / "stray.png", pattern(5, 1))  # until the photo is another
-    assert [one.source for one in enrolled(folder, tmp_path / "g", model).suspects] == ["p01/stray.png"]
-
-
-def test_without_a_threshold_mix_ups_are_not_looked_for_and_it_says_so(tmp_path: Path, folder: Path) -> None:
-    plain = write_model(tmp_path / "plain.onnx")
-    save(folder / "twin" / "0.png", pattern(3, 40))
-    found = enrolled(folder, tmp_path / "g", plain)
-    assert (len(found.new), found.suspects) == (5, ())
-    assert any("mix-ups were not looked for" in note for note in found.notes)
-    assert enrolled(folder, tmp_path / "g2", plain, suspect_threshold=NEAR).held_back == ("p03", "twin")
-    assert enrolled(folder, tmp_path / "g3", plain, threshold=NEAR).held_back == ("p03", "twin")
-
-
-def test_a_threshold_too_low_for_so_many_people_is_told(tmp_path: Path, folder: Path) -> None:
-    low = write_model(tmp_path / "low.onnx", {0.1: 0.9})
-    (note,) = enrolled(folder, tmp_path / "g", low).notes
-    assert "each of 4 people looks like 0.4 others by chance" in note
 
 
 def test_the_gate_refuses_photos_and_says_why(tmp_path: Path, folder: Path, model: Path) -> None:
@@ -327,7 +217,7 @@ def test_an_erased_person_leaves_no_byte(tmp_path: Path, folder: Path, model: Pa
     save(folder / "Xaveria" / "later-photo.png", pattern(1, 30))
     enrolled(folder, gallery, model)
     home = Gallery.open(gallery)
-    rows = [row for row in PhotoTable(home.place, drawn.DIM).table.to_arrow().to_pylist() if row["embedding"]]
+    rows = [row for row in PhotoTable(home.place, DIM).table.to_arrow().to_pylist() if row["embedding"]]
     vectors = [row["embedding"] for row in rows if row["person_id"] in ("Xaveria", "Ypsilanti")]
     vectors += [home.people(["Xaveria"])["Xaveria"].template.tolist()]
     assert len(vectors) == 7
@@ -424,55 +314,3 @@ def test_an_archive_is_read_like_a_folder(tmp_path: Path, folder: Path, model: P
     enrolled(folder, tmp_path / "g", model)
     of_zip, of_folder = contents(tmp_path / "z"), contents(tmp_path / "g")
     assert {name: one[0] for name, one in of_zip.items()} == {name: one[0] for name, one in of_folder.items()}
-
-
-def test_the_sum_does_not_depend_on_the_order() -> None:
-    rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(1000, 32))
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    weights = rng.uniform(0, 8, 1000)
-    wanted = added(vectors, weights)
-    for _ in range(5):
-        parts = np.split(rng.permutation(1000), [100, 333, 700])
-        assert (sum(added(vectors[part], weights[part]) for part in parts) == wanted).all()
-    np.testing.assert_allclose(wanted / 2.0**36, (vectors.astype(np.float64) * weights[:, None]).sum(axis=0), atol=1e-7)
-
-
-def test_a_sharp_photo_counts_more_than_a_blurred_one(tmp_path: Path, folder: Path, model: Path) -> None:
-    shutil.rmtree(folder / "p00")
-    save(folder / "p00" / "sharp.png", pattern(0, 1))
-    save(folder / "p00" / "blurred.png", cv2.GaussianBlur(pattern(1, 2), (0, 0), 4))
-    enrolled(folder, tmp_path / "g", model, accept_suspects=True)
-    home = Gallery.open(tmp_path / "g")
-    rows = {row["source"]: row for row in PhotoTable(home.place, drawn.DIM).of(["p00"]).to_pylist()}
-    sharp, blurred = rows["p00/sharp.png"], rows["p00/blurred.png"]
-    assert sharp["quality"] > 10 * blurred["quality"]
-    wanted = sum(np.array(row["embedding"]) * math.log(1 + row["quality"]) for row in (sharp, blurred))
-    template = home.people(["p00"])["p00"].template
-    np.testing.assert_allclose(template, wanted / np.linalg.norm(wanted), atol=1e-6)
-    assert template @ np.array(sharp["embedding"]) > 0.9
-
-
-def test_the_main_direction_is_that_of_the_larger_group() -> None:
-    def around(angle: float, count: int) -> np.ndarray:
-        angles = np.deg2rad(angle + np.linspace(-5, 5, count))
-        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-
-    # The mean of all would lie between the groups, and match neither nor both.
-    both = np.concatenate([around(0, 5), around(90, 4)])
-    np.testing.assert_allclose(main_direction(both, 0.9), [1, 0], atol=0.01)
-    np.testing.assert_allclose(main_direction(both, -1.0), both.mean(0) / np.linalg.norm(both.mean(0)), atol=1e-6)
-
-
-def test_a_person_with_more_photos_than_are_held_at_once(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = write_people(tmp_path / "people", 2, 30)
-    save(folder / "p00" / "stray.png", pattern(8))
-    monkeypatch.setattr("facekd.stages.enroll_people.SAMPLE", 12)
-    few = enrolled(folder, tmp_path / "few", model)
-    monkeypatch.setattr("facekd.stages.enroll_people.TOGETHER", 5)
-    many = enrolled(folder, tmp_path / "many", model)
-    assert [one.source for one in few.suspects] == [one.source for one in many.suspects] == ["p00/stray.png"]
-    assert contents(tmp_path / "few") == contents(tmp_path / "many")
-    assert drawn.DIM == 48
