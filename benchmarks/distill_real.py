@@ -12,7 +12,8 @@ further people of the training set are held out by facekd itself for the curves;
 judge.
 
 It can be stopped and goes on: --minutes ends the training after so long, and the same command goes on with it. Only a
-finished part is judged, of the others the result says how far they are. An epoch is 98 k crops: 30 to 60 minutes on
+finished part is judged, of the others the result says how far they are. --from DIR begins each part at the weights of
+the same part of an earlier --work, which the result then tells too. An epoch is 98 k crops: 30 to 60 minutes on
 two cores, seconds to a minute on a GPU; 20 epochs want a GPU or a day for each part. Judging takes 15 minutes on two
 cores, once for each network. Writes ``results/distill_real.json`` and its curves as ``.svg``.
 """
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from _celeba import thinned
 from _real import Judges, closed, facekd, judged, last_of_each, print_judged, progress_of, until
 from _record import RESULTS, record
@@ -78,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder of crops/, weights/, lfw.zip, lfw_pairs.txt")
     parser.add_argument("--work", type=Path, help="where runs, caches and embeddings are kept and gone on with")
+    parser.add_argument("--from", dest="before", type=Path, help="an earlier --work, at whose students to begin")
     parser.add_argument("--sets", type=Path, default=Path("runs/teachers_real"), help="whose sets/ holds the crops")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS)[:4], help="what is trained")
     parser.add_argument("--own", type=Path, help="the teacher of the part own, a run folder")
@@ -121,7 +124,7 @@ def run(asked: argparse.Namespace, work: Path) -> None:
     judges = Judges.of(sets.pairs, sets.lfw, sets.held, work / "embeddings")
     teachers = {name for part in parts for name in PARTS[part.name][0]} - {"random"}
     result, found = judge(parts, judges, {name: teacher_path(name, asked) for name in sorted(teachers)})
-    kept = {name: {**one, "curve": thinned(one["curve"])} for name, one in trained.items()}
+    kept = {part.name: told(part.run) for part in parts}
     result |= {"epochs": asked.epochs, "trained": kept, "data": sets.about}
     if asked.quick:
         write_json(work / "distill_real.json", result)
@@ -160,7 +163,18 @@ def part_of(name: str, asked: argparse.Namespace, work: Path, sets: Sets) -> Par
     words += [word for text in (COMMON, own, both, asked.common) for word in shlex.split(text)]
     if "--views" in words:
         words += ["--cache", str(work / "teacher-cache")]
+    if asked.before:
+        words += ["--init-from", str(asked.before / "parts" / f"{name}-{dim}" / "run")]
     return Part(name, folder, last_of_each(words))
+
+
+def told(run: Path) -> dict[str, Any]:
+    """How far a run is, what it took and its curve; the same of the run at whose weights it began."""
+    found = progress_of(run, run.parent)
+    found["curve"] = thinned(found["curve"])
+    config = run / "run.yaml"
+    begun_at = yaml.safe_load(config.read_text(encoding="utf-8"))["init_from"] if config.exists() else None
+    return found if begun_at is None else {**found, "before": told(Path(begun_at))}
 
 
 def teacher_path(name: str, asked: argparse.Namespace) -> Path:
