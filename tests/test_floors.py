@@ -31,7 +31,7 @@ THIRD_PARTY = {
     "losses": {"torch"},
     "rates": {"numpy", "scipy", "threadpoolctl"},  # no torch: a GPU product is handed in
     "training": {"numpy", "torch", "accelerate", "safetensors"},
-    "teachers": {"numpy", "torch", "onnxruntime", "facenet_pytorch"},
+    "teachers": {"numpy", "torch", "onnx", "onnxruntime", "onnx2torch", "facenet_pytorch"},
     "deploy": {"numpy", "pyarrow", "torch", "onnx", "onnxruntime", "onnxscript", "openvino", "sklearn"},
     "gallery": {"numpy", "pyarrow", "lancedb", "cryptography", "faiss"},
     "engines": {"ray"},

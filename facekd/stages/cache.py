@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from facekd.teachers.teacher import Teacher
 
 Engine = Literal["local", "ray"]
-Backend = Literal["onnxruntime", "openvino"]
+Backend = Literal["onnxruntime", "openvino", "torch"]
 Task = tuple[int, slice]  # a view's number, and the crops of a block
 
 HOME = Path("runs/teacher-cache")
@@ -57,7 +57,8 @@ class Asked:
         teacher: Run folder of a trained teacher, or an ONNX embedder.
         data: Crop store, image Parquet or .rec; give it again for more.
         contract: What an ONNX teacher expects of a crop, where facekd does not know it.
-        teacher_backend: What runs an ONNX teacher; onnxruntime unless given. openvino can be much quicker.
+        teacher_backend: What runs an ONNX teacher; onnxruntime unless given. openvino can be much
+            quicker; torch, through onnx2torch, runs on the GPU too.
         views: Views of each crop; training shows them in turn.
         augment: Kind of views: plain; occluded, most of which have a rectangle masked or taken from another crop; or
             flip, the crop and its mirror image alone.

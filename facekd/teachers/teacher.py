@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from facekd.core.contract import Contract
 from facekd.errors import UserError
-from facekd.nets.files import load_network
+from facekd.nets.files import Network, load_network
 from facekd.nets.heads import HEAD, Head, SavedHead, load_head
 from facekd.nets.saved import load_model
 from facekd.teachers.inception import PICKLED, load_inception
+from facekd.teachers.onnx_torch import onnx_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,13 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device, b
     A ``.pt`` is facenet-pytorch's InceptionResnetV1, see `teachers.inception`.
 
     Args:
-        device: where its embeddings are wanted; a torch network runs there, an ONNX file on the CPU.
-        backend: what runs an ONNX file: ``onnxruntime``, the default, or ``openvino``.
+        device: where its embeddings are wanted; a torch network runs there, an ONNX file on the CPU unless it is made
+            a torch network.
+        backend: what runs an ONNX file: ``onnxruntime``, the default, ``openvino``, or ``torch``, see
+            `teachers.onnx_torch`.
 
     Raises:
-        UserError: as `nets.files.load_network` and `teachers.inception`; a head of another network; or no finite
+        UserError: as `nets.files.load_network` and this package's loaders; a head of another network; or no finite
             embedding.
     """
     if backend is not None and path.suffix != ".onnx":
@@ -59,14 +62,12 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device, b
         call = _torch_call(inception, device)
         teacher = Teacher(path, contract, call, None, None, (), "is facenet-pytorch's network")
     elif path.suffix == ".onnx" or contract_file is not None:
-        network = load_network(path, contract_file, backend=backend)
+        network = load_network(path, contract_file, backend=None if backend == "torch" else backend)
+        call = _torch_call(onnx_module(network), device) if backend == "torch" else _numpy_call(network, device)
 
         def embed_onnx(images_BCHW: Tensor) -> Tensor:
-            images = images_BCHW.cpu().contiguous().numpy()
-            embeddings = network.run(images)
-            if network.contract.flip:
-                embeddings = embeddings + network.run(images[..., ::-1].copy())
-            return torch.from_numpy(embeddings).to(device)
+            embeddings = call(images_BCHW)
+            return embeddings + call(images_BCHW.flip(-1)) if network.contract.flip else embeddings
 
         teacher = Teacher(path, network.contract, embed_onnx, None, None, (), "is an ONNX file")
     else:
@@ -85,6 +86,15 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device, b
     return teacher
 
 
+def _numpy_call(network: Network, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The call of a runtime that takes arrays, from tensors to tensors on `device`."""
+
+    def embed(images_BCHW: Tensor) -> Tensor:
+        return torch.from_numpy(network.run(images_BCHW.cpu().contiguous().numpy())).to(device)
+
+    return embed
+
+
 def _torch_call(net: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The call of a network in eval mode, which is moved to `device` and frozen."""
     net.to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
@@ -92,7 +102,7 @@ def _torch_call(net: nn.Module, device: torch.device) -> Callable[[Tensor], Tens
     def embed(images_BCHW: Tensor) -> Tensor:
         with torch.no_grad():
             embeddings: Tensor = net(images_BCHW.to(device)).float()
-        return embeddings
+        return embeddings.flatten(1)
 
     return embed
 
