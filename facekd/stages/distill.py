@@ -34,7 +34,7 @@ from facekd.stages.distill_terms import (
 )
 from facekd.stages.label_heads import HeadName, balance_classes, check_head
 from facekd.stages.teacher import Trained
-from facekd.stages.training_left import Subject
+from facekd.stages.training_card import Subject
 from facekd.stages.training_run import OptimizerName, Precision, SamplerName, ScheduleName
 
 

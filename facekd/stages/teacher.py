@@ -11,7 +11,7 @@ from facekd.crops import Augment
 from facekd.errors import UserError
 from facekd.stages.console import say
 from facekd.stages.label_heads import HeadName, balance_classes, check_head, head_loss
-from facekd.stages.training_left import Subject
+from facekd.stages.training_card import Subject
 from facekd.stages.training_run import OptimizerName, Precision, SamplerName, ScheduleName
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from facekd.core.run import read_metrics
 if TYPE_CHECKING:
     from facekd.core.contract import Contract
     from facekd.reports.document import Table, Text
-    from facekd.stages.training_left import Subject
     from facekd.stages.training_run import TrainingData
     from facekd.training.loop import Plan
 
@@ -33,6 +33,15 @@ NOT_SHOWN = (
     "It was judged on other people of the same sets: expect less of it on other cameras, light, ages and groups of "
     "people, and measure that with 'facekd verify', by group with its --group."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is trained, on what."""
+
+    name: str  # in nets.NETS
+    contract: Contract  # its weights' digest is not known yet
+    crops: TrainingData
 
 
 def training_card(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,28 +14,17 @@ from facekd.core.files import read_json, write_json, write_text
 from facekd.core.run import append_metrics, read_metrics
 from facekd.errors import UserError
 from facekd.stages.console import say
-from facekd.stages.training_card import TAR, TIME, training_card
+from facekd.stages.training_card import TAR, TIME, Subject, training_card
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from facekd.core.contract import Contract
-    from facekd.stages.training_run import TrainingData
     from facekd.training.loop import Plan
 
 EVENTS, PLOTS, CARD = "tensorboard", "plots", "card.md"  # in a run folder
 BEST = Path("checkpoints") / "best.safetensors"
 WAITING = "best-*.safetensors"  # beside it, by step: no checkpoint of that step lies there yet
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is trained, on what."""
-
-    name: str  # in nets.NETS
-    contract: Contract  # its weights' digest is not known yet
-    crops: TrainingData
 
 
 @contextlib.contextmanager

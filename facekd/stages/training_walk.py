@@ -13,7 +13,8 @@ from facekd.core.files import write_json
 from facekd.core.run import read_metrics
 from facekd.errors import UserError
 from facekd.stages.console import progress, say
-from facekd.stages.training_left import Subject, keep_if_best, leave, note_time, recording, settle_best
+from facekd.stages.training_card import Subject
+from facekd.stages.training_left import keep_if_best, leave, note_time, recording, settle_best
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

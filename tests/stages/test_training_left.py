@@ -27,7 +27,8 @@ from facekd.stages import training_left, training_walk
 from facekd.stages.distill import distill
 from facekd.stages.export import export
 from facekd.stages.teacher import train_teacher
-from facekd.stages.training_left import BEST, CARD, Subject, best_row, score
+from facekd.stages.training_card import Subject
+from facekd.stages.training_left import BEST, CARD, best_row, score
 from facekd.stages.training_run import batch_loader, begin, make_plan, make_sampler, read_training_data
 from facekd.training.checkpoint import LAST
 from facekd.training.loop import Batch
