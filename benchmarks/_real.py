@@ -29,6 +29,7 @@ from facekd.rates.folds import accuracy
 from facekd.stages.compare import closed_json
 from facekd.stages.compare_lists import Compared, everyone, listed, pair_scores, rates_json
 from facekd.stages.console import say
+from facekd.stages.export import export
 from facekd.stages.verify_protocols import embed_crops, read_list
 from facekd.stages.verify_rates import rate_json
 from facekd.training.checkpoint import LAST, RUN
@@ -131,14 +132,22 @@ class Judges:
 
 
 def vectors(network: Path, crops: CropSet, ids: tuple[str, ...], judges: Judges) -> Array:
-    """float32[N, D]: a network's embeddings of the crops called `ids`, computed once for each network."""
+    """float32[N, D]: a network's embeddings of the crops called `ids`, computed once for each network.
+
+    A run is embedded by as its exported file, which agrees with it and is several times as quick.
+    """
     import io
 
     embedder = Embedder.load(network)
     file = judges.kept / f"{embedder.model_id}-{crops.digest()[:16]}.npy"
     if not file.exists():
+        if network.is_dir():
+            deployed = judges.kept / f"{embedder.model_id}.onnx"
+            if not deployed.exists():
+                export(network, deployed, quiet=True)
+            embedder = Embedder.load(deployed)
         stream = io.BytesIO()
-        np.save(stream, embed_crops(network.stem, embedder, crops, ids, False).vectors)
+        np.save(stream, embed_crops(network.parent.name, embedder, crops, ids, False).vectors)
         write_bytes(file, stream.getvalue())
     found: Array = np.load(file)
     return found
