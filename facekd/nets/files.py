@@ -77,6 +77,7 @@ def _load_saved(path: Path, threads: int | None) -> Network:
     import torch
 
     from facekd.nets.cost import num_macs, num_parameters
+    from facekd.nets.forward import forward
     from facekd.nets.saved import MODEL, load_model
 
     saved = load_model(path)
@@ -88,8 +89,7 @@ def _load_saved(path: Path, threads: int | None) -> Network:
     def run(inputs: Array) -> Array:
         if os.getpid() != home:
             torch.set_num_threads(1)  # OpenMP's threads are not in a forked process, and it would wait for them
-        with torch.inference_mode():
-            vectors: Array = net(torch.from_numpy(inputs)).numpy()
+        vectors: Array = forward(net, torch.from_numpy(inputs)).numpy()
         return vectors
 
     file = path / MODEL if path.is_dir() else path

@@ -197,16 +197,16 @@ def embed_crops(net: nn.Module, crops: CropSet, contract: Contract, batch: int =
     import torch
 
     from facekd.core.pixels import to_input, unit
+    from facekd.nets.forward import forward
 
     net.eval()
     device = next(net.parameters()).device
     vectors = [np.zeros((0, contract.dim), np.float32)]
-    with torch.no_grad():
-        for start in range(0, len(crops), batch):
-            indices = np.arange(start, min(start + batch, len(crops)))
-            inputs = torch.from_numpy(to_input(crops.batch(indices), contract, template=crops.template))
-            inputs = inputs.to(device, memory_format=torch.channels_last)
-            vectors.append(unit(net(inputs).float().cpu().numpy()))
+    for start in range(0, len(crops), batch):
+        indices = np.arange(start, min(start + batch, len(crops)))
+        inputs = torch.from_numpy(to_input(crops.batch(indices), contract, template=crops.template))
+        inputs = inputs.to(device, memory_format=torch.channels_last)
+        vectors.append(unit(forward(net, inputs).cpu().numpy()))
     return np.concatenate(vectors)
 
 

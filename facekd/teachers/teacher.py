@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from facekd.core.contract import Contract
 from facekd.errors import UserError
 from facekd.nets.files import Network, load_network
+from facekd.nets.forward import forward
 from facekd.nets.heads import HEAD, Head, SavedHead, load_head
 from facekd.nets.saved import load_model
 from facekd.teachers.inception import PICKLED, load_inception
@@ -99,12 +100,7 @@ def _torch_call(net: nn.Module, device: torch.device) -> Callable[[Tensor], Tens
     """The call of a network in eval mode, which is moved to `device` and frozen."""
     net.to(device, memory_format=torch.channels_last).requires_grad_(False)  # type: ignore[call-overload]
 
-    def embed(images_BCHW: Tensor) -> Tensor:
-        with torch.no_grad():
-            embeddings: Tensor = net(images_BCHW.to(device)).float()
-        return embeddings.flatten(1)
-
-    return embed
+    return lambda images_BCHW: forward(net, images_BCHW.to(device))
 
 
 def _head_beside(path: Path, model_id: str) -> SavedHead | None:

@@ -223,7 +223,8 @@ def test_a_cluster_gives_the_same_rows(home: Path, ray: Any, monkeypatch: pytest
     rows = [
         np.fromfile(folder / "embeddings.f16", np.float16).reshape(60, -1) for folder in (there.folder, local.folder)
     ]
-    np.testing.assert_allclose(rows[0].astype(float), rows[1].astype(float), atol=2e-3)
+    # One rounding of float16 apart: a worker has another number of cores, and so other pieces.
+    np.testing.assert_allclose(rows[0].astype(float), rows[1].astype(float), rtol=2**-10, atol=2e-3)
 
 
 @pytest.mark.slow
