@@ -25,6 +25,7 @@ COMMANDS = {
     "audit": ("facekd.stages.audit:audit", "Find crops that look like somebody else than their label says."),
     "nets": ("facekd.stages.nets:nets", "List the networks that can be trained, and what each costs."),
     "train-teacher": ("facekd.stages.teacher:train_teacher", "Train an IResNet teacher with softmax cross-entropy."),
+    "narrow": ("facekd.stages.narrow:narrow", "Begin a student at its teacher's layers, made narrower."),
     "distill": ("facekd.stages.distill:distill", "Train a MobileFaceNet student on a teacher."),
     "sweep": ("facekd.stages.sweep:sweep", "Try terms and weights at equal budget, with controls."),
     "verify": ("facekd.stages.verify:verify", "Measure how well models tell people apart on a pair list."),

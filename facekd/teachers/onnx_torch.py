@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ def onnx_module(network: Network) -> nn.Module:
     pixels = np.random.default_rng(SEED).integers(0, 256, (TRIED, size, size, 3), np.uint8)
     images = to_input(pixels, network.contract)
     try:
-        net = onnx2torch.convert(_folded(network.path)).eval()
+        net = onnx2torch.convert(folded(network.path)).eval()
         with torch.no_grad():
             embeddings = net(torch.from_numpy(images)).reshape(TRIED, -1).numpy()
     except Exception as error:  # each operator fails in its own way
@@ -58,7 +59,7 @@ def onnx_module(network: Network) -> nn.Module:
     return module
 
 
-def _folded(path: Path) -> object:
+def folded(path: Path) -> Any:
     """The ModelProto with what is constant in it computed; its operators stay ONNX's own."""
     import onnx
     import onnxruntime
