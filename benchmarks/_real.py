@@ -147,7 +147,10 @@ def vectors(network: Path, crops: CropSet, ids: tuple[str, ...], judges: Judges)
                 export(network, deployed, quiet=True)
             embedder = Embedder.load(deployed)
         stream = io.BytesIO()
-        np.save(stream, embed_crops(network.parent.name, embedder, crops, ids, False).vectors)
+        np.save(
+            stream,
+            embed_crops(network.parent.name if network.is_dir() else network.stem, embedder, crops, ids, False).vectors,
+        )
         write_bytes(file, stream.getvalue())
     found: Array = np.load(file)
     return found

@@ -46,7 +46,7 @@ class Layer:
     def before(self, x_BCHW: Tensor) -> Tensor:
         """What its PReLU gets."""
         weight, bias, padding = self.weight, self.bias, self.weight.shape[-1] // 2
-        return in_parts(lambda x: F.conv2d(x, weight, bias, self.stride, padding, groups=self.groups), x_BCHW)
+        return _in_parts(lambda x: F.conv2d(x, weight, bias, self.stride, padding, groups=self.groups), x_BCHW)
 
     def bent(self, y_BCHW: Tensor) -> Tensor:
         """What its PReLU makes of it."""
@@ -137,7 +137,7 @@ def fit_layers(
     yield _explained(x, last.bent(taught)[:, channels])
 
 
-def in_parts(call: Callable[[Tensor], Tensor], x_BCHW: Tensor) -> Tensor:
+def _in_parts(call: Callable[[Tensor], Tensor], x_BCHW: Tensor) -> Tensor:
     return torch.cat([call(part) for part in torch.split(x_BCHW, FEW)])
 
 
@@ -173,22 +173,29 @@ def _of_home(home: nn.Sequential, adds: bool) -> Layer:
 
 
 def _of_file(path: Path) -> list[Layer]:
-    """The convolutions of an ONNX file in their order."""
+    """The convolutions of an ONNX file in their order, up to the first operator that ours have not."""
     from onnx import numpy_helper
 
     graph = folded(path).graph
     numbers = {one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in graph.initializer}
     found: list[Layer] = []
     for node in graph.node:
-        if node.op_type == "Conv":
-            asked = {one.name: [*one.ints, one.i] for one in node.attribute}
+        asked = {one.name: [*one.ints, one.i] for one in node.attribute}
+        computed = [name for name in node.input if name not in numbers]
+        if node.op_type == "Conv" and len(computed) == 1:
             weight = numbers[node.input[1]]
             bias = numbers[node.input[2]] if len(node.input) > 2 else torch.zeros(len(weight))
-            found.append(Layer(weight, bias, None, asked.get("strides", [1])[0], asked.get("group", [1])[0]))
+            strides, pads = set(asked.get("strides", [1])[:-1]), set(asked.get("pads", [0])[:-1])
+            if pads != {weight.shape[-1] // 2} or len(strides) != 1 or set(asked.get("dilations", [1])[:-1]) - {1}:
+                break
+            found.append(Layer(weight, bias, None, strides.pop(), asked.get("group", [1])[0]))
         elif node.op_type == "PRelu" and found:
-            found[-1] = replace(found[-1], slope=numbers[node.input[1]].flatten())
-        elif node.op_type == "Add" and found:
+            slope = numbers[node.input[1]].flatten()
+            found[-1] = replace(found[-1], slope=slope.expand(len(found[-1].weight)))
+        elif node.op_type == "Add" and len(computed) == 2 and found:
             found[-1] = replace(found[-1], adds=True)
+        else:
+            break
     return found
 
 
@@ -304,7 +311,7 @@ def _put(home: nn.Sequential, layer: Layer, x_BCHW: Tensor) -> Tensor:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     conv.weight.copy_(layer.weight)
-    given = in_parts(conv, x_BCHW)
+    given = _in_parts(conv, x_BCHW)
     variance, mean = torch.var_mean(given, (0, 2, 3), correction=0)
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(variance)
@@ -314,7 +321,7 @@ def _put(home: nn.Sequential, layer: Layer, x_BCHW: Tensor) -> Tensor:
         bend = home[2]
         assert isinstance(bend, nn.PReLU)
         bend.weight.copy_(layer.slope)
-    return in_parts(home, x_BCHW)
+    return _in_parts(home, x_BCHW)
 
 
 def _put_tail(student: MobileFaceNet, images_BCHW: Tensor, embeddings_BD: Tensor) -> None:
@@ -322,7 +329,7 @@ def _put_tail(student: MobileFaceNet, images_BCHW: Tensor, embeddings_BD: Tensor
     *body, pooling, tail = student.layers
     assert isinstance(pooling, nn.Sequential)
     assert isinstance(tail, nn.Sequential)
-    pooled = in_parts(lambda x: nn.Sequential(*body)(x).mean((2, 3), keepdim=True), images_BCHW)
+    pooled = _in_parts(lambda x: nn.Sequential(*body)(x).mean((2, 3), keepdim=True), images_BCHW)
     conv, channels = pooling[0], pooled.shape[1]
     assert isinstance(conv, nn.Conv2d)
     side = conv.kernel_size[0]

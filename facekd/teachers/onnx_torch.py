@@ -18,7 +18,7 @@ from facekd.core.pixels import to_input
 from facekd.errors import UserError
 from facekd.nets.files import Network
 
-AGREE = 1e-3  # largest difference to ONNX Runtime, as a share of the embedding's length; three public files: under 1e-5
+AGREE = 1e-3  # largest difference to ONNX Runtime, as a share of the embedding's length
 TRIED, SEED = 3, 0  # random crops on which both are run; more than one, as a graph may have its batch of 1 frozen in
 
 
