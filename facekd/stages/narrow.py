@@ -50,17 +50,18 @@ def narrow(
     from facekd.core.contract import Contract
     from facekd.core.pixels import to_input, unit
     from facekd.nets import build
-    from facekd.nets.files import load_network
     from facekd.nets.mobilefacenet import MobileFaceNet
+    from facekd.stages.distill_teachers import embed_by
     from facekd.stages.training_run import begin, read_training_data
     from facekd.stages.training_walk import save_trained
     from facekd.teachers.narrow import CROPS, fit_layers, wider_layers
+    from facekd.teachers.teacher import load_teacher
 
     crops = read_training_data(data, held_out, seed, minimum, drop).train
-    network = load_network(teacher, contract)
-    spec = Contract(dim=network.contract.dim, size=crops.size, template=crops.template)
+    master = load_teacher(teacher, contract, torch.device("cpu"))
+    spec = Contract(dim=master.contract.dim, size=crops.size, template=crops.template)
     for what in ("size", "template", "channels", "mean", "std", "layout"):
-        here, there = getattr(spec, what), getattr(network.contract, what)
+        here, there = getattr(spec, what), getattr(master.contract, what)
         if here != there:
             raise UserError(
                 f"{teacher}: takes crops of {what} {there}, a student here of {here}, so its layers can't be taken "
@@ -73,10 +74,9 @@ def narrow(
     layers = wider_layers(teacher, student)
     config = {key: value for key, value in locals().items() if key in CONFIG}
     out = begin(out, "narrow", config, (*data, teacher, *([] if contract is None else [contract])))
-    chosen = np.random.default_rng(seed).permutation(len(crops))[:CROPS]
-    images = to_input(crops.batch(chosen), spec, template=crops.template)
-    parts = np.array_split(images, max(1, len(images) // AT_ONCE))
-    embeddings = unit(np.concatenate(list(progress(map(network.run, parts), len(parts), "teacher", quiet))))
+    some = crops.take(np.random.default_rng(seed).permutation(len(crops))[:CROPS])
+    images = to_input(some.batch(np.arange(len(some))), spec, template=some.template)
+    embeddings = unit(embed_by(master, some, quiet, "teacher"))
     blocks = (len(layers) - 3) // 3 + 1
     fitting = fit_layers(student, layers, torch.from_numpy(images), torch.from_numpy(embeddings))
     explained = list(progress(fitting, blocks, "blocks", quiet))[-1]
@@ -89,5 +89,4 @@ def narrow(
     return Trained(out, spec.model_id)
 
 
-AT_ONCE = 64  # crops that the teacher is given
 CONFIG = ("teacher", "data", "contract", "net", "out", "held_out", "minimum", "drop", "seed")
