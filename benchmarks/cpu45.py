@@ -11,8 +11,9 @@ differences come from one run of each recipe: a point of LFW accuracy more or le
 
 So many recipes take so many times --minutes and 4 minutes more each. It can be stopped: a finished recipe is not run
 again, an unfinished one goes on. --recipe 'NAME=FLAGS' adds one; 'NAME=0.4: FLAGS | 0.6: FLAGS {before}' has two
-phases with their shares of the time, {before} standing for the run folder of the phase before. Writes
-``results/cpu45.json`` after each recipe.
+phases with their shares of the time, {before} standing for the run folder of the phase before. A phase 'narrow' is
+``facekd narrow``, takes what it takes, and leaves the rest to the others. Writes ``results/cpu45.json`` after each
+recipe; ``results/cpu45_M.json`` where --minutes is another M.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ from facekd.stages.console import say
 
 DATA = Path(os.path.relpath(Path(__file__).parents[2] / "shared" / "data"))
 ADAMW, MUON = "--optimizer adamw --lr 0.002", "--optimizer muon --lr 0.05"
+NARROW = "narrow"
 GROUND = f"--term cosine=1 {ADAMW} --batch 64 --augment flip"
-RECIPES = {  # each but the last differs from the ground in one thing; of a flag given twice the later counts
+RECIPES = {  # each but the last two differs from the ground in one thing; of a flag given twice the later counts
     "ground": GROUND,
     "plain-views": f"{GROUND} --augment plain",
     "cached": f"{GROUND} --views 2",
@@ -52,8 +54,11 @@ RECIPES = {  # each but the last differs from the ground in one thing; of a flag
     "embedding-128": GROUND.replace("cosine=1", "embedding=128"),
     "relu": f"{GROUND} --activation relu",
     "ema": f"{GROUND} --ema 0.999",
-    "all": f"{GROUND} {MUON} --batch 32 --resolution 64=0.6 --views 1",
+    "all": f"{GROUND} {MUON} --batch 32 --resolution 64=0.4 --views 1",
+    # A high rate would undo what the layers were fitted to: 0.003 already does.
+    "narrow": f"{NARROW} | {GROUND} --optimizer muon --lr 0.001 --batch 32 --views 1 --init-from {{before}}",
 }
+MINUTES = 45
 PROBE_SECONDS = 60.0  # of steps, after the first ones
 ENDLESS = 1000.0  # epochs of a probe, which never ends by itself
 
@@ -63,7 +68,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of crops/, weights/, lfw.zip, lfw_pairs.txt")
     parser.add_argument("--work", type=Path, help="where runs, caches and embeddings are kept and gone on with")
     parser.add_argument("--sets", type=Path, default=Path("runs/teachers_real"), help="whose sets/ holds the crops")
-    parser.add_argument("--minutes", type=float, default=45, help="of each recipe, all that it needs included")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of each recipe, all that it needs included")
     parser.add_argument("--only", nargs="+", help="names of recipes; all unless given")
     parser.add_argument("--recipe", action="append", default=[], help="one more, as NAME=FLAGS")
     parser.add_argument("--with", dest="common", default="", help="more flags of distill, for all recipes")
@@ -98,20 +103,30 @@ def run(asked: argparse.Namespace, recipes: dict[str, str], work: Path) -> None:
             print_judged(name, row["rates"])
         rows[name] = row
         if not asked.quick:
-            record("cpu45", {"minutes": asked.minutes, "crops": crops, "data": sets.about, "recipes": rows})
+            name = "cpu45" if asked.minutes == MINUTES else f"cpu45_{asked.minutes:g}"
+            record(name, {"minutes": asked.minutes, "crops": crops, "data": sets.about, "recipes": rows})
 
 
 def trained(name: str, text: str, asked: argparse.Namespace, work: Path, sets: Sets, crops: int) -> dict[str, Any]:
     """Run a recipe's phases for their shares of the time; how far each came and how long it took."""
-    phases, before, model = [], "", None
+    phases, before, model, left = [], "", None, 60 * asked.minutes
+    teacher = str(asked.data / "weights" / asked.teacher)
+    crop_flags = [word for path in [*sets.named, *sets.nameless] for word in ("--data", str(path))]
+    crop_flags += ["--held-out", "0"]
     for number, (share, own) in enumerate(phases_of(text)):
         folder = work / "recipes" / f"{name}-{asked.minutes:g}-{number}"
-        words = ["distill", *(word for path in [*sets.named, *sets.nameless] for word in ("--data", str(path)))]
-        words += ["--teacher", str(asked.data / "weights" / asked.teacher), "--dim", str(asked.dim), "--held-out", "0"]
+        if own == NARROW:
+            if not (folder / "run" / MODEL).exists():
+                facekd(["narrow", teacher, *crop_flags, "--out", str(folder / "run")], folder)
+            phases.append({"flags": own, **progress_of(folder / "run", folder)})
+            left -= phases[-1]["seconds"]
+            before = str(folder / "run")
+            continue
+        words = ["distill", *crop_flags, "--teacher", teacher, "--dim", str(asked.dim)]
         words = last_of_each(words + shlex.split(f"{own} {asked.common}".replace("{before}", before)))
         if "--views" in words:
             words += ["--cache", str(folder / "cache")]
-        seconds = 60 * asked.minutes * share
+        seconds = left * share
         probe = keep(folder / "probe.json", lambda w=words, f=folder, s=seconds: probed(w, f, s))
         batch = int(words[words.index("--batch") + 1]) if "--batch" in words else 64
         steps = max(1, int((seconds - probe["before"]) * probe["steps_per_second"]))

@@ -12,8 +12,9 @@ further people of the training set are held out by facekd itself for the curves;
 judge.
 
 It can be stopped and goes on: --minutes ends the training after so long, and the same command goes on with it. Only a
-finished part is judged, of the others the result says how far they are. --from DIR begins each part at the weights of
-the same part of an earlier --work, which the result then tells too. An epoch is 98 k crops: 30 to 60 minutes on
+finished part is judged, of the others the result says how far they are. The parts that w600k_mbf teaches begin at its
+own layers, by ``facekd narrow``. --begin NAME=RUN begins a part at the weights of an earlier run, of this program or of
+another, which the result then tells too. An epoch is 98 k crops: 30 to 60 minutes on
 two cores, seconds to a minute on a GPU; 20 epochs want a GPU or a day for each part. Judging takes 15 minutes on two
 cores, once for each network. Writes ``results/distill_real.json`` and its curves as ``.svg``.
 """
@@ -36,31 +37,32 @@ from _real import Judges, closed, facekd, judged, last_of_each, print_judged, pr
 from _record import RESULTS, record
 from _sets import Sets, sets_in
 
-from facekd.core.files import write_json, write_text
+from facekd.core.files import read_json, write_json, write_text
 from facekd.nets.saved import MODEL
 from facekd.rates.allpairs import AllPairs
 from facekd.reports import plots
 from facekd.stages.console import say
 from facekd.stages.sweep_random import save_random_teacher
+from facekd.stages.training_card import TIME
 from facekd.stages.training_run import read_training_data
 from facekd.teachers.teacher import load_teacher
 
 DATA = Path(os.path.relpath(Path(__file__).parents[2] / "shared" / "data"))
 WEIGHTS = {"w600k": "w600k_mbf.onnx", "sface": "sface_2021dec.onnx"}
-# Teachers of each part, and the length of its embedding unless --dim says another: the teacher's own, so that the
-# student's cosines are those that it is taught.
-PARTS: dict[str, tuple[tuple[str, ...], int]] = {
-    "w600k": (("w600k",), 512),
-    "sface": (("sface",), 128),
-    "both": (("w600k", "sface"), 512),
-    "alone": ((), 512),
+COMMON = "--net mobilefacenet --optimizer muon --batch 32 --augment flip --weight-decay 0.01"
+COSINE, GROWING, NARROWED = "--term cosine=1 --lr 0.02", "--resolution 64=0.5", "--term cosine=1 --lr 0.001"
+# Teachers of each part, the length of its embedding (its teacher's, so that the student's cosines are those that it is
+# taught) and its flags. The parts that w600k_mbf teaches begin at that network's own layers, made narrower.
+PARTS: dict[str, tuple[tuple[str, ...], int, str]] = {
+    "w600k": (("w600k",), 512, NARROWED),
+    "sface": (("sface",), 128, f"{COSINE} {GROWING}"),
+    "both": (("w600k", "sface"), 512, f"{NARROWED} --combine average"),
+    "alone": ((), 512, f"--term labels=1 --lr 0.01 {GROWING}"),
     # By request: a run of train-teacher, --own, on the same crops of CelebA; and an untrained network as a control.
-    "own": (("own",), 512),
-    "random": (("random",), 512),
+    "own": (("own",), 512, f"--term labels=1 --term logits=1 --term embedding=10 --lr 0.01 {GROWING}"),
+    "random": (("random",), 512, f"{COSINE} {GROWING}"),
 }
 WATCHED = 0.02  # share of the training people that the curves are drawn on
-COMMON = "--net mobilefacenet --optimizer muon --lr 0.02"
-TAUGHT, ALONE = "--term cosine=1", "--term labels=1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,18 +82,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder of crops/, weights/, lfw.zip, lfw_pairs.txt")
     parser.add_argument("--work", type=Path, help="where runs, caches and embeddings are kept and gone on with")
-    parser.add_argument("--from", dest="before", type=Path, help="an earlier --work, at whose students to begin")
+    parser.add_argument("--begin", action="append", default=[], help="NAME=RUN: a part and where its weights begin")
     parser.add_argument("--sets", type=Path, default=Path("runs/teachers_real"), help="whose sets/ holds the crops")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS)[:4], help="what is trained")
     parser.add_argument("--own", type=Path, help="the teacher of the part own, a run folder")
     parser.add_argument("--epochs", type=float, default=20, help="times that a taught student sees each crop")
-    parser.add_argument("--dim", type=int, choices=(128, 512), help="of all parts; else the teacher's")
     parser.add_argument("--minutes", type=float, help="end the training after so long; the same command goes on")
     parser.add_argument("--no-judge", action="store_true", help="train only")
     parser.add_argument("--with", dest="common", default="", help="more flags of distill, for all parts")
-    parser.add_argument("--with-taught", default=TAUGHT, help=f"flags of the taught, in place of '{TAUGHT}'")
-    parser.add_argument("--with-both", default="", help="more flags of the part both, such as '--combine average'")
-    parser.add_argument("--with-alone", default=ALONE, help=f"flags of the control, in place of '{ALONE}'")
+    parser.add_argument("--with-taught", default="", help="more, for all but the control, such as '--views 1'")
+    parser.add_argument("--flags", action="append", default=[], help="NAME=FLAGS: a part's, in place of its own")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few crops, prints only")
     asked = parser.parse_args()
     if asked.quick:
@@ -114,6 +114,9 @@ def run(asked: argparse.Namespace, work: Path) -> None:
         left = until(deadline)
         if (part.run / MODEL).exists() or left == 0:
             continue
+        begin = narrowed(part.folder)
+        if str(begin) in part.words and not (begin / MODEL).exists():
+            facekd(narrow_words(part, asked), begin.parent, left)
         say(f"{part.name}: facekd {shlex.join(part.words)}")
         facekd(part.words, part.folder, left)
     trained = {part.name: progress_of(part.run, part.folder) for part in parts}
@@ -145,8 +148,9 @@ def draw(curves: dict[str, Any], found: dict[str, AllPairs], folder: Path) -> No
 
 def part_of(name: str, asked: argparse.Namespace, work: Path, sets: Sets) -> Part:
     """A part's run of distill; the control sees CelebA alone, as often as makes the same number of steps."""
-    teachers, dim = PARTS[name]
-    dim, files, epochs = asked.dim or dim, [*sets.named, *sets.nameless], asked.epochs
+    teachers, dim, own = PARTS[name]
+    own = dict(text.split("=", 1) for text in asked.flags).get(name, own)
+    files, epochs = [*sets.named, *sets.nameless], asked.epochs
     if not teachers:
         epochs *= sets.count(files) / sets.count(sets.named)
         files = sets.named
@@ -158,22 +162,43 @@ def part_of(name: str, asked: argparse.Namespace, work: Path, sets: Sets) -> Par
         words += flags("--teacher", [teacher_path(teacher, asked) for teacher in teachers])
     watched = "0.1" if asked.quick else str(WATCHED)
     words += ["--epochs", f"{epochs:.6g}", "--held-out", watched, "--out", str(folder / "run")]
-    own = asked.with_taught if teachers else asked.with_alone
-    both = asked.with_both if len(teachers) > 1 else ""
-    words += [word for text in (COMMON, own, both, asked.common) for word in shlex.split(text)]
+    words += shlex.split(f"{COMMON} {own} {asked.with_taught if teachers else ''} {asked.common}")
     if "--views" in words:
         words += ["--cache", str(work / "teacher-cache")]
-    if asked.before:
-        words += ["--init-from", str(asked.before / "parts" / f"{name}-{dim}" / "run")]
+    begin = dict(text.split("=", 1) for text in asked.begin)
+    if name in begin:
+        words += ["--init-from", begin[name]]
+    elif "w600k" in teachers:
+        words += ["--init-from", str(narrowed(folder))]
     return Part(name, folder, last_of_each(words))
+
+
+def narrowed(folder: Path) -> Path:
+    """The run of facekd narrow at which a part begins."""
+    return folder / "narrowed" / "run"
+
+
+def narrow_words(part: Part, asked: argparse.Namespace) -> list[str]:
+    """The part's facekd narrow: the same net, crops and held-out people, as many numbers as w600k_mbf gives."""
+    taken = [word for flag in ("--data", "--net", "--held-out") for word in values_of(flag, part.words)]
+    return ["narrow", str(teacher_path("w600k", asked)), *taken, "--out", str(narrowed(part.folder))]
+
+
+def values_of(flag: str, words: list[str]) -> list[str]:
+    """The flag with each of its values, as often as the words have it."""
+    places = [place for place, word in enumerate(words) if word == flag]
+    return [word for place in places for word in words[place : place + 2]]
 
 
 def told(run: Path) -> dict[str, Any]:
     """How far a run is, what it took and its curve; the same of the run at whose weights it began."""
     found = progress_of(run, run.parent)
+    if not found["sessions"] and run.exists():  # trained by hand: its own files tell, but not what came before step 1
+        found["command"] = shlex.join(read_json(run / "environment.json")["command"])
+        found["seconds"] = round(sum(row["seconds"] for row in read_json(run / TIME)), 1)
     found["curve"] = thinned(found["curve"])
     config = run / "run.yaml"
-    begun_at = yaml.safe_load(config.read_text(encoding="utf-8"))["init_from"] if config.exists() else None
+    begun_at = yaml.safe_load(config.read_text(encoding="utf-8")).get("init_from") if config.exists() else None
     return found if begun_at is None else {**found, "before": told(Path(begun_at))}
 
 
