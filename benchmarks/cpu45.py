@@ -1,6 +1,6 @@
 """How far 45 minutes of a CPU go: recipes for a student of w600k_mbf, each for the same time on the clock.
 
-    python benchmarks/cpu45.py --work DIR [--minutes 45] [--only ground cached …] [--with "--precision bf16 --compile"]
+    python benchmarks/cpu45.py --work DIR [--minutes 45] [--only ground narrow …] [--with "--precision bf16 --compile"]
     python benchmarks/cpu45.py --quick       # 1 recipe, half a minute, prints only
 
 Each recipe is a ``facekd distill`` of MobileFaceNet on CelebA's crops (less 15 % of the people and everybody who is in
@@ -43,20 +43,29 @@ DATA = Path(os.path.relpath(Path(__file__).parents[2] / "shared" / "data"))
 ADAMW, MUON = "--optimizer adamw --lr 0.002", "--optimizer muon --lr 0.05"
 NARROW = "narrow"
 GROUND = f"--term cosine=1 {ADAMW} --batch 64 --augment flip"
-RECIPES = {  # each but the last two differs from the ground in one thing; of a flag given twice the later counts
+# A high rate would undo what the layers were fitted to.
+FITTED = f"{GROUND} --optimizer muon --lr 0.001 --batch 32 --init-from {{before}}"
+RECIPES = {  # of a flag given twice the later counts
     "ground": GROUND,
+    # Each differs from the ground in one thing.
     "plain-views": f"{GROUND} --augment plain",
     "cached": f"{GROUND} --views 2",
     "muon": f"{GROUND} {MUON}",
     "sgd": f"{GROUND} --optimizer sgd --lr 0.1",
     "growing": f"{GROUND} --resolution 64=0.6",
     "batch-32": f"{GROUND} --batch 32",
-    "embedding-128": GROUND.replace("cosine=1", "embedding=128"),
+    "relations": f"{GROUND} --term rkd_angle=50",
     "relu": f"{GROUND} --activation relu",
     "ema": f"{GROUND} --ema 0.999",
-    "all": f"{GROUND} {MUON} --batch 32 --resolution 64=0.4 --views 1",
-    # A high rate would undo what the layers were fitted to: 0.003 already does.
-    "narrow": f"{NARROW} | {GROUND} --optimizer muon --lr 0.001 --batch 32 --views 1 --init-from {{before}}",
+    "all": f"{GROUND} {MUON} --batch 32 --resolution 64=0.4",
+    "narrow": f"{NARROW} | {FITTED} --views 1",
+    "narrow-live": f"{NARROW} | {FITTED}",
+    # Each differs from narrow-live in one thing.
+    "narrow-adamw": f"{NARROW} | {FITTED} --optimizer adamw --lr 0.0003",
+    "narrow-high": f"{NARROW} | {FITTED} --lr 0.003",
+    "narrow-batch-64": f"{NARROW} | {FITTED} --batch 64",
+    "narrow-ema": f"{NARROW} | {FITTED} --ema 0.995",
+    "narrow-relations": f"{NARROW} | {FITTED} --term rkd_angle=50",
 }
 MINUTES = 45
 PROBE_SECONDS = 60.0  # of steps, after the first ones
@@ -71,7 +80,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=MINUTES, help="of each recipe, all that it needs included")
     parser.add_argument("--only", nargs="+", help="names of recipes; all unless given")
     parser.add_argument("--recipe", action="append", default=[], help="one more, as NAME=FLAGS")
-    parser.add_argument("--with", dest="common", default="", help="more flags of distill, for all recipes")
+    parser.add_argument("--with", dest="common", default="", help="more flags of distill, for all, as --with=--compile")
     parser.add_argument("--teacher", default="w600k_mbf.onnx", help="a file of --data/weights")
     parser.add_argument("--dim", type=int, default=512, help="of the student")
     parser.add_argument("--quick", action="store_true", help="one recipe for half a minute, prints only")

@@ -89,7 +89,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=20, help="times that a taught student sees each crop")
     parser.add_argument("--minutes", type=float, help="end the training after so long; the same command goes on")
     parser.add_argument("--no-judge", action="store_true", help="train only")
-    parser.add_argument("--with", dest="common", default="", help="more flags of distill, for all parts")
+    parser.add_argument(
+        "--with", dest="common", default="", help="more flags of distill, for all parts, as --with=--compile"
+    )
     parser.add_argument("--with-taught", default="", help="more, for all but the control, such as '--views 1'")
     parser.add_argument("--flags", action="append", default=[], help="NAME=FLAGS: a part's, in place of its own")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few crops, prints only")
