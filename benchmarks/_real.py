@@ -93,6 +93,12 @@ def last_of_each(words: list[str]) -> list[str]:
     return [words[0], *(word for pair in kept.values() for word in pair)]
 
 
+def values_of(flag: str, words: list[str]) -> list[str]:
+    """The flag with each of its values, as often as the words have it."""
+    places = [place for place, word in enumerate(words) if word == flag]
+    return [word for place in places for word in words[place : place + 2]]
+
+
 def progress_of(run: Path, beside: Path) -> dict[str, Any]:
     """How far a run of distill is: its step, steps in all, crops seen, seconds spent and its metrics by step."""
     step = steps = 0

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from _celeba import thinned
-from _real import Judges, facekd, judged, keep, last_of_each, print_judged, progress_of
+from _real import Judges, facekd, judged, keep, last_of_each, print_judged, progress_of, values_of
 from _record import record
 from _sets import Sets, sets_in
 
@@ -126,7 +126,8 @@ def trained(name: str, text: str, asked: argparse.Namespace, work: Path, sets: S
         folder = work / "recipes" / f"{name}-{asked.minutes:g}-{number}"
         if own == NARROW:
             if not (folder / "run" / MODEL).exists():
-                facekd(["narrow", teacher, *crop_flags, "--out", str(folder / "run")], folder)
+                net = values_of("--net", last_of_each(["distill", *shlex.split(asked.common)]))
+                facekd(["narrow", teacher, *crop_flags, *net, "--out", str(folder / "run")], folder)
             phases.append({"flags": own, **progress_of(folder / "run", folder)})
             left -= phases[-1]["seconds"]
             before = str(folder / "run")
@@ -180,7 +181,8 @@ def probed(words: list[str], folder: Path, seconds: float) -> dict[str, float]:
             if len(seen) > 1 and seen[-1][0] - seen[0][0] > min(PROBE_SECONDS, seconds / 2):
                 break
         else:
-            raise SystemExit(f"{log}: facekd ended with {process.returncode}")
+            last = log.read_text(encoding="utf-8").splitlines()[-1:]
+            raise SystemExit(f"{log}: facekd ended with {process.returncode}: {''.join(last)}")
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 import yaml
 from _celeba import thinned
-from _real import Judges, closed, facekd, judged, last_of_each, print_judged, progress_of, until
+from _real import Judges, closed, facekd, judged, last_of_each, print_judged, progress_of, until, values_of
 from _record import RESULTS, record
 from _sets import Sets, sets_in
 
@@ -130,6 +130,8 @@ def run(asked: argparse.Namespace, work: Path) -> None:
     teachers = {name for part in parts for name in PARTS[part.name][0]} - {"random"}
     result, found = judge(parts, judges, {name: teacher_path(name, asked) for name in sorted(teachers)})
     kept = {part.name: told(part.run) for part in parts}
+    if "own" in teachers:
+        kept["own (teacher)"] = told(teacher_path("own", asked))
     result |= {"epochs": asked.epochs, "trained": kept, "data": sets.about}
     if asked.quick:
         write_json(work / "distill_real.json", result)
@@ -186,18 +188,13 @@ def narrow_words(part: Part, asked: argparse.Namespace) -> list[str]:
     return ["narrow", str(teacher_path("w600k", asked)), *taken, "--out", str(narrowed(part.folder))]
 
 
-def values_of(flag: str, words: list[str]) -> list[str]:
-    """The flag with each of its values, as often as the words have it."""
-    places = [place for place, word in enumerate(words) if word == flag]
-    return [word for place in places for word in words[place : place + 2]]
-
-
 def told(run: Path) -> dict[str, Any]:
     """How far a run is, what it took and its curve; the same of the run at whose weights it began."""
     found = progress_of(run, run.parent)
-    if not found["sessions"] and run.exists():  # trained by hand: its own files tell, but not what came before step 1
+    if not found["sessions"] and run.exists():  # trained by hand
         found["command"] = shlex.join(read_json(run / "environment.json")["command"])
-        found["seconds"] = round(sum(row["seconds"] for row in read_json(run / TIME)), 1)
+    if (run / TIME).exists():  # of a session that was killed the run itself tells, less what came before its first step
+        found["seconds"] = max(found["seconds"], round(sum(row["seconds"] for row in read_json(run / TIME)), 1))
     found["curve"] = thinned(found["curve"])
     config = run / "run.yaml"
     begun_at = yaml.safe_load(config.read_text(encoding="utf-8")).get("init_from") if config.exists() else None
