@@ -45,6 +45,7 @@ from facekd.stages.console import say
 from facekd.stages.sweep_random import save_random_teacher
 from facekd.stages.training_card import TIME
 from facekd.stages.training_run import read_training_data
+from facekd.stages.verify_text import p_text
 from facekd.teachers.teacher import load_teacher
 
 DATA = Path(os.path.relpath(Path(__file__).parents[2] / "shared" / "data"))
@@ -250,7 +251,7 @@ def print_gaps(teacher: str, gaps: dict[str, Any]) -> None:
             gain = (
                 ""
                 if row["p_value"] is None
-                else f", {100 * row['gain']:+.2f} points over alone, p {row['p_value']:.2g}"
+                else f", {100 * row['gain']:+.2f} points over alone, p {p_text(row['p_value'])}"
             )
             say(f"gap to {teacher} closed by {row['model']} on {where} at FAR {row['far_asked']:.0e}: {share}{gain}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from facekd.stages.console import table
 from facekd.stages.verify_cost import cost_blocks
 from facekd.stages.verify_report import rates_table
-from facekd.stages.verify_text import BOUND_NOTE, eer_text, far_name, mark, percent, tar_text
+from facekd.stages.verify_text import BOUND_NOTE, eer_text, far_name, mark, p_text, percent, tar_text
 
 if TYPE_CHECKING:
     from facekd.rates.counts import Curve
@@ -30,11 +30,6 @@ def points_text(value: float | None, low: float | None, high: float | None) -> s
     if value is None or low is None or high is None:
         return "–"
     return f"{100 * value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
-
-
-def p_text(value: float | None) -> str:
-    """A p-value as papers print it."""
-    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def print_comparison(result: Mapping[str, Any], quiet: bool) -> None:

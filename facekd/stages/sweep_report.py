@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facekd.stages.compare_report import closed_text, p_text, points_text
+from facekd.stages.compare_report import closed_text, points_text
 from facekd.stages.console import table
-from facekd.stages.verify_text import BOUND_NOTE, far_name, mark, percent, tar_text
+from facekd.stages.verify_text import BOUND_NOTE, far_name, mark, p_text, percent, tar_text
 
 if TYPE_CHECKING:
     from facekd.reports.document import Block, Table

@@ -19,6 +19,7 @@ from facekd.stages.verify_text import (
     far_name,
     interval_text,
     mark,
+    p_text,
     percent,
     tar_text,
     unit_of,
@@ -229,16 +230,12 @@ def _differences_table(differences: Sequence[Mapping[str, Any]]) -> Table:
             rows.append((name, far_name(one["far_asked"]), "–", "–"))
             continue
         points, low, high = (100 * one[key] for key in ("difference", "low", "high"))
-        rows.append((name, far_name(one["far_asked"]), f"{points:+.2f} [{low:+.2f}, {high:+.2f}]", _p(one["p_value"])))
+        rows.append((name, far_name(one["far_asked"]), f"{points:+.2f} [{low:+.2f}, {high:+.2f}]", p_text(one["p_value"])))
     unit = "people" if differences[0]["interval"] == "identities" else "pairs, taken as independent,"
     note = (
         f"Percentage points with 95 % interval: the same resampled {unit} for both models, each at its own threshold."
     )
     return Table("Differences in TAR on the same pairs", ("models", "FAR", "difference", "p"), tuple(rows), note)
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _thresholds_table(models: Sequence[Mapping[str, Any]]) -> Table:

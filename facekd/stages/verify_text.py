@@ -32,6 +32,11 @@ def far_name(far: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+def p_text(value: float | None) -> str:
+    """A p-value as papers print it."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def tar_text(rate: Mapping[str, Any]) -> str:
     """A TAR with its interval, marked where the list only bounds its FAR, or why there is none."""
     if rate["tar"] is None:
