@@ -230,7 +230,9 @@ def _differences_table(differences: Sequence[Mapping[str, Any]]) -> Table:
             rows.append((name, far_name(one["far_asked"]), "–", "–"))
             continue
         points, low, high = (100 * one[key] for key in ("difference", "low", "high"))
-        rows.append((name, far_name(one["far_asked"]), f"{points:+.2f} [{low:+.2f}, {high:+.2f}]", p_text(one["p_value"])))
+        rows.append(
+            (name, far_name(one["far_asked"]), f"{points:+.2f} [{low:+.2f}, {high:+.2f}]", p_text(one["p_value"]))
+        )
     unit = "people" if differences[0]["interval"] == "identities" else "pairs, taken as independent,"
     note = (
         f"Percentage points with 95 % interval: the same resampled {unit} for both models, each at its own threshold."
