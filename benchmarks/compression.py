@@ -57,7 +57,6 @@ from facekd.rates.persons import paired_differences
 from facekd.reports.plots import CostPoint, cost
 from facekd.stages.compare_lists import (
     Compared,
-    everyone,
     held_out_people,
     listed,
     lowest_far,
@@ -173,11 +172,10 @@ def measure(given: argparse.Namespace) -> tuple[Facts, dict[str, str]]:
     }
     data = read_training_data(list(made.data), made.held_out, made.seed, drop=list(made.drop))
     lists = {}
-    if given.held is not None:
-        lists["held-out"] = everyone(read_crops(given.held), MOST_PAIRS)
-    elif data.names:
+    if given.held is not None or data.names:
         records = [one for one in (made, training_of(given.teacher)) if one is not None]
-        lists["held-out"] = held_out_people(records, MOST_PAIRS)
+        held = None if given.held is None else read_crops(given.held)
+        lists["held-out"] = held_out_people(records, MOST_PAIRS, held=held)
     if given.pairs is not None:
         lists["pairs"] = listed(given.pairs, given.crops or made.data[0])
     if not lists:

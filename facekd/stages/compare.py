@@ -46,6 +46,7 @@ def compare(
     *,
     pairs: Path | None = None,
     crops: Path | None = None,
+    held: Path | None = None,
     no_held_out: bool = False,
     contract: Path | None = None,
     far: list[float] = list(FARS),  # noqa: B006  # read only; the command line shows it
@@ -58,7 +59,7 @@ def compare(
 
     The first run is the teacher, the second the student that was trained without it (the control), all others are
     distilled students: give three or more. All are judged on all pairs of the people whom none of the runs trained
-    on, as their run folders say, and on --pairs where it is given.
+    on, as their run folders say, or of the people in --held, and on --pairs where it is given.
 
     Gives the TAR at each FAR; the gap closed, (student - alone) / (teacher - alone), with a 95 % interval for which
     the people are resampled, once for all networks, and no share where the teacher's lead can not be told from
@@ -70,9 +71,11 @@ def compare(
 
     Args:
         runs: Teacher, student alone, students: run folders or ONNX files. At least one has to be a run folder, or
-            --no-held-out.
+            --held or --no-held-out given.
         pairs: A pair list to judge too: LFW's pairs.txt, CFP's Split/FP, or a CSV or Parquet with a, b, same.
         crops: The crop store of the list's photos; without it the first data of the students' run.
+        held: Crops of people whom no network trained on, judged in place of those that the run folders held out;
+            whom a run folder says it trained on is left out.
         no_held_out: Judge the pair list alone.
         contract: What an ONNX teacher expects of a crop, where facekd does not know it.
         far: False accept rates asked for.
@@ -98,18 +101,20 @@ def compare(
         raise UserError("--no-held-out leaves the pair list alone; give --pairs LIST")
     if crops is not None and pairs is None:
         raise UserError("--crops is the store of a pair list's photos; give --pairs LIST, or leave it out")
+    if no_held_out and held is not None:
+        raise UserError(f"--held {held}: is not judged with --no-held-out; leave one of them out")
     fars = sorted(set(far), reverse=True)
     for asked in fars:
         far_budget(asked, 1)
     names = labels(runs)
     embedders = [Embedder.load(path, contract if k == 0 else None) for k, path in enumerate(runs)]
-    lists = _lists(runs, pairs, crops, no_held_out)
+    lists = _lists(runs, pairs, crops, held, no_held_out)
     for compared in lists:
         for name, embedder in zip(names, embedders, strict=True):
             fit_network(name, embedder.contract.size, embedder.contract.template, compared)
 
     out = out or default_out("compare")
-    start_run(out, "compare", {**config, "out": out}, inputs=(*runs, *filter(None, [pairs])))
+    start_run(out, "compare", {**config, "out": out}, inputs=(*runs, *filter(None, [pairs, held])))
     judged = [judge(compared, names, embedders, fars, quiet) for compared in lists]
     result: dict[str, Any] = {
         "networks": [
@@ -214,18 +219,22 @@ def _agreement(student: Array, teacher: Array, compared: Compared, fars: Sequenc
     return {**cosines, "cross": rates_json(crossed, compared, fars, RESAMPLES, SEED), "why": None}
 
 
-def _lists(runs: Sequence[Path], pairs: Path | None, crops: Path | None, no_held_out: bool) -> list[Compared]:
+def _lists(
+    runs: Sequence[Path], pairs: Path | None, crops: Path | None, held: Path | None, no_held_out: bool
+) -> list[Compared]:
     """The held-out people first, then the pair list."""
+    from facekd.crops.read import read_crops
+
     # The control's own held-out people, as far as it has a record; the teacher may have been trained elsewhere.
     records = [record for record in map(training_of, (*runs[1:], runs[0])) if record is not None]
     lists = []
     if not no_held_out:
-        if not records:
+        if not records and held is None:
             raise UserError(
                 f"{', '.join(map(str, runs))}: none is the folder of a training, so nothing says who was held out; "
-                "give --pairs LIST, --crops STORE and --no-held-out"
+                "give --held CROPS, or --pairs LIST, --crops STORE and --no-held-out"
             )
-        lists.append(held_out_people(records))
+        lists.append(held_out_people(records, held=None if held is None else read_crops(held)))
     if pairs is not None:
         if crops is None and not records:
             raise UserError(f"{pairs}: give --crops, the store of its photos")

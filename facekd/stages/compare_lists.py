@@ -74,12 +74,13 @@ def training_of(run: Path) -> Training | None:
         )
 
 
-def held_out_people(runs: Sequence[Training], most_pairs: int = MOST_PAIRS) -> Compared:
+def held_out_people(runs: Sequence[Training], most_pairs: int = MOST_PAIRS, *, held: CropSet | None = None) -> Compared:
     """All pairs of the people whom none of the runs trained on.
 
     Args:
         runs: the first one's held-out people are judged, less those that another trained on, or a run at whose weights
             one of them began.
+        held: crops that are judged in place of the first one's; with them there may be no run that says whom it saw.
 
     Raises:
         UserError: the runs' data is not where it was, or fewer than two people are left.
@@ -94,21 +95,29 @@ def held_out_people(runs: Sequence[Training], most_pairs: int = MOST_PAIRS) -> C
         run, path = missing[0]
         raise UserError(
             f"{run}: was trained on {path}, which is not there, so who was held out is not known; run this where it "
-            "is, or give --pairs, --crops and --no-held-out"
+            "is, or give the network's exported file and --held, or --pairs, --crops and --no-held-out"
         )
     sets = {(s.data, s.held_out, s.seed, s.minimum, s.drop): s for s in runs}
     read = {k: read_training_data(list(s.data), s.held_out, s.seed, s.minimum, list(s.drop)) for k, s in sets.items()}
-    first = next(iter(read.values()))
+    crops = next(iter(read.values())).held if held is None else held
     trained = {name for data in read.values() for name in data.names}
-    kept = np.flatnonzero([name is not None and name not in trained for name in first.held.identities])
-    known = sum(name is not None for name in first.held.identities)
-    left_out = {"crops of people whom another run trained on": known - len(kept)} if known > len(kept) else {}
-    if len({first.held.identities[i] for i in kept}) < 2:
+    kept = np.flatnonzero([name is not None and name not in trained for name in crops.identities])
+    known = sum(name is not None for name in crops.identities)
+    other = "another run" if held is None else "a run"
+    left_out = {f"crops of people whom {other} trained on": known - len(kept)} if known > len(kept) else {}
+    if held is not None and known < len(held):
+        left_out["crops of nobody named"] = len(held) - known
+    if len({crops.identities[i] for i in kept}) < 2:
+        if held is not None:
+            raise UserError(
+                f"{held.path}: of its {len(set(held.identities) - {None})} people fewer than two are known to be new "
+                "to all networks; give crops with names of people whom none trained on"
+            )
         raise UserError(
             f"{', '.join(str(run.run) for run in runs)}: held no two people out in common; train them with the same "
             "--data, --held-out and --seed, or give --pairs, --crops and --no-held-out"
         )
-    return everyone(first.held.take(kept), most_pairs, left_out)
+    return everyone(crops.take(kept), most_pairs, left_out)
 
 
 def _run_of(source: Path) -> Path:

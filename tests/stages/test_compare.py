@@ -258,6 +258,30 @@ def test_who_the_run_trained_on_at_whose_weights_one_began_is_not_judged(
     assert set(held_out_people([record]).crops.identities) == expected
 
 
+def test_people_of_a_set_of_ones_own_need_no_run_folder(home: Path, tmp_path: Path) -> None:
+    write_faint_store(tmp_path / "others", 8, PHOTOS)
+    flags = ["--held", str(tmp_path / "others"), *FARS]
+    (found,) = compared(home, tmp_path / "out", ["teacher", "alone", "student"], *flags)["lists"]
+    assert found["about"] == "8 people whom no run trained on"
+    assert found["models"][0]["pairs"] == {"genuine": 8 * 10, "impostor": 40 * 39 // 2 - 8 * 10}
+    assert found["crops"] == str(tmp_path / "others")
+
+
+def test_of_a_set_of_ones_own_whom_a_run_trained_on_is_left_out(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The whole store as --held: what is left are the people whom the run held out itself."""
+    names = ["teacher", "alone", "run"]
+    flags = ["--held", str(home / "crops"), *FARS]
+    (found,) = compared(home, tmp_path / "out", names, *flags)["lists"]
+    (by_itself,) = compared(home, tmp_path / "itself", names, *FARS)["lists"]
+    assert found["models"] == by_itself["models"]
+    assert found["left_out"] == {"crops of people whom a run trained on": PHOTOS * 12}
+    write_faint_store(tmp_path / "seen", 1, PHOTOS)
+    assert run(["compare", *paths(home, names), "--held", str(tmp_path / "seen"), "--out", str(tmp_path / "no")]) == 2
+    assert "fewer than two are known to be new to all networks" in " ".join(capsys.readouterr().err.split())
+
+
 def test_of_too_many_pairs_some_people_are_drawn_whole(home: Path) -> None:
     crops = held(home)
     found = everyone(crops, most_pairs=700)  # 38 crops make 703 pairs, so seven people of five
@@ -273,6 +297,11 @@ def test_of_too_many_pairs_some_people_are_drawn_whole(home: Path) -> None:
     [
         (["teacher", "alone"], [], "2 networks to compare: give the teacher"),
         (["teacher", "alone", "student"], ["--no-held-out"], "--no-held-out leaves the pair list alone"),
+        (
+            ["teacher", "alone", "student"],
+            ["--no-held-out", "--pairs", "p.csv", "--held", "x"],
+            "--held x: is not judged with --no-held-out",
+        ),
         (["teacher", "alone", "student"], ["--crops", "x"], "--crops is the store of a pair list's photos"),
         (["teacher", "alone", "student"], ["--far", "2"], "FAR 2"),
         (["teacher", "alone", "nobody"], [], "nobody: no such model"),
