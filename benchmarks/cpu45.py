@@ -137,7 +137,7 @@ def trained(name: str, text: str, asked: argparse.Namespace, work: Path, sets: S
         if "--views" in words:
             words += ["--cache", str(folder / "cache")]
         seconds = left * share
-        probe = keep(folder / "probe.json", lambda w=words, f=folder, s=seconds: probed(w, f, s))
+        probe = keep(folder / "probe.json", lambda w=words, f=folder, s=seconds: paced(w, f, s))
         batch = int(words[words.index("--batch") + 1]) if "--batch" in words else 64
         steps = max(1, int((seconds - probe["before"]) * probe["steps_per_second"]))
         say(f"{name}: {probe['before']:.0f} s, then {probe['steps_per_second'] * batch:.0f} crops/s: {steps} steps")
@@ -160,6 +160,18 @@ def phases_of(text: str) -> list[tuple[float, str]]:
         found = re.fullmatch(r"\s*([\d.]+)\s*:\s*(.*)", part)
         phases.append((float(found[1]), found[2]) if found else (1.0, part.strip()))
     return phases
+
+
+def paced(words: list[str], folder: Path, seconds: float) -> dict[str, float]:
+    """As `probed`; where images grow each of the two sizes is probed, and counts by its share of the steps."""
+    probe = probed(words, folder, seconds)
+    if "--resolution" not in words:
+        return probe
+    at = words.index("--resolution")
+    share = float(words[at + 1].partition("=")[2])
+    full = probed(words[:at] + words[at + 2 :], folder, seconds)
+    took = share / probe["steps_per_second"] + (1 - share) / full["steps_per_second"]
+    return {key: probe[key] + full[key] for key in probe} | {"steps_per_second": 1 / took}
 
 
 def probed(words: list[str], folder: Path, seconds: float) -> dict[str, float]:
