@@ -246,8 +246,12 @@ def thresholds_json(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
-    """A short name for each model: its file's or folder's; with its place where two share it."""
+    """A short name for each model: its file's or folder's; with the folder around it where two share it, as
+    ``alone/run``; and with its place where two share that.
+    """
     names = [path.stem if path.suffix in FILES else path.resolve().name for path in paths]
+    around = [path.resolve().parent.name for path in paths]
+    names = [f"{around[i]}/{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
     return [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
 
 

@@ -129,7 +129,7 @@ def test_photos_without_a_crop_count_as_non_matches(home: Path, report: dict[str
 
 def test_every_file_says_the_same(home: Path, report: dict[str, Any]) -> None:
     assert json.loads((home / "out" / "report.json").read_text()) == report
-    assert [model["model"] for model in report["models"]] == ["net (1)", "net (2)"]
+    assert [model["model"] for model in report["models"]] == [f"{home.name}/net", "other/net"]
     assert [model["file"] for model in report["models"]] == [str(home / "net"), str(home / "other" / "net")]
     assert len({model["model_id"] for model in report["models"]}) == 2
     assert report["models"][0]["model_id"] == Embedder.load(home / "net").model_id
@@ -137,7 +137,7 @@ def test_every_file_says_the_same(home: Path, report: dict[str, Any]) -> None:
     assert {"far_asked", "far", "tar", "low", "high", "threshold"} <= report["models"][0]["tar"][0].keys()
     page = (home / "out" / "report.html").read_text()
     assert page.lower().startswith("<!doctype html>")
-    for shown in ("net (1)", "net (2)", "pairs.txt", f"{100 * report['models'][0]['tar'][0]['tar']:.2f}"):
+    for shown in (f"{home.name}/net", "other/net", "pairs.txt", f"{100 * report['models'][0]['tar'][0]['tar']:.2f}"):
         assert shown in page
     assert 'src="http' not in page  # self-contained
 
@@ -235,5 +235,6 @@ def test_image_parquet_and_an_onnx_model_of_its_own_contract(tmp_path: Path) -> 
 
 def test_short_names() -> None:
     paths = [Path("a/net.onnx"), Path("b/net.onnx"), Path("runs/student"), Path("x/model.safetensors")]
-    assert labels(paths) == ["net (1)", "net (2)", "student", "model"]
+    assert labels(paths) == ["a/net", "b/net", "student", "model"]
+    assert labels([Path("a/net.onnx"), Path("x/a/net.onnx"), Path("a/run")]) == ["a/net (1)", "a/net (2)", "run"]
     assert [far_name(far) for far in (0.1, 1e-3, 1.5e-3, 1e-10, 1.0)] == ["1e-1", "1e-3", "1.5e-3", "1e-10", "1e0"]
