@@ -3,7 +3,7 @@
     python benchmarks/compression.py --teacher RUN --student RUN [--held CROPS] [--pairs LIST --crops STORE]
     python benchmarks/compression.py --quick [--work DIR]       # toys, prints only; under two minutes on one core
 
-Writes ``results/compression.json`` and, for each list that is judged, a plot of TAR against size beside it. The lists:
+Writes ``results/compression.json`` and, for each list that is judged, a forest plot of TAR beside it. The lists:
 all pairs of the people in --held, or else of those whom neither run trained on, and --pairs. TAR at FAR with 95 %
 intervals over people, and each network's difference to the teacher, paired. Every network is judged as the ONNX file
 that it would be used as.
@@ -54,7 +54,7 @@ from facekd.nets.cost import num_parameters
 from facekd.nets.iresnet import IResNet
 from facekd.nets.saved import load_model
 from facekd.rates.persons import paired_differences
-from facekd.reports.plots import CostPoint, cost
+from facekd.reports.forest import Row, forest
 from facekd.stages.compare_lists import (
     Compared,
     held_out_people,
@@ -219,7 +219,7 @@ def measure(given: argparse.Namespace) -> tuple[Facts, dict[str, str]]:
         },
         "networks": bench.rows,
     }
-    plotted = {lists[key].heading: plot(bench, key, leads[key]) for key in lists if leads[key] is not None}
+    plotted = {lists[key].heading: plot(bench.rows, key, leads[key]) for key in lists if leads[key] is not None}
     return result, plotted
 
 
@@ -267,14 +267,15 @@ def calibration(data: TrainingData, work: Path) -> Path:
     return path
 
 
-def plot(bench: Bench, key: str, far: float) -> str:
-    """TAR against size."""
-    points = []
-    for name, facts in bench.rows.items():
+def plot(networks: Mapping[str, Facts], key: str, far: float) -> str:
+    """TAR of each network, the largest file first."""
+    rows = []
+    for name, facts in sorted(networks.items(), key=lambda one: -one[1].get("bytes", 0)):
         if "lists" in facts:
             rate = next(one for one in facts["lists"][key]["tar"] if one["far_asked"] == far)
-            points.append(CostPoint(name, facts["bytes"] / 1e6, rate["tar"], rate["low"], rate["high"]))
-    return cost(points, x_label="Size (MB)", y_label=f"TAR at FAR {far_name(far)}")
+            label = f"{name}: {facts['bytes'] / 1e6:.1f} MB"
+            rows.append(Row(label, rate["tar"], rate["low"], rate["high"], measure=name == "teacher"))
+    return forest(rows, x_label=f"TAR at FAR {far_name(far)}")
 
 
 def show(result: Facts) -> None:
