@@ -194,8 +194,9 @@ def told(run: Path) -> dict[str, Any]:
     found = progress_of(run, run.parent)
     if not found["sessions"] and run.exists():  # trained by hand
         found["command"] = shlex.join(read_json(run / "environment.json")["command"])
+        found["seconds"] = None  # unless its own file says
     if (run / TIME).exists():  # of a session that was killed the run itself tells, less what came before its first step
-        found["seconds"] = max(found["seconds"], round(sum(row["seconds"] for row in read_json(run / TIME)), 1))
+        found["seconds"] = max(found["seconds"] or 0.0, round(sum(row["seconds"] for row in read_json(run / TIME)), 1))
     found["curve"] = thinned(found["curve"])
     config = run / "run.yaml"
     begun_at = yaml.safe_load(config.read_text(encoding="utf-8")).get("init_from") if config.exists() else None
