@@ -71,7 +71,7 @@ def run_sweep(asked: argparse.Namespace) -> None:
         if not (teacher / MODEL).exists():
             train_teacher(
                 data=[data], out=teacher, net=asked.teacher_net, dim=DIM, epochs=asked.teacher_epochs,
-                held_out=HELD_OUT, seed=SEED,
+                held_out=HELD_OUT, seed=SEED, optimizer="sgd",
             )  # fmt: skip
         base = {
             "data": [str(data)],

@@ -9,7 +9,8 @@
 crops each; the largest relative difference of the loss over all steps. Beside it, what one process differs from itself
 by when only its number of threads changes: the floor that sums of another order set. And two runs that change the
 number of processes half-way, one to two and two to one, after a SIGTERM. Rounding grows from step to step, and the
-faster the higher the learning rate, so --lr is 0.002 here and 0.05, train-teacher's own, is worth a look.
+faster the higher the learning rate, so --lr is 0.002 here and 0.05, train-teacher's own of SGD, is worth a look. With
+--optimizer muon the result is results/exactness_muon.json.
 
 **Kills.** A run is killed by SIGKILL at each of 20 random moments (seeded: a random step, and a random part of one
 after it), gone on with by --resume, and its files compared byte by byte with those of an undisturbed run. A checkpoint
@@ -166,9 +167,9 @@ def kill(trainer: Trainer, flags: list[str], out: Path, step: int, whole: dict[s
     }
 
 
-def kept_parts(settings: dict[str, Any]) -> dict[str, Any]:
+def kept_parts(kept_as: str, settings: dict[str, Any]) -> dict[str, Any]:
     """What an earlier call with the same settings left of ``processes`` and ``kills``, each with what it was run by."""
-    path = RESULTS / "exactness.json"
+    path = RESULTS / f"{kept_as}.json"
     earlier = read_json(path)["result"] if path.exists() else {}
     parts = {name: earlier.pop(name) for name in ("processes", "kills") if name in earlier}
     return parts if all(settings.get(name) == value for name, value in earlier.items()) else {}
@@ -179,7 +180,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--net", default="iresnet18-quarter")
     parser.add_argument("--head", default="softmax")
-    parser.add_argument("--lr", type=float, default=0.002, help="train-teacher's own is 0.05")
+    parser.add_argument("--optimizer", default="sgd")
+    parser.add_argument("--lr", type=float, default=0.002, help="of SGD, for which train-teacher's own is 0.05")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--parts", default="processes,kills")
     parser.add_argument("--quick", action="store_true")
@@ -187,12 +189,16 @@ def main() -> None:
     steps, batch, size = (12, 16, 32) if asked.quick else (50, 64, 112)
     kills = min(asked.kills, 3) if asked.quick else asked.kills
     random.seed(SEED)
-    result: dict[str, Any] = {"net": asked.net, "head": asked.head, "lr": asked.lr, "batch": batch, "size": size}
+    kept_as = "exactness" if asked.optimizer == "sgd" else f"exactness_{asked.optimizer}"
+    result: dict[str, Any] = {
+        "net": asked.net, "head": asked.head, "optimizer": asked.optimizer, "lr": asked.lr, "batch": batch, "size": size
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         data = asked.data or write_crops(home / "crops.parquet", size)
         settings = {
-            "data": data, "net": asked.net, "head": asked.head, "lr": asked.lr, "batch": batch, "dim": 128, **SETTINGS
+            "data": data, "net": asked.net, "head": asked.head, "optimizer": asked.optimizer, "lr": asked.lr,
+            "batch": batch, "dim": 128, **SETTINGS,
         }  # fmt: skip
         flags = [token for name, value in settings.items() for token in (f"--{name}", str(value))]
         flags += ["--epochs", str(steps * batch / trained(data))]
@@ -200,7 +206,7 @@ def main() -> None:
         def keep(part: str, value: Any) -> None:
             result[part] = {**value, "measured": environment()}
             if not asked.quick:
-                record("exactness", {**kept_parts(result), **result})
+                record(kept_as, {**kept_parts(kept_as, result), **result})
 
         if "processes" in asked.parts:
             found = processes_part(Trainer(home, 60.0), flags, steps, 1 if asked.quick else os.cpu_count() or 1)

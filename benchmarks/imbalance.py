@@ -83,6 +83,7 @@ def main() -> int:
     for seed in range(given.seeds):
         for arm in given.arm:
             words = ["train-teacher", "--data", str(given.work / "train.parquet"), "--held-out", "0", "--minimum", "1"]
+            words += ["--optimizer", "sgd"]  # as the committed result was measured; flags of the caller count for more
             words += ["--net", given.net, "--epochs", f"{given.epochs:g}", "--seed", str(seed), *ARMS[arm], *flags]
             if not go_on(runs[arm][seed], words, until(deadline)):
                 return 0

@@ -39,9 +39,9 @@ def train_teacher(
     scale: float | None = None,
     epochs: float = 20,
     batch: int = 64,
-    lr: float = 0.05,
+    lr: float | None = None,
     schedule: ScheduleName = "cosine",
-    optimizer: OptimizerName = "sgd",
+    optimizer: OptimizerName = "muon",
     sampler: SamplerName = "shuffled",
     per_person: int = 4,
     class_balance: float = 0.0,
@@ -75,11 +75,12 @@ def train_teacher(
         scale: Of the head: the factor on cosines; 64 unless given.
         epochs: Times each crop is seen, each time as another view.
         batch: Crops in a step.
-        lr: Highest learning rate.
+        lr: Highest learning rate; unless given 0.02 with muon, 0.05 with sgd, 0.001 with adamw. Where --init-from
+            begins at a trained network, less.
         schedule: The learning rate's way down to zero, after a warm-up: half a cosine, or poly, the square of what is
             left.
         weight_decay: On convolutions and linear layers.
-        optimizer: sgd with momentum; adamw, which wants a --lr of about 0.001; or muon, which wants about 0.02.
+        optimizer: muon, which takes orthogonal steps and gets further in few of them; sgd with momentum; or adamw.
         sampler: shuffled: each crop alike; balanced: each person alike, several crops of one in a batch; sqrt: halfway.
         per_person: Crops of one person in a balanced batch.
         class_balance: Above 0, such as 0.999, crops of rare people count more: one of a person with n of them
@@ -141,6 +142,7 @@ def train_teacher(
     margin, scale = classes.margin, classes.scale
     start = None if init_from is None else begin_from(init_from, out, net, backbone, spec, classes, crops)
 
+    lr = plan.peak_lr
     # Begun only once every setting is known to be good: a run folder refuses other settings.
     config = {k: v for k, v in locals().items() if k in CONFIG}
     out = begin(out, "train-teacher", config, (*data, *(() if start is None else start.files)))

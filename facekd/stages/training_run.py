@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 SamplerName = Literal["shuffled", "balanced", "sqrt"]
 Precision = Literal["fp32", "bf16", "fp16"]
-OptimizerName = Literal["sgd", "adamw", "muon"]
+OptimizerName = Literal["muon", "sgd", "adamw"]
+PEAK_LR: Mapping[OptimizerName, float] = {"muon": 0.02, "sgd": 0.05, "adamw": 0.001}  # unless one is asked for
 ScheduleName = Literal["cosine", "poly"]
 
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
@@ -131,14 +132,16 @@ def make_plan(
     *,
     epochs: float,
     batch: int,
-    lr: float,
+    lr: float | None,
     weight_decay: float,
-    optimizer: OptimizerName = "sgd",
+    optimizer: OptimizerName = "muon",
     schedule: ScheduleName = "cosine",
     ema: float = 0.0,
     accumulate: int = 1,
 ) -> Plan:
     """The steps in which `crops` crops are seen `epochs` times; the first tenth of them warms up.
+
+    Without `lr` it is the optimizer's own of `PEAK_LR`.
 
     Raises:
         UserError: a number out of its range, or not one step.
@@ -146,6 +149,7 @@ def make_plan(
     from facekd.training.loop import Plan
     from facekd.training.parallel import num_processes
 
+    peak_lr = PEAK_LR[optimizer] if lr is None else lr
     problems = [
         (not 0 < epochs < math.inf, f"--epochs {epochs}: use a number above zero"),
         (batch < 2, f"--batch {batch}: use 2 or more, a norm over one crop is undefined"),
@@ -154,7 +158,7 @@ def make_plan(
             accumulate < 1 or batch % (accumulate * num_processes()) != 0,
             f"--accumulate {accumulate}: does not divide --batch {batch} on {num_processes()} processes; change one",
         ),
-        (not 0 < lr < math.inf, f"--lr {lr}: use a number above zero, such as 0.1"),
+        (not 0 < peak_lr < math.inf, f"--lr {lr}: use a number above zero, such as {PEAK_LR[optimizer]:g}"),
         (not 0 <= ema < 1, f"--ema {ema:g}: use a number from 0 up to, but not, 1, such as 0.999"),
         (not 0 <= weight_decay < math.inf, f"--weight-decay {weight_decay}: use zero or a number above it"),
     ]
@@ -166,7 +170,7 @@ def make_plan(
     return Plan(
         steps=steps,
         warmup=warmup,
-        peak_lr=lr,
+        peak_lr=peak_lr,
         weight_decay=weight_decay,
         optimizer=optimizer,
         schedule=schedule,

@@ -51,8 +51,8 @@ def test_a_students_labels_are_balanced_its_people_counted_and_its_schedule_walk
         out = distill(data=[store], out=tmp_path / f"{beta}", class_balance=beta, schedule="poly", **flags).out
         rows.append(read_metrics(out)[-1])
     assert rows[0]["labels"] != pytest.approx(rows[1]["labels"], rel=1e-3)
-    plan = make_plan(16, epochs=2.5, batch=8, lr=0.1, weight_decay=0.0)
-    assert rows[0]["lr"] == pytest.approx(learning_rate(plan.steps - 1, plan.steps, plan.warmup, 0.1, "poly"))
+    plan = make_plan(16, epochs=2.5, batch=8, lr=None, weight_decay=0.0)
+    assert rows[0]["lr"] == pytest.approx(learning_rate(plan.steps - 1, plan.steps, plan.warmup, plan.peak_lr, "poly"))
     with pytest.raises(UserError, match=r"--class-balance 0\.9: --sampler sqrt"):
         distill(data=[store], out=tmp_path / "no", class_balance=0.9, sampler="sqrt", **flags)
     with pytest.raises(UserError, match="fewer than two identities have 5 crops"):

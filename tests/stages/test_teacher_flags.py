@@ -22,7 +22,7 @@ from facekd.nets.heads import HEAD, HEADS, Head, load_head
 from facekd.nets.saved import MODEL, load_model
 from facekd.stages.label_heads import HeadName, balance_classes, head_loss
 from facekd.stages.teacher import train_teacher
-from facekd.stages.training_run import make_plan, read_training_data
+from facekd.stages.training_run import PEAK_LR, make_plan, read_training_data
 from facekd.training.checkpoint import LAST
 from facekd.training.schedule import learning_rate
 
@@ -188,12 +188,13 @@ def test_a_poly_schedule_is_walked_and_kept(tmp_path: Path, store: Path, said: C
                "--dim", "8", "--batch", "8", "--quiet", "--epochs", "7", "--schedule"]  # fmt: skip
     assert run([str(t) for t in (*command, "poly")]) == 0
     rows = [row for row in read_metrics(out) if "lr" in row]
-    plan = make_plan(24, epochs=7, batch=8, lr=0.05, weight_decay=5e-4, schedule="poly")
+    plan = make_plan(24, epochs=7, batch=8, lr=None, weight_decay=5e-4, schedule="poly")
+    assert plan.peak_lr == PEAK_LR["muon"]
     assert len(rows) >= 3
     for row in rows:
-        wanted = learning_rate(int(row["step"]) - 1, plan.steps, plan.warmup, 0.05, "poly")
+        wanted = learning_rate(int(row["step"]) - 1, plan.steps, plan.warmup, plan.peak_lr, "poly")
         assert row["lr"] == pytest.approx(wanted)
-        assert row["lr"] != pytest.approx(learning_rate(int(row["step"]) - 1, plan.steps, plan.warmup, 0.05))
+        assert row["lr"] != pytest.approx(learning_rate(int(row["step"]) - 1, plan.steps, plan.warmup, plan.peak_lr))
     assert "other settings (schedule was 'poly' and is 'cosine')" in said(*command, "cosine")
     assert "steps" in said(*command, "steps")
 

@@ -29,10 +29,11 @@ from facekd.training.norms import settle_norms
 from facekd.training.parallel import SharedNorm, num_processes, rank, share_norms, whole_mean
 
 STEPS = 10
+CASES = {("float64", "sgd"): 1e-9, ("float32", "sgd"): 1e-4, ("float64", "muon"): 1e-9}  # and how near they come
 STOP = 4  # the step after which a run is asked to end
 
 
-def fifty_steps(dtype: torch.dtype) -> dict[str, Any]:
+def fifty_steps(dtype: torch.dtype, optimizer: str) -> dict[str, Any]:
     """The losses of fifty steps of the loop, each process on its half of the batch, and what the norms have kept.
 
     A net with norms of both kinds; crops without identity, of which one half of a batch has more than the other.
@@ -41,8 +42,8 @@ def fifty_steps(dtype: torch.dtype) -> dict[str, Any]:
     layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU(4), nn.Flatten(), nn.Linear(144, 6), nn.BatchNorm1d(6)]
     net, head = nn.Sequential(*layers).to(dtype), nn.Linear(6, 3).to(dtype)
     modules: dict[str, nn.Module] = {"net": net, "head": head}
-    plan = Plan(steps=50, warmup=5, peak_lr=0.1, weight_decay=1e-2)
-    optimizer = make_optimizer(modules, plan)
+    plan = Plan(steps=50, warmup=5, peak_lr=0.1, weight_decay=1e-2, optimizer=optimizer)
+    takes_steps = make_optimizer(modules, plan)
     share_norms(net)
 
     def batch(step: int) -> Batch:
@@ -57,7 +58,7 @@ def fifty_steps(dtype: torch.dtype) -> dict[str, Any]:
         mean = nn.functional.cross_entropy(head(net(batch.images_BCHW)), batch.labels_B, ignore_index=-1)
         return {"labels": whole_mean(mean, (batch.labels_B >= 0).sum())}
 
-    rows = list(fit(modules, optimizer, map(batch, range(50)), loss, plan, 0, Accelerator(cpu=True)))
+    rows = list(fit(modules, takes_steps, map(batch, range(50)), loss, plan, 0, Accelerator(cpu=True)))
     settle_norms(net, (batch(step).images_BCHW for step in range(5)))
     net.eval()
     return {
@@ -90,12 +91,12 @@ import pytest, torch
 from facekd.cli import run
 from facekd.stages import training_walk
 from facekd.training.parallel import rank
-from test_parallel import asked_to_stop, fifty_steps
+from test_parallel import CASES, asked_to_stop, fifty_steps
 home, flags = Path(sys.argv[1]), sys.argv[2:]
 torch.set_num_threads(1)
 from accelerate import Accelerator
 Accelerator(cpu=True)
-said = {name: fifty_steps(getattr(torch, name)) for name in ("float64", "float32")}
+said = {" ".join(case): fifty_steps(getattr(torch, case[0]), case[1]) for case in CASES}
 (home / f"steps_{rank()}.json").write_text(json.dumps(said))
 
 out = ["--out", str(home / "two")]
@@ -120,7 +121,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("together")
     flags = [
         "train-teacher", "--data", str(write_store(folder / "crops")), "--net", "iresnet18-quarter", "--dim", "8",
-        "--held-out", "0.34", "--epochs", "3.4", "--lr", "0.002",
+        "--held-out", "0.34", "--epochs", "3.4", "--optimizer", "sgd", "--lr", "0.002",
     ]  # fmt: skip
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -145,9 +146,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "near"), [("float64", 1e-9), ("float32", 1e-4)])
-def test_fifty_steps_of_two_are_those_of_one(home: Path, name: str, near: float) -> None:
-    one = fifty_steps(getattr(torch, name))
+@pytest.mark.parametrize("case", CASES, ids=" ".join)
+def test_fifty_steps_of_two_are_those_of_one(home: Path, case: tuple[str, str]) -> None:
+    name, near = " ".join(case), CASES[case]
+    one = fifty_steps(getattr(torch, case[0]), case[1])
     first, last = (json.loads((home / f"steps_{i}.json").read_text())[name] for i in range(2))
     assert len(one["losses"]) == 50
     assert one["losses"][-1] < 0.7 * one["losses"][0]
