@@ -127,7 +127,7 @@ def distill(
         epochs: Times each crop is seen, each time as another view.
         batch: Crops in a step.
         lr: Highest learning rate; unless given 0.02 with muon, 0.05 with sgd, 0.001 with adamw. Where --init-from
-            begins at a trained network, less.
+            begins at a trained network, less: 0.001 with muon after 'facekd narrow'.
         schedule: The learning rate's way down to zero, after a warm-up: half a cosine, or poly, the square of what is
             left.
         weight_decay: On convolutions and linear layers.
@@ -189,6 +189,7 @@ def distill(
         len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
         schedule=schedule, ema=ema, accumulate=accumulate,
     )  # fmt: skip
+    lr = plan.peak_lr  # run.yaml keeps the rate that was used
     balance = balance_classes(class_balance, crops.labels, sampler)
     sample = make_sampler(sampler, crops, batch, per_person, seed, views)
     spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
@@ -231,7 +232,6 @@ def distill(
     alone = {f"--joint {joint}": joint is not None, "--compile": compile}
     one_process([*own_states, *(flag for flag, given in alone.items() if given)])
 
-    lr = plan.peak_lr
     # Begun only once every setting is known to be good: a run folder refuses other settings.
     term = [f"{name}={weight:.12g}" for name, weight in terms.items()]
     ramp = [f"{name}={share:.12g}" for name, share in ramps.items()] or None

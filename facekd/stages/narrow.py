@@ -83,7 +83,7 @@ def narrow(
     spec = save_trained(out, net, student, spec)
     say(
         f"{out}: explains {100 * explained:.0f} % of the variance of the teacher's last features; next: facekd distill "
-        f"--init-from {out}",
+        f"--init-from {out} --lr 0.001",
         quiet,
     )
     return Trained(out, spec.model_id)

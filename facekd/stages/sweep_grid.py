@@ -194,6 +194,7 @@ def _cell(name: str, flags: dict[str, Any], path: Path) -> Cell:
     from facekd.stages.distill import distill
     from facekd.stages.distill_terms import read_ramps, read_terms
     from facekd.stages.label_heads import check_head
+    from facekd.stages.training_run import PEAK_LR
 
     where = f"{path}, cell {name}"
     given: dict[str, Any] = {}
@@ -214,6 +215,8 @@ def _cell(name: str, flags: dict[str, Any], path: Path) -> Cell:
         if terms is not None:
             read_ramps(arguments["ramp"], terms)
         check_head(arguments["label_head"], arguments["margin"], arguments["scale"])
+        if arguments["lr"] is None:  # the report tells the rate
+            arguments["lr"] = PEAK_LR[arguments["optimizer"]]
     except cyclopts.CycloptsError as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
     except UserError as error:

@@ -132,6 +132,7 @@ def train_teacher(
         len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
         schedule=schedule, ema=ema, accumulate=accumulate,
     )  # fmt: skip
+    lr = plan.peak_lr  # run.yaml keeps the rate that was used
     sample = make_sampler(sampler, crops, batch, per_person, seed)
     balance = balance_classes(class_balance, crops.labels, sampler)
     class_weights = None if balance is None else balance.to(accelerator.device)
@@ -142,7 +143,6 @@ def train_teacher(
     margin, scale = classes.margin, classes.scale
     start = None if init_from is None else begin_from(init_from, out, net, backbone, spec, classes, crops)
 
-    lr = plan.peak_lr
     # Begun only once every setting is known to be good: a run folder refuses other settings.
     config = {k: v for k, v in locals().items() if k in CONFIG}
     out = begin(out, "train-teacher", config, (*data, *(() if start is None else start.files)))

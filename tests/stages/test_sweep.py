@@ -83,7 +83,11 @@ def test_the_cells_of_a_grid_and_their_flags(home: Path, tmp_path: Path) -> None
     path = grid_file(
         tmp_path / "g.yaml",
         base=base(home, term=["labels=1"], label_head="arcface"),
-        cells={"plain": {}, "bare": {"teacher": None, "term": {"labels": 2}}, "whole": {"term": {"cosine": 3}}},
+        cells={
+            "plain": {},
+            "bare": {"teacher": None, "term": {"labels": 2}, "optimizer": "sgd"},
+            "whole": {"term": {"cosine": 3}},
+        },
         grid={"term.embedding": [7, 128], "label-head": ["softmax", "cosface"]},
     )
     cells = {cell.name: cell.arguments for cell in read_grid(path, tmp_path / "random")}
@@ -96,6 +100,7 @@ def test_the_cells_of_a_grid_and_their_flags(home: Path, tmp_path: Path) -> None
     assert (cells["whole"]["term"], cells["bare"]["term"], cells["plain"]["term"]) == (
         ["cosine=3"], ["labels=2"], ["labels=1"],
     )  # fmt: skip
+    assert (cells["plain"]["lr"], cells["bare"]["lr"]) == (0.02, 0.05)  # muon's and sgd's own
     for name in ("alone", "bare"):
         assert (cells[name]["teacher"], cells[name]["views"]) == (None, 0)
     assert (cells["alone"]["term"], cells["alone"]["label_head"]) == (None, "arcface")

@@ -25,6 +25,7 @@ from facekd.errors import UserError
 from facekd.nets.heads import HEAD, load_head
 from facekd.nets.saved import MODEL, load_model
 from facekd.stages import training_run, training_walk
+from facekd.stages.distill import distill
 from facekd.stages.teacher import train_teacher
 from facekd.stages.training_run import PEAK_LR, make_plan, read_training_data
 from facekd.stages.training_walk import held_out_rates
@@ -263,6 +264,7 @@ def test_held_out_people_are_nobody_who_trains(store: Path, monkeypatch: pytest.
 def test_a_plan_by_hand() -> None:
     for name, rate in PEAK_LR.items():
         assert make_plan(1000, epochs=1, batch=50, lr=None, weight_decay=0.0, optimizer=name).peak_lr == rate
+        assert all(f"{rate:g} with {name}" in str(stage.__doc__) for stage in (train_teacher, distill))  # --help
     plan = make_plan(1000, epochs=2.5, batch=50, lr=0.1, weight_decay=0.0)
     assert (plan.steps, plan.warmup, plan.peak_lr) == (50, 5, 0.1)
     assert make_plan(3, epochs=1, batch=2, lr=0.1, weight_decay=0.0).warmup == 1
