@@ -119,7 +119,7 @@ sys.exit(run(["train-teacher", "--resume", str(home / "one")]))
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process did, and two: `alone` whole, `one` begun by one and ended by two, `two` begun by two."""
     folder = tmp_path_factory.mktemp("together")
-    flags = [  # SGD: on so small crops Muon carries what rounding leaves too far for a bound; see benchmarks/exactness.py
+    flags = [  # SGD: on crops so small Muon carries rounding too far for a bound; see exactness.py
         "train-teacher", "--data", str(write_store(folder / "crops")), "--net", "iresnet18-quarter", "--dim", "8",
         "--held-out", "0.34", "--epochs", "3.4", "--optimizer", "sgd", "--lr", "0.002",
     ]  # fmt: skip
