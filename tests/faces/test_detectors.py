@@ -18,7 +18,6 @@ from facekd.faces.detect import NAMES, Detect, load_detector
 from facekd.faces.nms import nms
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-YUNET = DATA / "weights" / "face_detection_yunet_2023mar.onnx"
 PIXELS = np.random.default_rng(7)
 
 
@@ -46,14 +45,7 @@ def groups() -> list[Array]:
 
 @pytest.fixture(scope="module")
 def detectors() -> dict[str, Detect]:
-    names = [name for name in NAMES if name != "yunet" or YUNET.exists()]
-    return {name: load_detector(name, weights=YUNET if name == "yunet" else None, threads=1) for name in names}
-
-
-def detector(detectors: dict[str, Detect], name: str) -> Detect:
-    if name not in detectors:
-        pytest.skip(f"{YUNET.name} is not at hand")
-    return detectors[name]
+    return {name: load_detector(name, threads=1) for name in NAMES}
 
 
 def overlap(a: Array, b: Array) -> Array:
@@ -227,7 +219,7 @@ def test_a_smaller_least_face_means_more_faces(groups: list[Array], detectors: d
 def test_a_photos_faces_are_the_same_bits_in_any_batch(
     name: str, detectors: dict[str, Detect], lfw: list[Array], groups: list[Array]
 ) -> None:
-    detect = detector(detectors, name)
+    detect = detectors[name]
     photos = [*lfw[:4], groups[0], lfw[4][:200, 30:], np.zeros((5, 9, 3), np.uint8)]
     alone = [detect([photo])[0] for photo in photos]
     together = detect(photos)
@@ -240,8 +232,8 @@ def test_a_photos_faces_are_the_same_bits_in_any_batch(
 
 @pytest.mark.parametrize("name", ["mtcnn", "yunet"])
 def test_threads_change_no_bit(name: str, detectors: dict[str, Detect], lfw: list[Array]) -> None:
-    one = detector(detectors, name)(lfw)
-    two = load_detector(name, weights=YUNET if name == "yunet" else None, threads=2)(lfw)
+    one = detectors[name](lfw)
+    two = load_detector(name, threads=2)(lfw)
     assert all(same_bits(a, b) for a, b in zip(one, two, strict=True))
 
 
@@ -273,7 +265,7 @@ def odd_photos() -> dict[str, Array]:
 def test_odd_photos_are_answered(name: str, kind: str, detectors: dict[str, Detect]) -> None:
     photo = odd_photos()[kind]
     before = photo.copy()
-    (faces,) = detector(detectors, name)([photo])
+    (faces,) = detectors[name]([photo])
     assert np.isfinite(faces.boxes).all()
     assert faces.boxes.dtype == faces.scores.dtype == faces.landmarks.dtype == np.float32
     assert np.array_equal(photo, before)
@@ -281,12 +273,12 @@ def test_odd_photos_are_answered(name: str, kind: str, detectors: dict[str, Dete
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_photo_gives_no_answer(name: str, detectors: dict[str, Detect]) -> None:
-    assert detector(detectors, name)([]) == []
+    assert detectors[name]([]) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_landmarks_come_in_the_order_of_faces(name: str, detectors: dict[str, Detect], lfw: list[Array]) -> None:
-    found = detector(detectors, name)(lfw)
+    found = detectors[name](lfw)
     points = np.stack([faces.landmarks[(faces.boxes[:, 2] - faces.boxes[:, 0]).argmax()] for faces in found])
     x, y = np.median(points, axis=0).T
     assert x[0] < x[2] < x[1]  # eyes, with the nose between
@@ -295,18 +287,15 @@ def test_landmarks_come_in_the_order_of_faces(name: str, detectors: dict[str, De
     assert all(((faces.scores >= 0) & (faces.scores <= 1)).all() for faces in found)
 
 
-def test_yunet_finds_a_face_that_fills_a_large_photo(detectors: dict[str, Detect], lfw: list[Array]) -> None:
-    detect = detector(detectors, "yunet")
-    small, large = detect([lfw[0], cv2.resize(lfw[0], (2500, 2500), interpolation=cv2.INTER_CUBIC)])
+def test_yunet_finds_the_face_of_an_enlarged_photo(detectors: dict[str, Detect], lfw: list[Array]) -> None:
+    small, large = detectors["yunet"]([lfw[0], cv2.resize(lfw[0], (2500, 2500), interpolation=cv2.INTER_CUBIC)])
     best = overlap(small.boxes[:1] * 10, large.boxes)
     assert best.max() > 0.7
 
 
 def test_yunet_drops_faces_under_the_least_size(lfw: list[Array]) -> None:
-    if not YUNET.exists():
-        pytest.skip(f"{YUNET.name} is not at hand")
-    every = load_detector("yunet", weights=YUNET, threads=1)(lfw)
-    large = load_detector("yunet", weights=YUNET, threads=1, min_face=90)(lfw)
+    every = load_detector("yunet", threads=1)(lfw)
+    large = load_detector("yunet", threads=1, min_face=90)(lfw)
     for all_of_them, few in zip(every, large, strict=True):
         assert len(few) == ((all_of_them.boxes[:, 2:] - all_of_them.boxes[:, :2]).max(axis=1) >= 90).sum()
     assert 0 < sum(map(len, large)) < sum(map(len, every))
@@ -315,8 +304,6 @@ def test_yunet_drops_faces_under_the_least_size(lfw: list[Array]) -> None:
 def test_mistakes_are_answered_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'mtcnn'"):
         load_detector("mtcn")
-    with pytest.raises(UserError, match="give the path of face_detection_yunet"):
-        load_detector("yunet")
     with pytest.raises(UserError, match="no such file"):
         load_detector("yunet", weights=tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no network")

@@ -164,6 +164,15 @@ def test_crops_of_two_detectors_never_mix(tmp_path: Path) -> None:
         Gallery.create(tmp_path / "g", replace(META, detector="yunet"))
 
 
+def test_weights_of_a_detector_never_mix(tmp_path: Path) -> None:
+    meta = replace(META, detector="yunet", weights_sha256="1" * 64)
+    Gallery.create(tmp_path / "g", meta)
+    assert Gallery.open(tmp_path / "g").meta == meta
+    Gallery.create(tmp_path / "g", meta)
+    with pytest.raises(UserError, match=r"sha256 111111111111…, these are 222222222222…"):
+        Gallery.create(tmp_path / "g", replace(meta, weights_sha256="2" * 64))
+
+
 def test_what_the_gallery_is_bound_to_comes_back(tmp_path: Path) -> None:
     meta = replace(META, threshold=0.25, calibrated={1e-3: 0.3, 1e-4: 0.4}, weights="/w.onnx")
     gallery = Gallery.create(tmp_path / "g", meta)

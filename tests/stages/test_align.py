@@ -17,10 +17,10 @@ from PIL import Image
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore
 from facekd.errors import UserError
+from facekd.faces.refine import WEIGHTS as ONET
+from facekd.faces.yunet import WEIGHTS as YUNET
 from facekd.photos.synth import jpeg, person, render
 from facekd.stages.align import AlignSummary, align
-
-YUNET = Path(__file__).parents[3] / "shared" / "data" / "weights" / "face_detection_yunet_2023mar.onnx"
 
 
 def noise(seed: int, size: int = 112) -> np.ndarray:
@@ -134,12 +134,23 @@ def test_a_photo_on_its_side_is_turned_when_asked_for(tmp_path: Path) -> None:
     assert np.abs(placed[0] - placed[1]).max() < 0.5
 
 
-@pytest.mark.skipif(not YUNET.exists(), reason=f"{YUNET.name} is not at hand")
+def test_a_store_keeps_the_detector_that_it_was_begun_with(tmp_path: Path) -> None:
+    photos = put(tmp_path / "p", a=png(noise(1)))
+    align(photos, tmp_path / "before", detector="mtcnn", quiet=True)
+    align(put(tmp_path / "p", b=png(noise(2))), tmp_path / "before", quiet=True)
+    assert CropStore.open(tmp_path / "before").settings["detector"] == "mtcnn"
+    align(photos, tmp_path / "new", quiet=True)
+    assert CropStore.open(tmp_path / "new").settings["detector"] == "yunet"
+    with pytest.raises(UserError, match="detector='mtcnn'"):
+        align(photos, tmp_path / "before", detector="yunet", quiet=True)
+
+
 def test_other_weights_are_another_setting(tmp_path: Path) -> None:
     photos = put(tmp_path / "p", a=png(noise(1)))
     align(photos, tmp_path / "crops", detector="yunet", weights=YUNET, quiet=True)
     settings = CropStore.open(tmp_path / "crops").settings
-    assert settings["weights_sha256"] == hashlib.sha256(YUNET.read_bytes()).hexdigest()
+    files = " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in (YUNET, ONET))
+    assert settings["weights_sha256"] == hashlib.sha256(files.encode()).hexdigest()
     other = tmp_path / "other.onnx"
     other.write_bytes(YUNET.read_bytes() + b"\x7a\x00")  # an empty field that nobody reads
     with pytest.raises(UserError, match="weights_sha256"):

@@ -16,6 +16,7 @@ from people import write_model
 from PIL import Image
 from scipy import ndimage
 
+from facekd import api
 from facekd.cli import run
 from facekd.core.contract import Contract
 from facekd.core.types import Array
@@ -23,6 +24,8 @@ from facekd.deploy.embedder import Embedder
 from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import THRESHOLDS
 from facekd.errors import UserError
+from facekd.faces.detect import weights_digest
+from facekd.faces.yunet import WEIGHTS as YUNET
 from facekd.gallery.gallery import Gallery
 from facekd.nets import build
 from facekd.nets.saved import MODEL, save_model
@@ -283,8 +286,8 @@ def test_what_is_no_folder_of_people_or_no_gallery(tmp_path: Path, people: Path,
         enroll(tmp_path / "flat", tmp_path / "g", model=model, detector="none", quiet=True)
     with pytest.raises(UserError, match="no such model"):
         enroll(people, tmp_path / "g", model=tmp_path / "nothing", detector="none", quiet=True)
-    with pytest.raises(UserError, match="yunet needs its weights"):
-        enroll(people, tmp_path / "g", model=model, detector="yunet", quiet=True)
+    with pytest.raises(UserError, match="no such file; leave --weights out"):
+        enroll(people, tmp_path / "g", model=model, weights=tmp_path / "nothing.onnx", quiet=True)
     assert not (tmp_path / "g").exists()
     with pytest.raises(UserError, match="no gallery; make one"):
         identify(people, people, threshold=0.5, quiet=True)
@@ -303,7 +306,8 @@ def test_real_detection_from_photos_to_names(tmp_path: Path, model: Path) -> Non
     summary = enroll(people, gallery, model=model, quiet=True)
     assert summary.statuses == {"ok": 4, "no_face": 1}
     assert (summary.written, summary.exit_code) == (2, 1)
-    assert json.loads((gallery / "gallery.json").read_text())["detector"] == "mtcnn"
+    bound = json.loads((gallery / "gallery.json").read_text())
+    assert (bound["detector"], bound["weights"], bound["weights_sha256"]) == ("yunet", None, weights_digest("yunet"))
 
     # Two people side by side: each face is looked for, and answered by itself.
     left, right = (np.asarray(Image.open(people / f"person-{i}" / "0.jpg").convert("RGB")) for i in (0, 1))
@@ -319,3 +323,53 @@ def test_real_detection_from_photos_to_names(tmp_path: Path, model: Path) -> Non
     assert nothing.faces == ()
     assert [status for _, status, _ in nothing.without] == ["no_face"]
     assert nothing.exit_code == 0
+
+
+def two_people(folder: Path) -> Path:
+    for index in range(2):
+        path = folder / f"person-{index}" / "0.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(render(person(0, index), 0, 0)))
+    return folder
+
+
+def test_a_gallery_keeps_its_detector_when_none_is_named(tmp_path: Path, model: Path) -> None:
+    people, gallery = two_people(tmp_path / "people"), tmp_path / "g"
+    enroll(people, gallery, model=model, detector="mtcnn", quiet=True)
+    path = people / "person-0" / "1.jpg"
+    path.write_bytes(jpeg(render(person(0, 0), 0, 1)))
+    again = enroll(people, gallery, model=model, quiet=True)
+    assert (again.embedded, again.statuses) == (1, {"ok": 3})
+    bound = json.loads((gallery / "gallery.json").read_text())
+    assert (bound["detector"], bound["weights_sha256"]) == ("mtcnn", None)
+    assert len(identify(gallery, path, threshold=-1, quiet=True).faces) == 1
+    with pytest.raises(UserError, match="enrolled with --detector mtcnn, not yunet"):
+        enroll(people, gallery, model=model, detector="yunet", quiet=True)
+
+
+def test_other_weights_of_the_detector_do_not_go_unnoticed(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people, gallery, file = two_people(tmp_path / "people"), tmp_path / "g", tmp_path / "yunet.onnx"
+    shutil.copy(YUNET, file)
+    enroll(people, gallery, model=model, weights=file, quiet=True)
+    assert enroll(people, gallery, model=model, quiet=True).embedded == 0  # the gallery's own file again
+    photo = people / "person-0" / "0.jpg"
+    identify(gallery, photo, threshold=-1)
+    assert "other weights" not in capsys.readouterr().err
+    file.write_bytes(YUNET.read_bytes() + b"\x7a\x00")  # an empty field that nobody reads
+    with pytest.raises(UserError, match="other weights of yunet") as error:
+        enroll(people, gallery, model=model, quiet=True)
+    assert "into a new gallery" in str(error.value)
+    identify(gallery, photo, threshold=-1)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "other weights" in line]
+    assert "enroll everybody into a new gallery" in line
+    with pytest.warns(UserWarning, match="other weights of yunet"):
+        api.Gallery.open(gallery, api.Embedder.load(model)).identify(photo, threshold=-1)
+
+    # A gallery of before digests were kept opens, and takes the first that comes.
+    meta = json.loads((gallery / "gallery.json").read_text())
+    del meta["weights_sha256"]
+    (gallery / "gallery.json").write_text(json.dumps(meta))
+    assert enroll(people, gallery, model=model, quiet=True).exit_code == 0
+    assert json.loads((gallery / "gallery.json").read_text())["weights_sha256"] == weights_digest("yunet", file)
