@@ -38,7 +38,8 @@ def test_the_window_leaves_a_margin_and_is_stretched_to_a_square() -> None:
     # Bilinear with half-pixel centers, clamped at the edges: column j shows column 8 + (j + 1/2) · 96/128 - 1/2.
     wanted = np.clip(8 + (np.arange(128) + 0.5) * 96 / 128 - 0.5, 8, 103)
     np.testing.assert_allclose(window[0, 0, 0].numpy(), wanted, atol=1e-4)
-    np.testing.assert_allclose(stretched(ramp.mT)[0, 0, :, 0].numpy(), np.clip((np.arange(128) + 0.5) * 0.875 - 0.5, 0, 111), atol=1e-4)  # fmt: skip
+    rows = np.clip((np.arange(128) + 0.5) * 112 / 128 - 0.5, 0, 111)
+    np.testing.assert_allclose(stretched(ramp.mT)[0, 0, :, 0].numpy(), rows, atol=1e-4)
 
 
 def test_smaller_images_go_through_the_same_weights() -> None:
