@@ -20,7 +20,16 @@ from facekd.core.types import Array
 from facekd.deploy.activation import rewrite_prelu, split_prelu
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.equalise import equalise
-from facekd.deploy.graph import folded, set_metadata, upgraded, with_uint8_input, with_unit_norm
+from facekd.deploy.graph import (
+    CROPS,
+    FED,
+    folded,
+    set_metadata,
+    upgraded,
+    with_names,
+    with_uint8_input,
+    with_unit_norm,
+)
 from facekd.deploy.grouped import widen_groups
 from facekd.deploy.quantise import to_fp16, to_int8
 from facekd.errors import UserError
@@ -120,6 +129,7 @@ def prepared(source: Any, contract: Contract, precision: str, uint8_input: bool,
         model = with_uint8_input(model, contract)
     if uint8_input or not contract.flip:  # else the mirrored crop's embedding is added before the norm is taken
         model = with_unit_norm(model, contract.dim)
+    model = with_names(model, CROPS if uint8_input else FED)
     if precision == "fp16":
         model = to_fp16(model)
     onnx.checker.check_model(model)

@@ -95,23 +95,51 @@ def test_a_slope_for_all_and_one_that_is_computed() -> None:
         assert rewrite_prelu(other)[1] == 0
 
 
-def test_the_images_stay_in_the_runtimes_blocks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slope", [-7.9, -1.0, -0.3, 0.0, 0.25, 1.0, 4.1])
+@pytest.mark.parametrize("shape", [(1,), (1, 1, 1), (CHANNELS, 1, 1)])
+@pytest.mark.parametrize("read", ["alone", "also by others", "of no convolution"])
+def test_one_slope_for_all_channels_whatever_it_is(slope: float, shape: tuple[int, ...], read: str) -> None:
+    """What Intel's face-reidentification-retail-0095 has, with slopes from -7.9 to 7.5."""
+    nodes, weights = convolution()
+    weights |= {"a": np.full(shape, slope), "v": np.random.default_rng(5).normal(size=(CHANNELS, CHANNELS, 1, 1))}
+    if read == "of no convolution":
+        nodes = [helper.make_node("Sin", ["x"], ["z"])]
+    nodes.append(helper.make_node("PRelu", ["z", "a"], ["p"]))
+    nodes.append(helper.make_node("Conv", ["p", "v"], ["q"]))
+    nodes.append(helper.make_node("Add", ["q", "z" if read == "also by others" else "p"], ["y"]))
+    model = model_of(nodes, weights)
+    x = np.random.default_rng(1).normal(size=(2, CHANNELS, SIDE, SIDE)).astype(np.float32)
+    wanted = outputs(model, x)
+    rewritten, count = rewrite_prelu(model)
+    assert count == 1
+    kinds = {node.op_type for node in rewritten.graph.node}
+    assert "PRelu" not in kinds
+    assert "LeakyRelu" in kinds or read != "alone"
+    np.testing.assert_allclose(outputs(rewritten, x), wanted, atol=2e-5 * np.abs(wanted).max())
+    split, count = split_prelu(rewritten)  # a LeakyRelu is split as the PReLU that it was
+    assert count == (read == "alone" and slope <= 1)
+    np.testing.assert_allclose(outputs(split, x), wanted, atol=2e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("slopes", [(CHANNELS, 1, 1), (1, 1, 1)])
+def test_the_images_stay_in_the_runtimes_blocks(tmp_path: Path, slopes: tuple[int, ...]) -> None:
     """What the rewriting is for: nothing turns the image between one convolution and the next."""
     rng = np.random.default_rng(0)
     nodes, weights, last = [], {}, "x"
     for i in range(3):
-        weights |= {f"w{i}": rng.normal(size=(CHANNELS, CHANNELS, 3, 3)), f"a{i}": rng.random((CHANNELS, 1, 1))}
+        weights |= {f"w{i}": rng.normal(size=(CHANNELS, CHANNELS, 3, 3)), f"a{i}": rng.random(slopes)}
         nodes.append(helper.make_node("Conv", [last, f"w{i}"], [f"z{i}"], pads=[1, 1, 1, 1]))
         last = f"p{i}" if i < 2 else "y"
         nodes.append(helper.make_node("PRelu", [f"z{i}", f"a{i}"], [last]))
 
     def reorders(model: onnx.ModelProto, name: str) -> int:
+        """Turns of the image, and activations that no convolution took in."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.optimized_model_filepath = str(tmp_path / name)
         onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         kinds = [node.op_type for node in onnx.load(str(tmp_path / name)).graph.node]
-        return sum(kind.startswith("Reorder") for kind in kinds)
+        return sum(kind.startswith("Reorder") or kind == "LeakyRelu" for kind in kinds)
 
     plain = folded(model_of(nodes, weights))
     rewritten, count = rewrite_prelu(plain)
