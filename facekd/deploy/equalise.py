@@ -15,7 +15,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from facekd.core.types import Array
-from facekd.deploy.graph import Graph
+from facekd.nets.graph import Graph
 
 MOST = 64.0  # factor: a channel that is hardly ever active is not blown up beyond it
 

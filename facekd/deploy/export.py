@@ -17,23 +17,22 @@ from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import to_input
 from facekd.core.types import Array
-from facekd.deploy.activation import rewrite_prelu, split_prelu
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.equalise import equalise
 from facekd.deploy.graph import (
     CROPS,
     FED,
-    folded,
-    set_metadata,
     upgraded,
     with_names,
     with_uint8_input,
     with_unit_norm,
 )
-from facekd.deploy.grouped import widen_groups
 from facekd.deploy.quantise import to_fp16, to_int8
 from facekd.errors import UserError
+from facekd.nets.activation import rewrite_prelu, split_prelu
 from facekd.nets.files import METADATA, UINT8, read_onnx
+from facekd.nets.graph import folded, set_metadata
+from facekd.nets.grouped import widen_groups
 
 PRECISION = "facekd.precision"  # key in an ONNX file's metadata
 SOURCE = "facekd.source_model_id"  # another: the model that an export of fewer bits was made from

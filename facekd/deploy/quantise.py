@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from facekd.core.types import Array
-from facekd.deploy.graph import Graph, set_metadata
+from facekd.nets.graph import Graph, set_metadata
 
 LEAST_NUMBERS = 256  # weights of fewer numbers stay fp32: they are no part of the file's size
 

@@ -21,10 +21,10 @@ from facekd.crops.read import read_crops
 from facekd.deploy.card import CARD
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.export import PRECISION, SOURCE, check_parity, to_onnx
-from facekd.deploy.graph import Graph
 from facekd.deploy.thresholds import read_thresholds
 from facekd.errors import UserError
 from facekd.nets.files import INPUT, METADATA, UINT8, load_network
+from facekd.nets.graph import Graph
 from facekd.nets.saved import MODEL, SavedModel, load_model, save_model
 from facekd.stages.export import Exported, export
 

@@ -22,7 +22,7 @@ import numpy as np
 from onnx import helper
 
 from facekd.core.types import Array
-from facekd.deploy.graph import Graph
+from facekd.nets.graph import Graph
 
 LEAKY = 0.01  # alpha of a LeakyRelu that names none, by ONNX's definition
 LEAST_GAP = 2.0**-20  # between a slope and 1; a slope of 1 itself is moved by so much

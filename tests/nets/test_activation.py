@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from facekd.core.types import Array
-from facekd.deploy.activation import rewrite_prelu, split_prelu
 from facekd.deploy.equalise import equalise
-from facekd.deploy.graph import folded
-from facekd.deploy.grouped import widen_groups
+from facekd.nets.activation import rewrite_prelu, split_prelu
+from facekd.nets.graph import folded
+from facekd.nets.grouped import widen_groups
 
 CHANNELS, SIDE = 16, 5
 
