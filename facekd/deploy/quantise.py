@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from facekd.core.types import Array
-from facekd.deploy.graph import Graph, set_metadata
+from facekd.nets.graph import Graph, set_metadata
 
 LEAST_NUMBERS = 256  # weights of fewer numbers stay fp32: they are no part of the file's size
 
@@ -56,7 +56,7 @@ def to_int8(model: Any, inputs: Sequence[Array]) -> Any:
             path,
             _Batches(model.graph.input[0].name, inputs),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Relu", "Clip", "Add", "Gemm", "MatMul", "PRelu"],
+            op_types_to_quantize=["Conv", "Relu", "Clip", "Add", "Gemm", "MatMul", "PRelu", "LeakyRelu"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

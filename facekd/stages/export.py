@@ -102,7 +102,7 @@ def export(
             "--pairs: thresholds are taken from them"
         )
 
-    source = Embedder.load(run, contract)
+    source = Embedder.load(run, contract, quick=False)  # what is written is checked against the file itself
     saved = load_model(run) if run.is_dir() or run.suffix == ".safetensors" else None
     name = run.stem if saved is None else saved.name
     given = read_thresholds(run) if PRECISIONS[precision].same_model else {}
@@ -122,7 +122,7 @@ def export(
         # What is checked is the file itself, read as any user of it reads it.
         candidate = Path(folder) / "model.onnx"
         write_bytes(candidate, serialised(made, own, source.contract, precision, about))
-        exported = Embedder.load(candidate)
+        exported = Embedder.load(candidate, quick=False)
         parity = check_parity(source, exported, checked, precision)
         differences, measured = _compare(run.stem, source, exported, crops, pairs, quiet)
     _check_tar(differences, precision)

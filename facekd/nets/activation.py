@@ -9,6 +9,9 @@ a convolution with another image stay in blocks, and they suffice: for slopes a 
 with 1 - a folded into the weights of the convolution that makes z. What is left is one Relu and one depthwise 1x1
 convolution that adds it to its sum. In floating point no bits are lost, however near a is to 1: z' has the relative
 precision of z, and where both terms count they have the same sign or the first is zero (for a >= 0).
+
+One slope for all channels is simpler: a LeakyRelu, of any slope, is computed inside of the convolution before it, in
+blocks too. Where that convolution's own output is read as well, it would not be, and two depthwise ones are quicker.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import numpy as np
 from onnx import helper
 
 from facekd.core.types import Array
-from facekd.deploy.graph import Graph
+from facekd.nets.graph import Graph
 
+LEAKY = 0.01  # alpha of a LeakyRelu that names none, by ONNX's definition
 LEAST_GAP = 2.0**-20  # between a slope and 1; a slope of 1 itself is moved by so much
 
 
@@ -36,12 +40,16 @@ def rewrite_prelu(model: Any) -> tuple[Any, int]:
         if node.op_type != "PRelu":
             continue
         maker = graph.makers().get(node.input[0])
-        slopes = _slopes(graph, node, maker)
-        if maker is None or slopes is None:
-            continue
+        conv = maker if maker is not None and maker.op_type == "Conv" else None
         alone = graph.uses()[node.input[0]] == 1
-        if alone and maker.op_type == "Conv" and slopes.max() < 1:
-            _after_convolution(graph, node, maker, slopes)
+        slope, slopes = _one_slope(graph, node), _slopes(graph, node, maker)
+        if slope is not None and ((conv is not None and alone) or slopes is None):
+            leaky = helper.make_node("LeakyRelu", [node.input[0]], list(node.output), alpha=slope)
+            _replace(graph, node, [leaky])
+        elif maker is None or slopes is None:
+            continue
+        elif conv is not None and alone and slopes.max() < 1:
+            _after_convolution(graph, node, conv, slopes)
         else:
             _anywhere(graph, node, slopes)
         rewritten += 1
@@ -51,6 +59,8 @@ def rewrite_prelu(model: Any) -> tuple[Any, int]:
 def split_prelu(model: Any) -> tuple[Any, int]:
     """The model with PReLU as a sum of two convolutions of one input, and how many were split: the form to quantise.
 
+    A LeakyRelu is a PReLU of one slope.
+
     prelu(W x) = relu((1 - a) W x) + a W x. Each of the two is quantised in its own range, and a convolution's Relu
     costs a quantised graph nothing; with z in between, channels whose slopes are near 1 would get few codes. Where a
     slope is above 1, or no convolution makes the input alone, the PReLU stays.
@@ -58,7 +68,7 @@ def split_prelu(model: Any) -> tuple[Any, int]:
     graph = Graph(model)
     count = 0
     for node in list(graph.nodes):
-        conv = graph.makers().get(node.input[0]) if node.op_type == "PRelu" else None
+        conv = graph.makers().get(node.input[0]) if node.op_type in ("PRelu", "LeakyRelu") else None
         slopes = None if conv is None else _slopes(graph, node, conv)
         if conv is None or slopes is None or conv.op_type != "Conv" or slopes.max() > 1:
             continue
@@ -91,9 +101,21 @@ def split_prelu(model: Any) -> tuple[Any, int]:
     return graph.model(), count
 
 
+def _one_slope(graph: Graph, node: Any) -> float | None:
+    """The slope that all channels of a PReLU share, or None where there are several or they are computed."""
+    found = graph.weights.get(node.input[1])
+    if found is None or found.size == 0 or found.min() != found.max():
+        return None
+    return float(found.flat[0])
+
+
 def _slopes(graph: Graph, node: Any, maker: Any) -> Array | None:
     """float32[C], or None where they are computed, or not one for each channel of an image."""
-    found = graph.weights.get(node.input[1])
+    if node.op_type == "LeakyRelu":
+        alpha = next((attribute.f for attribute in node.attribute if attribute.name == "alpha"), LEAKY)
+        found: Array | None = np.array(alpha, np.float32)
+    else:
+        found = graph.weights.get(node.input[1])
     if found is None:
         return None
     if maker is not None and maker.op_type == "Conv" and maker.input[1] in graph.weights:
