@@ -92,7 +92,7 @@ def embed(
     Args:
         src: A crop store, image Parquet, .rec, or photos: a folder, zip or tar, or one photo.
         out: The .parquet or .npz file to write.
-        model: Run folder or ONNX file; facekd's own student unless given.
+        model: Run folder or ONNX file; the one that comes with facekd unless given.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
         detector: For photos: mtcnn, facenet, yunet; none, where each photo already is a crop.
         weights: The ONNX file of yunet.

@@ -64,7 +64,7 @@ def enroll(
             photo, whose further columns become the person's metadata; of several faces in a photo the large one near
             the middle counts.
         gallery: The gallery's folder or s3:// prefix, new or of the same model.
-        model: Run folder or ONNX file; facekd's own student unless given.
+        model: Run folder or ONNX file; the one that comes with facekd unless given.
         root: For a CSV, the folder or archive its photos are relative to; without it the folder of the CSV.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
         detector: mtcnn, facenet, yunet; none, where each photo already is a crop.
