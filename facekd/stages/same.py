@@ -223,7 +223,7 @@ def _is_gallery(path: Path) -> bool:
 
 def _file(path: Path) -> PhotoFile:
     if path.is_dir():
-        raise UserError(f"{path}: a folder, and no gallery; give a photo, or a gallery and --person")
+        raise UserError(f"{path}: a folder, where a photo is wanted; give a photo, and after it another or a gallery and --person")
     (found,) = one_photo(path).photos
     return found
 

@@ -83,7 +83,7 @@ def test_two_photos_by_facekd_s_own_network_in_a_process_of_its_own(photos: Path
         ("wall.png", "no_face, the detector found no face; give a photo that shows a face"),
         ("torn.jpg", "unreadable, "),
         ("absent.jpg", "no such photo; check the path"),
-        ("", "a folder, and no gallery"),
+        ("", "a folder, where a photo is wanted"),
     ],
 )
 def test_what_gives_no_face_is_a_mistake_on_either_side(photos: Path, name: str, said: str) -> None:
@@ -180,8 +180,11 @@ def test_a_photo_and_a_person_of_a_gallery(
     }.items():
         assert run(["same", str(probe), str(gallery), *words]) == 2
         assert said in " ".join(capsys.readouterr().err.split())
-    assert run(["same", str(probe), str(tmp_path), "--person", "p01"]) == 2
-    assert "no gallery" in capsys.readouterr().err
+    for no_gallery in (tmp_path, probe):
+        assert run(["same", str(probe), str(no_gallery), "--person", "p01"]) == 2
+        assert f"{no_gallery}: no gallery" in capsys.readouterr().err
+    assert run(["same", str(gallery), str(probe)]) == 2
+    assert "a folder, where a photo is wanted" in capsys.readouterr().err
 
 
 def test_from_python(folder: Path, model: Path) -> None:
