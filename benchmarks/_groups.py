@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from _celeba import held_out_identities, of_people, read_celeba, write_set
 
-from facekd.core.files import atomic_write
+from facekd.core.files import atomic_write, write_text
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
@@ -88,8 +88,10 @@ def lfw(data: Path, work: Path, sexes: Path | None) -> People | None:
     """
     if sexes is None:
         return None
-    store = work / "lfw"
-    align(data / "lfw.zip", store, detector="yunet", weights=data / "weights" / YUNET)
+    store, done = work / "lfw", work / "lfw.done"
+    if not done.exists():
+        align(data / "lfw.zip", store, detector="yunet", weights=data / "weights" / YUNET)
+        write_text(done, "")
     said: dict[str, set[str]] = {}  # sexes said of a person's photos
     for sex in ("female", "male"):
         for line in (sexes / f"{sex}_names.txt").read_text(encoding="utf-8").split():
@@ -138,8 +140,8 @@ def cells_of(labels: Mapping[str, np.ndarray], *asked: str) -> tuple[np.ndarray,
     return np.array([number[name] for name in names]), cells
 
 
-def men_threshold(vectors: np.ndarray, fmr: float) -> float:
-    """The lowest multiple of BIN that at most a share `fmr` of all pairs of different rows reach."""
+def men_thresholds(vectors: np.ndarray, fmrs: Sequence[float]) -> list[float]:
+    """For each of `fmrs` the lowest multiple of BIN that at most this share of all pairs of rows reaches."""
     counts = np.zeros(math.ceil(2 / BIN) + 2, np.int64)
     for start in range(0, len(vectors), ROWS):
         block = vectors[start : start + ROWS] @ vectors.T
@@ -147,7 +149,7 @@ def men_threshold(vectors: np.ndarray, fmr: float) -> float:
         counts += np.bincount(((block.ravel() + 1) / BIN).astype(np.int32).clip(0), minlength=len(counts))
     counts[0] -= len(vectors)  # each with itself
     reached = counts[::-1].cumsum()[::-1] / (len(vectors) * (len(vectors) - 1))
-    return float(np.argmax(reached <= fmr) * BIN - 1)
+    return [round(float(np.argmax(reached <= fmr)) * BIN - 1, 4) for fmr in fmrs]
 
 
 def hits_by_cell(vectors: np.ndarray, cell: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:

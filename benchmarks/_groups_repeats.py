@@ -5,8 +5,9 @@
 FairFace has no identities, and some men, most of them of public life, are in it up to a hundred times. Two crops of
 adult men are taken to show one man where the mean of three networks' cosines, of three makers, is at least CUT: it lies
 in the valley between the scores of strangers and those of one man, and the pairs about it were looked at (--show). Of
-the crops that so belong together the first stays. Crops of those under twenty stay all: between children the valley is
-filled, and what would be left out there are look-alikes. How many of their pairs score at least CUT is printed.
+the crops that so belong together, over any number of pairs, the first stays. Crops of those under twenty stay all:
+between children the valley is filled, and what would be left out there are look-alikes. How many of their pairs score
+at least CUT is printed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from _groups import ADULT, REPEATS, ROWS, People, embedded, men, quick_form
 from facekd.core.files import write_text
 
 MAKERS = ("reid_retail_0095", "sface_2021dec", "w600k_mbf")
-CUT = 0.42
+CUT, AROUND = 0.5, 0.1
 HEAD = """# Crops of fairface.parquet that show a man of another crop again, as benchmarks/_groups_repeats.py found them
 # among those that benchmarks/groups.py draws; they are left out of its figures.
 """
@@ -37,19 +38,21 @@ def main() -> None:
     parser.add_argument("--show", type=Path, help="a picture of pairs about CUT, to look at")
     given = parser.parse_args()
     people = men(given.data, PER_CELL)
-    files = {name: given.data / "weights" / f"{name}.onnx" for name in MAKERS}
-    forms = [quick_form(file, contract_of(name, given.work), given.work) for name, file in files.items()]
-    joined = np.concatenate([embedded(people, form, given.work) for form in forms], axis=1) / np.sqrt(len(MAKERS))
+    parts = []
+    for name in MAKERS:
+        form = quick_form(given.data / "weights" / f"{name}.onnx", contract_of(name, given.work), given.work)
+        parts.append(embedded(people, form, given.work))
+    vectors = np.concatenate(parts, axis=1) / np.sqrt(len(MAKERS))
     adult = np.isin(people.labels["age"], ADULT)
-    pairs, scores = pairs_above(joined, CUT - 0.12)
+    pairs, scores = pairs_above(vectors, CUT - AROUND)
     of_adults = adult[pairs].all(axis=1)
-    edges = np.arange(CUT - 0.12, 1.01, 0.02)
+    edges = np.arange(CUT - AROUND, 1.01, 0.02)
     for name, chosen in (("adults", of_adults), ("one or both under 20", ~of_adults)):
         print(
             name,
             *(f"{low:.2f}:{count}" for low, count in zip(edges, np.histogram(scores[chosen], edges)[0], strict=False)),
         )
-    again = repeats(pairs[of_adults & (scores >= CUT)], len(joined))
+    again = repeats(pairs[of_adults & (scores >= CUT)], len(vectors))
     paths = sorted(people.crops.sources[people.places[place]] for place in np.flatnonzero(again))
     write_text(REPEATS, HEAD + "".join(f"{path}\n" for path in paths))
     young = int((~of_adults & (scores >= CUT)).sum())
@@ -83,9 +86,9 @@ def repeats(pairs: np.ndarray, count: int) -> np.ndarray:
 
 
 def show(people: People, pairs: np.ndarray, scores: np.ndarray, path: Path) -> None:
-    """A picture with a row of ten random pairs for each hundredth from CUT - 0.06 on."""
+    """A picture with a row of ten random pairs for each hundredth about CUT."""
     rng, rows = np.random.default_rng(0), []
-    for low in np.arange(CUT - 0.06, CUT + 0.06, 0.01):
+    for low in np.arange(CUT - AROUND, CUT + AROUND, 0.01):
         at = np.flatnonzero((scores >= low) & (scores < low + 0.01))
         row = np.full((112, 10 * 232, 3), 255, np.uint8)
         for place, number in enumerate(rng.permutation(at)[:10]):

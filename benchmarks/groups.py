@@ -43,7 +43,7 @@ from _groups import (
     lfw,
     lfw_rates,
     men,
-    men_threshold,
+    men_thresholds,
     quick_form,
     within,
 )
@@ -125,11 +125,8 @@ def measure(name: str, file: Path, sets: Sets, work: Path) -> dict[str, Any]:
     known = embedded(sets.held_out, embedder, work)
     own = measure_all_pairs(known, sets.held_out.labels["person"], [OWN_FAR]).rates[0]
     assert own.threshold is not None
-    thresholds = {
-        "men_1": men_threshold(vectors[adult], 1e-2),
-        "men_01": men_threshold(vectors[adult], 1e-3),
-        "own": float(own.threshold),
-    }
+    one, tenth = men_thresholds(vectors[adult], [1e-2, 1e-3])
+    thresholds = {"men_1": one, "men_01": tenth, "own": float(own.threshold)}
     found = {key: {"threshold": value} for key, value in thresholds.items()}
     parts = {"men": of_men(labels, vectors, list(thresholds.values()))}
     parts["both"] = of_both(sets.both.labels, embedded(sets.both, embedder, work), list(thresholds.values()))
