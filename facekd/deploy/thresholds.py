@@ -11,6 +11,7 @@ from facekd.errors import UserError
 from facekd.nets.files import read_onnx
 
 THRESHOLDS = "facekd.thresholds"  # key in an ONNX file's metadata; its value is JSON, {far: threshold}
+USUAL_FAR = 1e-3  # of a comparison of two, where none is asked for
 
 
 def read_thresholds(model: Path) -> dict[float, float]:
@@ -33,6 +34,30 @@ def read_thresholds(model: Path) -> dict[float, float]:
     if bad:
         raise UserError(f"{model}: its metadata {THRESHOLDS} has no cosine for FAR {bad[0]:g}; export it again")
     return thresholds
+
+
+def threshold_at(known: Mapping[float, float], far: float | None, whose: Path, flag: str) -> tuple[float, float]:
+    """The threshold for a comparison of two faces, and the FAR that it is calibrated to.
+
+    Args:
+        known: FAR -> cosine.
+        far: one of these; None takes USUAL_FAR, else the nearest that is stricter, else the strictest.
+        whose: the network or gallery, for the sentence.
+        flag: what gives a threshold instead, for the sentence.
+
+    Raises:
+        UserError: none is known at `far`, or none at all.
+    """
+    if far is None and known:
+        far = max((one for one in known if one <= USUAL_FAR), default=min(known))
+    if far is None or far not in known:
+        has = f"thresholds at FAR {', '.join(f'{one:g}' for one in sorted(known))}" if known else "no threshold"
+        raise UserError(
+            f"{whose}: carries {has}, so the same person can't be told from another"
+            f"{'' if far is None else f' at FAR {far:g}'}; measure with 'facekd verify' and give its thresholds.json "
+            f"to 'facekd export --thresholds', or give {flag} here"
+        )
+    return known[far], far
 
 
 def thresholds_text(thresholds: Mapping[float, float]) -> str:

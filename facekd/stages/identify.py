@@ -109,7 +109,7 @@ def identify(
         result = identify_embeddings(home, photos, threshold, top, asked)
     else:
         found = photos_at(photos).photos
-        result = identify_photos(home, found, _load_model(home, model), threshold, top, asked, quiet)
+        result = identify_photos(home, found, gallery_embedder(home, model), threshold, top, asked, quiet)
     if out is not None:
         write_table(out, _rows(result))
     _print(result, out, top, private, quiet)
@@ -236,8 +236,12 @@ def _note(home: Gallery, threshold: float, faces: Sequence[IdentifiedFace], phot
     home.note("identify", photos=photos, faces=len(faces), named=named, threshold=threshold)
 
 
-def _load_model(home: Gallery, given: Path | None) -> Embedder:
-    """The gallery's model, from where it was at the enrolment or from where it is `given`."""
+def gallery_embedder(home: Gallery, given: Path | None) -> Embedder:
+    """The gallery's model, from where it was at the enrolment or from where it is `given`.
+
+    Raises:
+        UserError: it is not there any more, or another model was given.
+    """
     from facekd.core.files import sha256_file, write_text
     from facekd.gallery.gallery import Gallery
 
