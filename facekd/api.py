@@ -25,7 +25,7 @@ from facekd.deploy.thresholds import read_thresholds, threshold_at
 from facekd.errors import UserError
 from facekd.photos.find import PhotoFile, one_photo
 from facekd.photos.memory import Held, held, is_held
-from facekd.stages.align import Choice, DetectorName
+from facekd.stages.align import DETECTOR, Choice, DetectorName
 from facekd.stages.embed_photos import Search, embed_photos, photos_at
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Embedder(deploy.Embedder):
         self,
         photos: Photos,
         *,
-        detector: DetectorName = "mtcnn",
+        detector: DetectorName = DETECTOR,
         weights: str | Path | None = None,
         min_face: int = 20,
         choose: Choice = "best",
@@ -96,13 +96,13 @@ class Embedder(deploy.Embedder):
         Args:
             photos: a photo; a folder, zip or tar of photos; or several photos. A photo is a path, or in memory the
                 bytes of a file, an open file, uint8[H, W, 3] RGB, uint8[H, W] or an image of Pillow.
-            detector: mtcnn, facenet, yunet; none, where each photo already is a crop.
-            weights: the ONNX file of yunet.
+            detector: yunet, mtcnn, facenet; none, where each photo already is a crop.
+            weights: another ONNX file of yunet's than the one that comes with facekd.
             min_face: smallest face looked for, px.
             choose: which face of several: largest, centre, best, all.
 
         Raises:
-            UserError: nothing at a path, or a detector without its weights; a photo without a face is an answer.
+            UserError: nothing at a path, or weights that the detector can't use; a photo without a face is an answer.
         """
         search = Search(detector, None if weights is None else Path(weights), min_face, choose)
         search.check()
@@ -112,7 +112,7 @@ class Embedder(deploy.Embedder):
         self,
         photos: Iterable[Photo],
         *,
-        detector: DetectorName = "mtcnn",
+        detector: DetectorName = DETECTOR,
         weights: str | Path | None = None,
         min_face: int = 20,
         choose: Choice = "best",
@@ -123,7 +123,7 @@ class Embedder(deploy.Embedder):
             photos: as in `embed_photos`, taken up to 32 for each core ahead of the answers; it need not end.
 
         Raises:
-            UserError: no photo at a path, or a detector without its weights.
+            UserError: no photo at a path, or weights that the detector can't use.
         """
         search = Search(detector, None if weights is None else Path(weights), min_face, choose)
         search.check()
@@ -136,7 +136,7 @@ class Embedder(deploy.Embedder):
         *,
         threshold: float | None = None,
         far: float | None = None,
-        detector: DetectorName = "mtcnn",
+        detector: DetectorName = DETECTOR,
         weights: str | Path | None = None,
         min_face: int = 20,
     ) -> Comparison:
@@ -214,7 +214,7 @@ class Gallery:
         people: str | Path,
         *,
         root: str | Path | None = None,
-        detector: DetectorName = "mtcnn",
+        detector: DetectorName | None = None,
         weights: str | Path | None = None,
         min_face: int = 20,
         min_eyes: float | None = None,
@@ -237,17 +237,18 @@ class Gallery:
             UserError: no people there, a gallery of another model, or a place that can't be written.
         """
         from facekd.stages.enroll import enroll_people
-        from facekd.stages.enroll_asked import Enrolment
+        from facekd.stages.enroll_asked import Enrolment, search_of
         from facekd.stages.enroll_gate import make_gate
         from facekd.stages.enroll_sources import read_people
 
+        search = search_of(self.path, detector, None if weights is None else Path(weights), min_face)
         asked = Enrolment(
             people=Path(people),
             gallery=self.path,
             model=self.embedder.network.path,
             root=None if root is None else Path(root),
-            search=Search(detector, None if weights is None else Path(weights), min_face),
-            gate=make_gate(detector, min_eyes, min_score, max_yaw, min_sharpness),
+            search=search,
+            gate=make_gate(search.detector, min_eyes, min_score, max_yaw, min_sharpness),
             threshold=threshold,
             suspect_threshold=suspect_threshold,
             accept_suspects=accept_suspects,
@@ -284,12 +285,14 @@ class Gallery:
             UserError: no gallery or nobody in it, no photo at a path, or no threshold is known.
         """
         from facekd.gallery.gallery import Gallery as Table
-        from facekd.stages.identify import identify_embeddings, identify_photos, known_threshold
+        from facekd.stages.identify import changed_weights, identify_embeddings, identify_photos, known_threshold
 
         home = Table.open(self.path, self.embedder.model_id)
         threshold = known_threshold(threshold, home.meta, self.path, quiet=True)
         if isinstance(photos, str | Path) and Path(photos).suffix in (".parquet", ".npz"):
             return identify_embeddings(home, Path(photos), threshold, top, where)
+        if note := changed_weights(home):
+            warnings.warn(note, stacklevel=2)
         return identify_photos(home, _files(photos), self.embedder, threshold, top, where)
 
     def delete(self, person: str) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facekd.stages.align import DetectorName
-from facekd.stages.embed_photos import Search, in_batches, load_embedder, own_model
-from facekd.stages.enroll_asked import Enrolment
+from facekd.stages.embed_photos import in_batches, load_embedder, own_model
+from facekd.stages.enroll_asked import Enrolment, search_of
 from facekd.stages.enroll_gate import make_gate
 from facekd.stages.enroll_photos import NewPhotos
 from facekd.stages.enroll_plan import make_plan
@@ -34,7 +34,7 @@ def enroll(
     model: Path | None = None,
     root: Path | None = None,
     contract: Path | None = None,
-    detector: DetectorName = "mtcnn",
+    detector: DetectorName | None = None,
     weights: Path | None = None,
     min_face: int = 20,
     min_eyes: float | None = None,
@@ -67,8 +67,9 @@ def enroll(
         model: Run folder or ONNX file; the one that comes with facekd unless given.
         root: For a CSV, the folder or archive its photos are relative to; without it the folder of the CSV.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
-        detector: mtcnn, facenet, yunet; none, where each photo already is a crop.
-        weights: The ONNX file of yunet.
+        detector: The one of the gallery, yunet for a new one, unless given; mtcnn, facenet; none, where each photo
+            already is a crop.
+        weights: Another ONNX file of yunet's than the one that comes with facekd.
         min_face: Smallest face looked for, pixels.
         min_eyes: Photos with fewer pixels between the eyes are not taken; 16 unless told otherwise, no limit for crops.
         min_score: Photos of which the detector is less sure, from 0 to 1, are not taken; 0.8, no limit for crops.
@@ -85,13 +86,14 @@ def enroll(
         quiet: Print nothing.
     """
     model = model or own_model(quiet)
+    search = search_of(gallery, detector, weights, min_face)
     asked = Enrolment(
         people=people,
         gallery=gallery,
         model=model,
         root=root,
-        search=Search(detector, weights, min_face),
-        gate=make_gate(detector, min_eyes, min_score, max_yaw, min_sharpness),
+        search=search,
+        gate=make_gate(search.detector, min_eyes, min_score, max_yaw, min_sharpness),
         threshold=threshold,
         suspect_threshold=suspect_threshold,
         accept_suspects=accept_suspects,
@@ -173,6 +175,7 @@ def _meta(asked: Enrolment, embedder: Embedder) -> GalleryMeta:
         detector=search.detector,
         min_face=search.min_face,
         weights=None if search.weights is None else str(search.weights.resolve()),
+        weights_sha256=search.weights_digest(),
         threshold=asked.threshold,
         calibrated=read_thresholds(asked.model),
     )

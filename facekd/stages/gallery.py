@@ -101,7 +101,7 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         "photos": str(found.photos),
         "model": f"{found.model} ({found.model_id}, {meta.contract.dim} numbers)",
         "templates mapped from model": meta.mapped or "–",
-        "detector": meta.detector,
+        "detector": meta.detector + (f", weights {meta.weights_sha256[:12]}…" if meta.weights_sha256 else ""),
         "threshold": "–" if found.threshold is None else f"{found.threshold:.4f}",
         "calibrated thresholds": calibrated or "–",
         "search": "exact: every template is compared"

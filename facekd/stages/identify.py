@@ -109,6 +109,8 @@ def identify(
         result = identify_embeddings(home, photos, threshold, top, asked)
     else:
         found = photos_at(photos).photos
+        if note := changed_weights(home):
+            say(note, quiet)
         result = identify_photos(home, found, gallery_embedder(home, model), threshold, top, asked, quiet)
     if out is not None:
         write_table(out, _rows(result))
@@ -186,9 +188,7 @@ def identify_photos(
 
     from facekd.core.types import Embeddings
 
-    meta = home.meta
-    weights = None if meta.weights is None else Path(meta.weights)
-    search = Search(meta.detector, weights, meta.min_face, "all")  # type: ignore[arg-type]  # enroll wrote the name
+    search = _search(home.meta)
     search.check()
     embedded = progress(embed_photos(photos, embedder, search), len(photos), "identify", quiet)
     faces: list[IdentifiedFace] = []
@@ -203,6 +203,25 @@ def identify_photos(
             faces += _answers(home, probes, places, threshold, top, where)
     _note(home, threshold, faces, len(photos))
     return Identification(threshold, tuple(faces), tuple(without))
+
+
+def _search(meta: GalleryMeta) -> Search:
+    """How the gallery's people were looked for, for all faces of a photo."""
+    weights = None if meta.weights is None else Path(meta.weights)
+    return Search(meta.detector, weights, meta.min_face, "all")  # type: ignore[arg-type]  # enroll wrote the name
+
+
+def changed_weights(home: Gallery) -> str:
+    """A sentence where the detector's weights are no longer those of the enrollment, or empty."""
+    from facekd.gallery.meta import other_weights
+
+    meta = home.meta
+    if not other_weights(meta, _search(meta).weights_digest()):
+        return ""
+    return (
+        f"{home.place}: its people were enrolled with other weights of {meta.detector} than those at hand (sha256 "
+        f"{str(meta.weights_sha256)[:12]}…), which can lower every score; enroll everybody into a new gallery"
+    )
 
 
 def _crops(records: Iterable[PhotoRecord]) -> Iterator[dict[str, Any]]:

@@ -104,8 +104,8 @@ def same(
             given: 0.001, or what the network has that is strictest where it has none so strict.
         model: Run folder or ONNX file; facekd's own network unless given, a gallery's own where it has moved.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
-        detector: mtcnn, facenet, yunet; none, where each photo already is a crop. A gallery has its own.
-        weights: The ONNX file of yunet.
+        detector: yunet, mtcnn, facenet; none, where each photo already is a crop. A gallery has its own.
+        weights: Another ONNX file of yunet than the one that comes with facekd.
         min_face: Smallest face looked for, pixels; 20 unless given. A gallery has its own.
         choose: Which face of several in a photo is compared.
         json: Print the answer as one JSON object.
@@ -223,7 +223,9 @@ def _is_gallery(path: Path) -> bool:
 
 def _file(path: Path) -> PhotoFile:
     if path.is_dir():
-        raise UserError(f"{path}: a folder, where a photo is wanted; give a photo, and after it another or a gallery and --person")
+        raise UserError(
+            f"{path}: a folder, where a photo is wanted; give a photo, and after it another or a gallery and --person"
+        )
     (found,) = one_photo(path).photos
     return found
 
