@@ -21,7 +21,7 @@ import numpy as np
 
 from facekd.core.types import Array
 from facekd.deploy import embedder as deploy
-from facekd.deploy.thresholds import read_thresholds, threshold_at
+from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
 from facekd.photos.find import PhotoFile, one_photo
 from facekd.photos.memory import Held, held, is_held
@@ -159,8 +159,8 @@ class Embedder(deploy.Embedder):
         return Comparison(score, threshold, far, score >= threshold, "; ".join(failed))
 
     def thresholds(self) -> dict[float, float]:
-        """FAR -> cosine that the model was calibrated to; empty where it carries none."""
-        return read_thresholds(self.network.path)
+        """FAR -> cosine that the model was calibrated to, its own or those that facekd carries; empty where none is."""
+        return model_thresholds(self.network.path, self.contract)
 
     def _threshold(self, threshold: float | None, far: float | None) -> tuple[float, float | None]:
         if threshold is not None:
@@ -288,7 +288,7 @@ class Gallery:
         from facekd.stages.identify import changed_weights, identify_embeddings, identify_photos, known_threshold
 
         home = Table.open(self.path, self.embedder.model_id)
-        threshold = known_threshold(threshold, home.meta, self.path, quiet=True)
+        threshold = known_threshold(threshold, home, self.path, quiet=True)
         if isinstance(photos, str | Path) and Path(photos).suffix in (".parquet", ".npz"):
             return identify_embeddings(home, Path(photos), threshold, top, where)
         if note := changed_weights(home):

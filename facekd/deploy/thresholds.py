@@ -6,12 +6,36 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from facekd.core.calibration import known_calibration
+from facekd.core.contract import Contract
 from facekd.core.files import read_json
 from facekd.errors import UserError
 from facekd.nets.files import read_onnx
 
 THRESHOLDS = "facekd.thresholds"  # key in an ONNX file's metadata; its value is JSON, {far: threshold}
 USUAL_FAR = 1e-3  # of a comparison of two, where none is asked for
+
+
+def model_thresholds(model: Path, contract: Contract) -> dict[float, float]:
+    """FAR -> cosine threshold of one comparison, of a network: the one place that says which thresholds it has.
+
+    An ONNX file's own, from its metadata, go first: whoever wrote it may have measured on people of their own. Else
+    those that facekd carries for the network's model_id, which an fp32 export keeps. Empty where neither has any.
+
+    Args:
+        model: the network's file or run folder.
+        contract: the network's.
+
+    Raises:
+        UserError: as `read_thresholds`.
+    """
+    return read_thresholds(model) or known_thresholds(contract)
+
+
+def known_thresholds(contract: Contract) -> dict[float, float]:
+    """FAR -> cosine threshold that facekd carries for the network of this contract; empty for any other."""
+    found = known_calibration(contract)
+    return {} if found is None else found.by_far()
 
 
 def read_thresholds(model: Path) -> dict[float, float]:
@@ -36,12 +60,21 @@ def read_thresholds(model: Path) -> dict[float, float]:
     return thresholds
 
 
+def usual_far(known: Mapping[float, float]) -> float:
+    """The FAR of one comparison where none is asked for: USUAL_FAR, else the nearest stricter, else the strictest.
+
+    Args:
+        known: FAR -> cosine; not empty.
+    """
+    return max((one for one in known if one <= USUAL_FAR), default=min(known))
+
+
 def threshold_at(known: Mapping[float, float], far: float | None, whose: Path, flag: str) -> tuple[float, float]:
     """The threshold for a comparison of two faces, and the FAR that it is calibrated to.
 
     Args:
         known: FAR -> cosine.
-        far: one of these; None takes USUAL_FAR, else the nearest that is stricter, else the strictest.
+        far: one of these; None takes `usual_far`.
         whose: the network or gallery, for the sentence.
         flag: what gives a threshold instead, for the sentence.
 
@@ -49,7 +82,7 @@ def threshold_at(known: Mapping[float, float], far: float | None, whose: Path, f
         UserError: none is known at `far`, or none at all.
     """
     if far is None and known:
-        far = max((one for one in known if one <= USUAL_FAR), default=min(known))
+        far = usual_far(known)
     if far is None or far not in known:
         has = f"thresholds at FAR {', '.join(f'{one:g}' for one in sorted(known))}" if known else "no threshold"
         raise UserError(

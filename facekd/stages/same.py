@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from facekd.deploy.thresholds import read_thresholds, threshold_at
+from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
 from facekd.photos.find import one_photo
 from facekd.stages.align import DetectorName
@@ -15,7 +15,7 @@ from facekd.stages.console import say
 from facekd.stages.embed_photos import Search, embed_batch, load_embedder
 from facekd.stages.enroll_asked import check_threshold
 from facekd.stages.enroll_report import printable_line
-from facekd.stages.identify import gallery_embedder
+from facekd.stages.identify import gallery_embedder, gallery_thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -136,7 +136,8 @@ def one_in(far: float) -> str:
 def _two_photos(
     photo: Path, other: Path, threshold: float | None, far: float | None, embedder: Embedder, search: Search
 ) -> Same:
-    threshold, far = _threshold(threshold, far, read_thresholds(embedder.network.path), embedder.network.path)
+    path = embedder.network.path
+    threshold, far = _threshold(threshold, far, model_thresholds(path, embedder.contract), path)
     (a, vector_a), (b, vector_b) = _faces([photo, other], embedder, search)
     return _answer(a, b, vector_a, vector_b, threshold, far, embedder)
 
@@ -156,7 +157,7 @@ def _with_person(
         raise UserError(f"{gallery}: is a gallery; say with --person whom of it to compare, or ask 'facekd identify'")
     home = Gallery.open(gallery)
     meta = home.meta
-    threshold, far = _threshold(threshold, far, meta.calibrated, gallery)
+    threshold, far = _threshold(threshold, far, gallery_thresholds(meta), gallery)
     enrolled = home.people([person]).get(person)
     if enrolled is None:
         raise UserError(
