@@ -7,6 +7,7 @@ as far as is known, so of `n` people there are ``n (n - 1) / 2`` pairs and each 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +123,21 @@ def embedded(people: People, embedder: Embedder, work: Path) -> np.ndarray:
         with np.load(path) as kept:
             if np.array_equal(kept["places"], people.places):
                 return np.asarray(kept["vectors"])
+    aside = path.with_suffix(".parts")  # what a killed run has embedded is kept
     parts = [people.places[start : start + CROPS] for start in range(0, len(people.places), CROPS)]
     label = f"{people.name}, model {embedder.model_id}"
-    vectors = np.concatenate([embedder.embed(people.crops.batch(part)) for part in progress(parts, len(parts), label)])
+    found = []
+    for number, part in enumerate(progress(parts, len(parts), label)):
+        piece = aside / f"{len(people.places)}-{number}.npy"
+        if not piece.exists():
+            with atomic_write(piece) as file:
+                np.save(file, embedder.embed(people.crops.batch(part)))
+        found.append(np.load(piece))
+    vectors = np.concatenate(found)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3), "a crop has no embedding"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         np.savez(file, places=people.places, vectors=vectors)
+    shutil.rmtree(aside)
     return vectors
 
 

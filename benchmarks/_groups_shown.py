@@ -38,7 +38,7 @@ AT = {
     "own": "at each network's own threshold, FAR 1e-3 on held-out people of CelebA",
 }
 LFW = [("female", "women"), ("male", "men"), ("both", "woman with man")]
-TICKS = (0.0001, 0.001, 0.01, 0.1, 1.0)
+TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def write_shown(result: Mapping[str, Any], folder: Path) -> None:
@@ -88,7 +88,7 @@ def _cell(rate: Mapping[str, Any], name: str) -> str:
 
 def _percent(rate: float) -> str:
     value = 100 * rate
-    return f"{value:.1f}" if value >= 9.95 else f"{value:.2g}" if value >= 0.095 else f"{value:.1g}"
+    return f"{value:.1f}" if value >= 0.95 else f"{value:.2f}" if value >= 0.095 else f"{value:.3f}"
 
 
 def picture(models: Mapping[str, Any]) -> str:
@@ -99,12 +99,14 @@ def picture(models: Mapping[str, Any]) -> str:
         above, below = figure.subplots(2, 1)
         ages = [text.removeprefix("men, ") for text, _, _ in BY_AGE]
         _draw(above, BY_AGE, ages, models, colours, joined=True)
-        above.set_title("False matches of two men of one age band", loc="left", fontsize=12)
+        above.set_title(
+            "False matches of two men of one age band, where 1 % of pairs of adult men match", loc="left", fontsize=12
+        )
         above.set_xlabel("age, years")
         groups = [*MIXED[1:], *BY_GROUP, *BY_SEX[:3]]
         named = ["one group", "two groups", *(one.replace("_", "/") for one in GROUPS), "women*", "men*", "woman, man*"]
         _draw(below, groups, named, models, colours, joined=False)
-        below.set_title("of two adults (men; * women and men of another set)", loc="left", fontsize=12)
+        below.set_title("… of two adults: men; * women and men of another set", loc="left", fontsize=12)
         below.set_xticks(range(len(named)), named, rotation=35, ha="right")
         handles = [above.plot([], [], color=colour, marker="o")[0] for colour in colours.values()]
         legend(figure, list(models), handles)
@@ -137,7 +139,7 @@ def _draw(
     axes.set_yscale("log")
     shown = [one["at"]["men_1"][part][row] for one in models.values() for _, part, row in rows]
     axes.set_ylim(min(0.004, 0.8 * min(rate["low"] for rate in shown)), 1.05 * max(rate["high"] for rate in shown))
-    axes.yaxis.set_major_locator(FixedLocator([*TICKS, 0.02, 0.05, 0.2, 0.5]))
+    axes.yaxis.set_major_locator(FixedLocator(TICKS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xticks(range(len(names)), names)

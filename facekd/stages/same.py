@@ -87,9 +87,10 @@ def same(
     Exits with 0 for the same person, 1 for different people, and 2 where that can't be told: no face in a photo, no
     such file, no threshold. A score is a cosine: 1 for the same picture, about 0 for strangers.
 
-    What a FAR promises was measured on photos of adults, most of them of people in public life. Children look more
-    alike to every network: where 1 in 100 pairs of men pass for one person, about 1 in 5 of those under twenty do and
-    more than half of those under three. Don't rely on a verdict about children.
+    What a FAR promises holds for pairs like those it was measured on: adults, mostly people of public life, women with
+    men as well. Two people of one sex and one origin match more often, and children far more: where 1 in 100 pairs of
+    men match, 10 to 23 in 100 pairs of boys under twenty do, and about half or more of those under three, with every
+    network tried. Don't rely on a verdict about children.
 
     Example: facekd same a.jpg b.jpg
 
