@@ -52,7 +52,7 @@ def test_a_student_begins_at_an_onnx_files_layers_with_its_norms_folded(tmp_path
     source = save_run(tmp_path / "source")
     export(source, tmp_path / "net.onnx", quiet=True)
     given = tmp_path / "net.onnx"
-    flags = {**SMALL, "dim": None, "lr": 1e-9, "weight_decay": 0.0, "epochs": 1}
+    flags = {**SMALL, "dim": None, "lr": 1e-13, "weight_decay": 0.0, "epochs": 1}
     out = distill(data=[store], out=tmp_path / "s", init_from=given, **flags).out
     student = load_model(out)
     assert student.contract.dim == 16
