@@ -94,7 +94,8 @@ def _calibration(path: Path, text: str) -> Calibration:
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not readable as YAML ({error}); install facekd again") from error
+        why = " ".join(str(error).split())
+        raise UserError(f"{path}: not readable as YAML ({why}); install facekd again") from error
     try:
         lists = {str(name): _made(Measured, one) for name, one in values["lists"].items()}
         thresholds = tuple(_made(Threshold, one) for one in values["thresholds"])

@@ -32,14 +32,14 @@ from facekd.stages.identify import gallery_thresholds, identify
 from facekd.stages.same import same
 
 FARS = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
-FOAMLIU = read_contract(KNOWN / "foamliu_mobilefacenet.yaml")
+R95 = read_contract(KNOWN / "reid_retail_0095.yaml")
 
 
 @pytest.fixture
 def known(tmp_path: Path) -> Path:
     """An ONNX file that says it is a known network, as an fp32 export of it does."""
-    path = onnx_of(tiny_net(FOAMLIU.dim, FOAMLIU.size), tmp_path / "known.onnx", size=FOAMLIU.size, dim=FOAMLIU.dim)
-    return with_metadata(path, {"facekd.contract": FOAMLIU.to_json()})
+    path = onnx_of(tiny_net(R95.dim, R95.size), tmp_path / "known.onnx", size=R95.size, dim=R95.dim)
+    return with_metadata(path, {"facekd.contract": R95.to_json()})
 
 
 @pytest.fixture
@@ -82,15 +82,15 @@ def test_facekd_s_own_network_has_thresholds() -> None:
 
 
 def test_other_weights_and_the_same_ones_fed_otherwise_have_none() -> None:
-    assert known_thresholds(FOAMLIU)
+    assert known_thresholds(R95)
     for other in ({"weights_sha256": "0" * 64}, {"flip": True}, {"channels": "BGR"}):
-        assert known_thresholds(replace(FOAMLIU, **other)) == {}
+        assert known_thresholds(replace(R95, **other)) == {}
 
 
 def test_a_file_s_own_thresholds_go_first(known: Path) -> None:
-    assert model_thresholds(known, FOAMLIU) == known_thresholds(FOAMLIU)
+    assert model_thresholds(known, R95) == known_thresholds(R95)
     with_metadata(known, {THRESHOLDS: '{"0.001": 0.25}'})
-    assert model_thresholds(known, FOAMLIU) == {1e-3: 0.25}
+    assert model_thresholds(known, R95) == {1e-3: 0.25}
     assert Embedder.load(known).thresholds() == {1e-3: 0.25}
 
 
@@ -103,7 +103,7 @@ def test_whatever_asks_for_a_threshold_finds_them(
     known: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, b = folder / "p0" / "0.png", folder / "p1" / "0.png"
-    thresholds = known_thresholds(FOAMLIU)
+    thresholds = known_thresholds(R95)
     embedder = Embedder.load(known)
     answer = embedder.compare(a, b, detector="none")
     assert (answer.threshold, answer.far) == (thresholds[1e-3], 1e-3)
@@ -135,7 +135,7 @@ def test_whatever_asks_for_a_threshold_finds_them(
 
 
 def test_an_unknown_network_has_none(known: Path, folder: Path, tmp_path: Path) -> None:
-    with_metadata(known, {"facekd.contract": replace(FOAMLIU, weights_sha256="0" * 64).to_json()})
+    with_metadata(known, {"facekd.contract": replace(R95, weights_sha256="0" * 64).to_json()})
     enroll(folder, tmp_path / "g", model=known, detector="none", accept_suspects=True, quiet=True)
     with pytest.raises(UserError, match=r"no threshold is known, so nobody can be told from a stranger"):
         identify(tmp_path / "g", folder, quiet=True)
@@ -147,7 +147,7 @@ def test_an_unknown_network_has_none(known: Path, folder: Path, tmp_path: Path) 
 
 def test_an_export_carries_them_where_it_is_the_same_model(known: Path, tmp_path: Path) -> None:
     export(known, tmp_path / "full.onnx", quiet=True)
-    assert read_thresholds(tmp_path / "full.onnx") == known_thresholds(FOAMLIU)
+    assert read_thresholds(tmp_path / "full.onnx") == known_thresholds(R95)
     half = export(known, tmp_path / "half.onnx", precision="fp16", quiet=True)
     assert model_thresholds(half.path, Embedder.load(half.path).contract) == {}
 
@@ -205,7 +205,10 @@ def at(*keys: object) -> Callable[[object], dict[str, Any]]:
         (at("thresholds")([]), "lacks"),
         (at("thresholds")(None), "damaged"),
         (at("thresholds", 0, "threshold")(1.5), "FAR 0.01"),
-        (at("thresholds", 0, "threshold")(0.55), "not stricter"),
+        (
+            at("thresholds", 1)({"far": 0.001, "threshold": 0.35, "low": 0.3, "high": 0.6, "list": "some"}),
+            "not stricter",
+        ),
         (at("thresholds", 0, "threshold")("0.4"), "threshold is '0.4'"),
         (at("thresholds", 0, "threshold")(float("nan")), "FAR 0.01"),
         (at("thresholds", 0, "far")(0.0), "no cosine, interval and list"),
