@@ -22,6 +22,7 @@ import numpy as np
 from _celeba import DATA, QUICK_HELD, _few_photos, held_out_identities, of_people, read_celeba, write_set
 from _record import record
 
+from facekd.core.pixels import to_input
 from facekd.deploy.default import default_model
 from facekd.deploy.embedder import Embedder
 from facekd.nets.onnx_cost import onnx_macs
@@ -88,7 +89,7 @@ def costs(models: list[Path]) -> dict[str, Any]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     plain = onnxruntime.InferenceSession(str(models[-1]), options, providers=["CPUExecutionProvider"])
-    image = np.zeros((1, 3, 112, 112), np.float32)
+    image = to_input(crop, embedders[models[-1].stem].contract)
     calls[f"{models[-1].stem}, plain session"] = lambda: plain.run(None, {plain.get_inputs()[0].name: image})
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(ROUNDS + 3):
