@@ -9,7 +9,7 @@ CelebA's labels alone, for as many steps; by request a teacher of our own (--own
 distill`` whose command is kept beside its log. What each then knows is judged on LFW and on all pairs of the people
 whom none saw, and the share of the gap closed is (student - alone) / (teacher - alone), with people resampled. A few
 further people of the training set are held out by facekd itself for the curves; nothing is chosen by the people that
-judge. By request (--parts gated gated-all) the gated MobileFaceNet learns, begun at the layers of facekd's default model.
+judge. By request (--parts gated gated-all) the gated MobileFaceNet learns, begun at the default model's layers.
 
 It can be stopped and goes on: --minutes ends the training after so long, and the same command goes on with it. Only a
 finished part is judged, of the others the result says how far they are. The parts that w600k_mbf teaches begin at its
