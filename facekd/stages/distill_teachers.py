@@ -29,7 +29,7 @@ Combine = Literal["concat", "average"]
 
 JOINT = "teacher"  # below the run folder: the teacher that was trained with the student
 JOINT_DIM = 512  # of its embedding
-FITTED_ON, RIDGE = 2048, 1e-3  # training crops on which `fit_map` solves for the map, and what keeps it from noise
+FITTED_ON, RIDGE = 1024, 1e-3  # training crops on which `fit_map` solves for the map, and what keeps it from noise
 ALIGNED_ON = 4096  # training crops, at most, on which several teachers are turned into one space
 
 
