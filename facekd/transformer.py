@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from facekd.core.types import Array
 from facekd.photos.find import PhotoFile, one_photo
-from facekd.stages.align import Choice, DetectorName
+from facekd.stages.align import DETECTOR, Choice, DetectorName
 from facekd.stages.embed_photos import Search, embed_photos, load_embedder
 
 
@@ -36,7 +36,7 @@ class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         self,
         model: str | Path = "model.onnx",
         contract: str | Path | None = None,
-        detector: DetectorName = "mtcnn",
+        detector: DetectorName = DETECTOR,
         weights: str | Path | None = None,
         min_face: int = 20,
         choose: Choice = "best",
@@ -52,7 +52,7 @@ class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """Load the model.
 
         Raises:
-            UserError: no such model, or a detector without its weights.
+            UserError: no such model.
         """
         contract = self._embedder().contract
         self.model_id_, self._n_features_out = contract.model_id, contract.dim

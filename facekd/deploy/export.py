@@ -29,7 +29,7 @@ from facekd.deploy.graph import (
 )
 from facekd.deploy.quantise import to_fp16, to_int8
 from facekd.errors import UserError
-from facekd.nets.activation import rewrite_prelu, split_prelu
+from facekd.nets.activation import restore_prelu, rewrite_prelu, split_prelu, tame_prelu
 from facekd.nets.files import METADATA, UINT8, read_onnx
 from facekd.nets.graph import folded, set_metadata
 from facekd.nets.grouped import widen_groups
@@ -121,6 +121,7 @@ def prepared(source: Any, contract: Contract, precision: str, uint8_input: bool,
         batches: Sequence[Array] = [
             inputs[start : start + CALIBRATION_BATCH] for start in range(0, len(inputs), CALIBRATION_BATCH)
         ]
+        model = tame_prelu(restore_prelu(model)[0])[0]
         model = to_int8(widen_groups(split_prelu(equalise(model, batches))[0]), batches)
     else:
         model = widen_groups(rewrite_prelu(model)[0])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from facekd.core.files import sha256_file
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, Faces
 from facekd.errors import UserError
 
-NAMES = ("mtcnn", "facenet", "yunet")
+NAMES = ("yunet", "mtcnn", "facenet")
 
 # One Faces for each photo, in order. A photo is uint8[H, W, 3] RGB of any size of at least 1x1, and sizes may
 # differ. No face is an answer, not an error. A photo's faces don't depend on the other photos of the call.
@@ -22,14 +24,14 @@ def load_detector(name: str, *, min_face: int = 20, weights: Path | None = None,
     """The detector called `name`, ready to run; each worker loads its own.
 
     Args:
-        name: ``mtcnn`` (facenet-pytorch's networks, driven by facekd), ``facenet`` (facenet-pytorch itself) or
-            ``yunet`` (OpenCV).
+        name: ``yunet``, ``mtcnn`` (facenet-pytorch's networks, driven by facekd) or ``facenet`` (facenet-pytorch
+            itself).
         min_face: smallest face looked for, in pixels.
-        weights: YuNet's ONNX file; the others carry theirs.
+        weights: another ONNX file of YuNet's than the one that comes with facekd; the others carry theirs.
         threads: cores it may use; None: all that this process may use.
 
     Raises:
-        UserError: an unknown name, or weights that are missing or not wanted.
+        UserError: an unknown name, or weights that are wrong or not wanted.
     """
     if name not in NAMES:
         raise UserError(f"--detector {name}: no such detector{nearest(name, NAMES)}")
@@ -38,12 +40,7 @@ def load_detector(name: str, *, min_face: int = 20, weights: Path | None = None,
     if name == "yunet":
         from facekd.faces import yunet
 
-        if weights is None:
-            raise UserError(
-                "--detector yunet needs its weights: give the path of face_detection_yunet_2023mar.onnx "
-                "(OpenCV's model zoo), or use --detector mtcnn, which carries its own"
-            )
-        return _each(yunet.load(weights, min_face), threads)
+        return _each(yunet.load(weights or yunet.WEIGHTS, min_face), threads)
     if weights is not None:
         raise UserError(f"--detector {name} carries its own weights; leave {weights} out or use --detector yunet")
     if name == "facenet":
@@ -57,6 +54,19 @@ def load_detector(name: str, *, min_face: int = 20, weights: Path | None = None,
     from facekd.faces import mtcnn
 
     return _each(mtcnn.load(min_face), threads)
+
+
+def weights_digest(name: str, weights: Path | None = None) -> str | None:
+    """SHA-256 of what a detector's faces and landmarks depend on beside facekd's version; None where it is a package.
+
+    Of ``yunet`` it covers its own file and the refiner's.
+    """
+    if name != "yunet":
+        return None
+    from facekd.faces import refine, yunet
+
+    own = sha256_file(weights or yunet.WEIGHTS)
+    return hashlib.sha256(f"{own} {sha256_file(refine.WEIGHTS)}".encode()).hexdigest()
 
 
 def _each(detect_one: Callable[[Array], Faces], threads: int | None) -> Detect:

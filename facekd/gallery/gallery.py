@@ -38,7 +38,7 @@ from facekd.gallery.erase import erase
 from facekd.gallery.exact import Templates, nearest
 from facekd.gallery.lease import lease
 from facekd.gallery.lookup import among, by_index
-from facekd.gallery.meta import GalleryMeta, exists, read_meta, write_meta
+from facekd.gallery.meta import GalleryMeta, exists, other_weights, read_meta, write_meta
 from facekd.gallery.people import NAMED, one_of, people_schema, tags, to_people, to_table
 from facekd.gallery.people import Answer as Answer
 from facekd.gallery.people import Match as Match
@@ -85,7 +85,7 @@ class Gallery:
         """Open the gallery at `where` to enrol people; begin it where there is none.
 
         Raises:
-            UserError: a gallery of another model or detector, or a folder that holds something else.
+            UserError: a gallery of another model, detector or detector's weights, or a folder of something else.
         """
         place = Place.of(where)
         if exists(place):
@@ -94,6 +94,12 @@ class Gallery:
                 raise UserError(
                     f"{place}: its people were enrolled with --detector {gallery.meta.detector}, not {meta.detector}; "
                     "use that one, or enroll everybody into a new gallery"
+                )
+            if meta.weights_sha256 is not None and other_weights(gallery.meta, meta.weights_sha256):
+                raise UserError(
+                    f"{place}: its people were enrolled with other weights of {meta.detector} (sha256 "
+                    f"{str(gallery.meta.weights_sha256)[:12]}…, these are {meta.weights_sha256[:12]}…); give those "
+                    "with --weights, or enroll everybody into a new gallery"
                 )
             return gallery
         place.begin()

@@ -25,7 +25,9 @@ class GalleryMeta:
     model: str  # absolute path of that network when people were last enrolled
     detector: str  # a name of faces.detect, or none where photos were crops; never changes
     min_face: int  # px
-    weights: str | None = None  # absolute path of the detector's file, where it needs one
+    weights: str | None = None  # absolute path of the detector's file, where it is not the one that comes with facekd
+    weights_sha256: str | None = None  # of faces.detect.weights_digest; None where the detector has no file, or in
+    # galleries of before this was kept
     threshold: float | None = None  # cosine, given by the user
     calibrated: Mapping[float, float] = field(default_factory=dict)  # FAR -> cosine, written by the model's export
     mapped: str | None = None  # model_id from which templates were mapped, where not all were made by the model itself
@@ -33,6 +35,11 @@ class GalleryMeta:
     @property
     def model_id(self) -> str:
         return self.contract.model_id
+
+
+def other_weights(meta: GalleryMeta, weights_sha256: str | None) -> bool:
+    """Whether the gallery's people were enrolled with other weights of its detector; False where it does not know."""
+    return meta.weights_sha256 is not None and weights_sha256 != meta.weights_sha256
 
 
 def exists(where: Place | Path | str) -> bool:
@@ -56,6 +63,7 @@ def to_values(meta: GalleryMeta) -> dict[str, Any]:
         "detector": meta.detector,
         "min_face": meta.min_face,
         "weights": meta.weights,
+        "weights_sha256": meta.weights_sha256,
         "threshold": meta.threshold,
         "calibrated": {str(far): threshold for far, threshold in meta.calibrated.items()},
         "mapped": meta.mapped,
@@ -75,6 +83,7 @@ def from_values(values: Mapping[str, Any], contract: Contract, where: str) -> Ga
             detector=values["detector"],
             min_face=values["min_face"],
             weights=values["weights"],
+            weights_sha256=values.get("weights_sha256"),
             threshold=values["threshold"],
             calibrated={float(far): float(threshold) for far, threshold in values["calibrated"].items()},
             mapped=values.get("mapped"),

@@ -101,6 +101,124 @@ def split_prelu(model: Any) -> tuple[Any, int]:
     return graph.model(), count
 
 
+def restore_prelu(model: Any) -> tuple[Any, int]:
+    """The model with what `rewrite_prelu` made of PReLU turned back into it, and how many were turned back.
+
+    s z + t relu(z), the two sums of one image by depthwise 1x1 convolutions, is p prelu(z) of slope s / p for
+    p = s + t, and p, where it is above zero, goes into the convolution that makes z.
+    """
+    graph = Graph(model)
+    count = 0
+    for node in list(graph.nodes):
+        found = _sum_with_relu(graph, node)
+        if found is None:
+            continue
+        source, scale, positive = found
+        conv = graph.makers().get(source)
+        if not np.allclose(positive, 1, rtol=1e-6):
+            kept = conv is not None and conv.op_type == "Conv" and graph.uses()[source] == 2
+            if conv is None or not kept or not all(name in graph.weights for name in conv.input[1:]):
+                continue
+            _scale_outputs(graph, conv, positive)
+        slope = graph.weight(f"{node.output[0]}_slope", (scale / positive).astype(np.float32).reshape(-1, 1, 1))
+        _replace(graph, node, [helper.make_node("PRelu", [source, slope], list(node.output))])
+        graph.prune()
+        count += 1
+    return graph.model(), count
+
+
+def tame_prelu(model: Any) -> tuple[Any, int]:
+    """The model with no PReLU slope beyond 1 or -1 between two convolutions, and how many PReLU changed.
+
+    prelu_a(z) = -a prelu_1/a(-z) for either sign of a: the convolution before takes the -1 and the one behind the -a.
+    """
+    graph = Graph(model)
+    count = 0
+    for node in list(graph.nodes):
+        if node.op_type not in ("PRelu", "LeakyRelu"):
+            continue
+        makers, uses = graph.makers(), graph.uses()
+        before, after = makers.get(node.input[0]), next((n for n in graph.nodes if node.output[0] in n.input), None)
+        slopes = _slopes(graph, node, before)
+        if before is None or after is None or slopes is None or {before.op_type, after.op_type} != {"Conv"}:
+            continue
+        alone = uses[node.input[0]] == uses[node.output[0]] == 1
+        steep = np.abs(slopes) > 1
+        held = all(name in graph.weights for name in (*before.input[1:], *after.input[1:]))
+        if not alone or not steep.any() or not held or not _scalable(graph, after, len(slopes)):
+            continue
+        wide = slopes.astype(np.float64)
+        _scale_outputs(graph, before, np.where(steep, -1.0, 1.0))
+        _scale_inputs(graph, after, np.where(steep, -wide, 1.0))
+        tame = np.where(steep, 1 / np.where(steep, wide, 1), wide).astype(np.float32)
+        slope = graph.weight(f"{node.output[0]}_tame", tame.reshape(-1, 1, 1))
+        _replace(graph, node, [helper.make_node("PRelu", [node.input[0], slope], list(node.output))])
+        count += 1
+    return graph.model(), count
+
+
+def _sum_with_relu(graph: Graph, node: Any) -> tuple[str, Array, Array] | None:
+    """z, s and s + t, each float64[C], of a node that is s z + t relu(z); None for any other."""
+    if node.op_type != "Add":
+        return None
+    makers, uses = graph.makers(), graph.uses()
+    straight, bent = None, None  # (image, factors) without and with a Relu
+    for name in node.input:
+        if uses[name] != 1:
+            return None
+        factors, maker = None, makers.get(name)
+        if maker is not None and maker.op_type == "Conv":
+            factors = _factors(graph, maker)
+            if factors is None:
+                return None
+            name = maker.input[0]
+            maker = makers.get(name)
+        if maker is not None and maker.op_type == "Relu" and uses[name] == 1:
+            bent = (maker.input[0], factors)
+        else:
+            straight = (name, factors)
+    if straight is None or bent is None or straight[0] != bent[0] or straight[1] is None:
+        return None
+    positive = straight[1] + (1.0 if bent[1] is None else bent[1])
+    return (straight[0], straight[1], positive) if (positive > 0).all() else None
+
+
+def _factors(graph: Graph, conv: Any) -> Array | None:
+    """What a depthwise 1x1 convolution without bias multiplies each channel by, float64[C]; None for any other."""
+    kernel = graph.weights.get(conv.input[1])
+    if kernel is None or kernel.shape[1:] != (1, 1, 1) or len(conv.input) > 2 or _groups(conv) != len(kernel):
+        return None
+    numbers = {a.name: list(a.ints) for a in conv.attribute}
+    if any(v != 1 for v in numbers.get("strides", [])) or any(numbers.get("pads", [])):
+        return None
+    return kernel.reshape(-1).astype(np.float64)
+
+
+def _groups(conv: Any) -> int:
+    return int(next((attribute.i for attribute in conv.attribute if attribute.name == "group"), 1))
+
+
+def _scale_outputs(graph: Graph, conv: Any, factors: Array) -> None:
+    """Let a convolution, its weights in the graph, give each channel `factors`, float64[C], times."""
+    for place, name in enumerate(conv.input[1:], 1):
+        value = graph.weights[name]
+        shape = (-1, *(1,) * (value.ndim - 1))
+        scaled = (value * factors.reshape(shape)).astype(np.float32)
+        conv.input[place] = graph.weight(f"{name}_scaled", scaled)
+
+
+def _scalable(graph: Graph, conv: Any, channels: int) -> bool:
+    kernel = graph.weights[conv.input[1]]
+    return _groups(conv) == 1 or (kernel.shape[1] == 1 and _groups(conv) == len(kernel) == channels)
+
+
+def _scale_inputs(graph: Graph, conv: Any, factors: Array) -> None:
+    """Let a convolution of one group, or a depthwise one, take each channel `factors`, float64[C], times."""
+    kernel = graph.weights[conv.input[1]]
+    shape = (1, -1, 1, 1) if _groups(conv) == 1 else (-1, 1, 1, 1)
+    conv.input[1] = graph.weight(f"{conv.input[1]}_taken", (kernel * factors.reshape(shape)).astype(np.float32))
+
+
 def _one_slope(graph: Graph, node: Any) -> float | None:
     """The slope that all channels of a PReLU share, or None where there are several or they are computed."""
     found = graph.weights.get(node.input[1])

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 BATCH = 16  # photos handed to a worker together
 PART = 512  # photos in a part of the store: what a kill can cost
-DetectorName = Literal["mtcnn", "facenet", "yunet", "none"]
+DetectorName = Literal["yunet", "mtcnn", "facenet", "none"]
+DETECTOR: DetectorName = "yunet"  # where none is asked for and none was used before
 Engine = Literal["local", "ray"]
 Choice = Literal["largest", "centre", "best", "all"]
 
@@ -55,7 +56,7 @@ def align(
     photos: Path,
     out: Path | None = None,
     *,
-    detector: DetectorName = "mtcnn",
+    detector: DetectorName | None = None,
     weights: Path | None = None,
     min_face: int = 20,
     choose: Choice = "best",
@@ -77,9 +78,9 @@ def align(
         photos: A folder, zip or tar of photos; a folder per person names the identities, else LFW's
             Name_0001.jpg does.
         out: The crop store to write or to go on with.
-        detector: mtcnn; facenet, facenet-pytorch's own slower driver of the same networks; yunet, OpenCV's;
-            none, where each photo already is a crop.
-        weights: The ONNX file of yunet.
+        detector: yunet, unless OUT was begun with another; mtcnn, slower; facenet, facenet-pytorch's own driver of the
+            same networks, slower still; none, where each photo already is a crop.
+        weights: Another ONNX file of yunet's than the one that comes with facekd.
         min_face: Smallest face looked for, pixels.
         choose: Which face of several becomes the crop: the largest, the one nearest to the middle (centre), the one
             that best combines both, or all.
@@ -91,8 +92,8 @@ def align(
         show: Write OUT/show.html, to look at: as many of the first photos, the failures and the least certain.
         quiet: Print nothing.
     """
-    from facekd.core.files import sha256_file
     from facekd.crops.store import CropStore
+    from facekd.faces.detect import weights_digest
     from facekd.photos.find import find_photos
 
     if not 16 <= size <= 4096:
@@ -103,11 +104,12 @@ def align(
     if engine == "ray":  # its workers run in other folders
         photos, weights = photos.absolute(), weights and weights.absolute()
     found = find_photos(photos)
+    out = out or default_out("align")
+    detector = detector or _detector_of(out)
     make_detector = detector_maker(detector, weights, min_face)
     make_detector()  # wrong weights are the user's mistake: say so before the store is touched
-    out = out or default_out("align")
     made = {"detector": detector, "min_face": min_face, "choose": choose, "turn": turn, "size": size}
-    digest = None if weights is None else sha256_file(weights)
+    digest = weights_digest(detector, weights)
     with CropStore.writing(out, {**made, "weights_sha256": digest, "template": "arcface"}) as store:
         how = {"engine": engine, "address": address, "show": show}
         start_run(out, "align", {"photos": photos, "out": out, "weights": weights, **made, **how}, inputs=(photos,))
@@ -134,6 +136,16 @@ def align(
     if show:
         say(f"to look at: {out / 'show.html'}", quiet)
     return summary
+
+
+def _detector_of(out: Path) -> DetectorName:
+    """The detector of the store in `out`, the default where there is none yet."""
+    from facekd.crops.store import CropStore
+
+    if not (out / "store.json").is_file():
+        return DETECTOR
+    found: DetectorName = CropStore.open(out).settings.get("detector", DETECTOR)
+    return found
 
 
 def _engine(engine: Engine, address: str | None) -> Callable[[Function, Sequence[PhotoFile]], Iterator[Records]]:

@@ -15,6 +15,7 @@ from facekd.stages.distill_teachers import (
     Combine,
     check_ways,
     embed_by,
+    fit_map,
     joint_teacher,
     kept_rows,
     learners,
@@ -178,6 +179,7 @@ def distill(
         stepper,
     )
     from facekd.stages.training_walk import SETTLING, embed_crops, held_out_rates, save_trained, train
+    from facekd.training.checkpoint import LAST
     from facekd.training.parallel import num_processes, rank
     from facekd.training.schedule import side_at
 
@@ -237,6 +239,8 @@ def distill(
     projection: torch.nn.Module = torch.nn.Identity()
     if "map" in needs and master is not None and master.contract.dim != dim:
         projection = torch.nn.Linear(dim, master.contract.dim, bias=False)
+        if start is not None and not master.learns and not (out is not None and (out / LAST).exists()):
+            fit_map(projection, student, spec, master, crops.train, seed, quiet)
         modules["projection"] = projection
     if "net" in needs and master is not None:
         check_weights(student, head, master)

@@ -43,7 +43,7 @@ def doctor(*, quiet: bool = False) -> Diagnosis:
     Args:
         quiet: Print nothing; the exit code tells.
     """
-    checks = (_python, _torch, _torchvision, _opencv, _mtcnn, _onnxruntime, _gpu, _arithmetic, _gallery, _ray)
+    checks = (_python, _torch, _torchvision, _opencv, _yunet, _mtcnn, _onnxruntime, _gpu, _arithmetic, _gallery, _ray)
     findings = tuple(check() for check in checks)
     rows = [[f.what, f.state, f.found] for f in findings]
     table("facekd " + importlib.metadata.version("facekd"), ["part", "state", "found"], rows, quiet, figures=False)
@@ -95,6 +95,18 @@ def _opencv() -> Finding:
     except ImportError as error:
         return Finding("OpenCV", "broken", str(error), f"{PIP} opencv-python-headless")
     return Finding("OpenCV", "ok", f"{cv2.__version__}, one wheel")
+
+
+def _yunet() -> Finding:
+    import numpy as np
+
+    from facekd.faces.detect import load_detector
+
+    try:
+        load_detector("yunet", threads=1)([np.zeros((64, 64, 3), np.uint8)])
+    except Exception as error:  # whatever breaks in files or runtime is what is looked for
+        return Finding("YuNet weights", "broken", f"{type(error).__name__}: {error}", f"{PIP} --no-deps facekd")
+    return Finding("YuNet weights", "ok", "come with facekd, the detector and its refiner run")
 
 
 def _mtcnn() -> Finding:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from facekd.core.run import environment
 from facekd.errors import UserError
-from facekd.stages.align import BATCH, Choice, DetectorName, Engine
+from facekd.stages.align import BATCH, DETECTOR, Choice, DetectorName, Engine
 from facekd.stages.console import progress, say
 from facekd.stages.embed_parts import missing_items, part_paths, parts_folder, write_parts
 from facekd.stages.embed_photos import (
@@ -74,7 +74,7 @@ def embed(
     *,
     model: Path | None = None,
     contract: Path | None = None,
-    detector: DetectorName = "mtcnn",
+    detector: DetectorName = DETECTOR,
     weights: Path | None = None,
     min_face: int = 20,
     choose: Choice = "best",
@@ -94,8 +94,8 @@ def embed(
         out: The .parquet or .npz file to write.
         model: Run folder or ONNX file; the one that comes with facekd unless given.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
-        detector: For photos: mtcnn, facenet, yunet; none, where each photo already is a crop.
-        weights: The ONNX file of yunet.
+        detector: For photos: yunet, mtcnn, facenet; none, where each photo already is a crop.
+        weights: Another ONNX file of yunet's than the one that comes with facekd.
         min_face: Smallest face looked for in photos, pixels.
         choose: Which face of several in a photo is embedded.
         engine: local, on the cores of this machine; ray, on a Ray cluster.
@@ -171,12 +171,10 @@ def _counted(function: Callable[[Sequence[Any]], pa.Table], items: Sequence[Any]
 def _photo_work(
     files: Sequence[PhotoFile], embedder: Embedder, make_embedder: Callable[[], Embedder], search: Search
 ) -> _Work:
-    from facekd.core.files import sha256_file
     from facekd.photos.find import stamp
 
     function = partial(_embed_files, make_embedder=make_embedder, search=search)
-    digest = None if search.weights is None else sha256_file(search.weights)
-    settings = {**asdict(search), "weights": digest, "model_id": embedder.model_id}
+    settings = {**asdict(search), "weights": search.weights_digest(), "model_id": embedder.model_id}
     stamps = [f"{file.source}\t{file.identity}\t{stamp(file)}" for file in files]
     return _Work(function, absolute(files), stamps, settings, BATCH)
 
@@ -262,6 +260,7 @@ def _embed_crops(places: Sequence[int], *, src: Path, make_embedder: Callable[[]
 
 def _joined(paths: Sequence[Path], model_id: str, ledger: list[tuple[str, str, str]]) -> Iterator[Embedded]:
     """The embeddings in the parts; photos that give none, and those whose bytes came before, go to `ledger`."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from facekd.core.types import Embeddings
@@ -279,7 +278,7 @@ def _joined(paths: Sequence[Path], model_id: str, ledger: list[tuple[str, str, s
                 kept.append(place)
             elif not ledger or ledger[-1][0] != source:  # once for all faces of the photo
                 ledger.append((source, "duplicate", f"the same bytes as {first[row['sha256']]}"))
-        rows = rows.take(kept)
+        rows = rows.take(pa.array(kept, pa.int64()))  # typed: an empty list has no type of its own
         embeddings = Embeddings(vectors_of(rows), tuple(rows["id"].to_pylist()), model_id)
         yield Embedded(embeddings, tuple(rows["identity"].to_pylist()), tuple(rows["source"].to_pylist()))
 

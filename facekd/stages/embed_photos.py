@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from facekd.stages.align import BATCH, Choice, DetectorName, align_batch, detector_maker
+from facekd.stages.align import BATCH, DETECTOR, Choice, DetectorName, align_batch, detector_maker
 from facekd.stages.console import say
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class Search:
     """How faces are looked for in photos; picklable.
 
     Raises:
-        UserError: on `check`, an unknown detector, or weights that it lacks.
+        UserError: on `check`, an unknown detector, or weights that it can't use.
     """
 
-    detector: DetectorName = "mtcnn"
+    detector: DetectorName = DETECTOR
     weights: Path | None = None
     min_face: int = 20  # px
     choose: Choice = "best"
@@ -50,8 +50,14 @@ class Search:
 
     def check_weights(self) -> None:
         """Refuse weights that are wrong, which is the user's mistake; detectors without any are not loaded for this."""
-        if self.weights is not None or self.detector == "yunet":
+        if self.weights is not None:
             self.check()
+
+    def weights_digest(self) -> str | None:
+        """Of the files that the detector runs with, see `faces.detect.weights_digest`."""
+        from facekd.faces.detect import weights_digest
+
+        return weights_digest(self.detector, self.weights)
 
     def check(self) -> None:
         """Load the detector: wrong weights are the user's mistake, said before the first photo."""

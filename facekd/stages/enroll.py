@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facekd.stages.align import DetectorName
-from facekd.stages.embed_photos import Search, in_batches, load_embedder, own_model
-from facekd.stages.enroll_asked import Enrolment
+from facekd.stages.embed_photos import in_batches, load_embedder, own_model
+from facekd.stages.enroll_asked import Enrolment, search_of
 from facekd.stages.enroll_gate import make_gate
 from facekd.stages.enroll_photos import NewPhotos
 from facekd.stages.enroll_plan import make_plan
@@ -34,7 +34,7 @@ def enroll(
     model: Path | None = None,
     root: Path | None = None,
     contract: Path | None = None,
-    detector: DetectorName = "mtcnn",
+    detector: DetectorName | None = None,
     weights: Path | None = None,
     min_face: int = 20,
     min_eyes: float | None = None,
@@ -67,8 +67,9 @@ def enroll(
         model: Run folder or ONNX file; the one that comes with facekd unless given.
         root: For a CSV, the folder or archive its photos are relative to; without it the folder of the CSV.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
-        detector: mtcnn, facenet, yunet; none, where each photo already is a crop.
-        weights: The ONNX file of yunet.
+        detector: The one of the gallery, yunet for a new one, unless given; mtcnn, facenet; none, where each photo
+            already is a crop.
+        weights: Another ONNX file of yunet's than the one that comes with facekd.
         min_face: Smallest face looked for, pixels.
         min_eyes: Photos with fewer pixels between the eyes are not taken; 16 unless told otherwise, no limit for crops.
         min_score: Photos of which the detector is less sure, from 0 to 1, are not taken; 0.8, no limit for crops.
@@ -76,7 +77,8 @@ def enroll(
         min_sharpness: Photos whose crop is less sharp (standard deviation of its Laplacian) are not taken; no limit.
         threshold: Cosine from which identify names a person; kept with the gallery.
         suspect_threshold: Cosine from which two ids look like one person, and under which a photo does not match the
-            rest of its person; without it the threshold that identify would use.
+            rest of its person; without it the threshold that identify would use, and for a photo the network's at FAR
+            0.001.
         accept_suspects: Write what looks like a mix-up too.
         replace: Make templates of exactly the photos that PEOPLE has now; without it earlier photos keep counting.
         dry_run: Say what would change and write nothing.
@@ -85,13 +87,14 @@ def enroll(
         quiet: Print nothing.
     """
     model = model or own_model(quiet)
+    search = search_of(gallery, detector, weights, min_face)
     asked = Enrolment(
         people=people,
         gallery=gallery,
         model=model,
         root=root,
-        search=Search(detector, weights, min_face),
-        gate=make_gate(detector, min_eyes, min_score, max_yaw, min_sharpness),
+        search=search,
+        gate=make_gate(search.detector, min_eyes, min_score, max_yaw, min_sharpness),
         threshold=threshold,
         suspect_threshold=suspect_threshold,
         accept_suspects=accept_suspects,
@@ -163,7 +166,7 @@ def _opened(asked: Enrolment, meta: GalleryMeta) -> Iterator[tuple[Gallery, Phot
 
 
 def _meta(asked: Enrolment, embedder: Embedder) -> GalleryMeta:
-    from facekd.deploy.thresholds import read_thresholds
+    from facekd.deploy.thresholds import model_thresholds
     from facekd.gallery.meta import GalleryMeta
 
     search = asked.search
@@ -173,8 +176,9 @@ def _meta(asked: Enrolment, embedder: Embedder) -> GalleryMeta:
         detector=search.detector,
         min_face=search.min_face,
         weights=None if search.weights is None else str(search.weights.resolve()),
+        weights_sha256=search.weights_digest(),
         threshold=asked.threshold,
-        calibrated=read_thresholds(asked.model),
+        calibrated=model_thresholds(asked.model, embedder.contract),
     )
 
 

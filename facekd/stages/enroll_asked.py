@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from facekd.errors import UserError
+from facekd.stages.align import DETECTOR, DetectorName
 from facekd.stages.embed_photos import Search
 from facekd.stages.enroll_gate import Gate
 
@@ -34,6 +36,23 @@ class Enrolment:
         check_threshold(self.suspect_threshold, "--suspect-threshold")
         if self.report is not None and self.report.suffix not in (".csv", ".parquet"):
             raise UserError(f"--report {self.report}: a report is written as .csv or .parquet; give such a name")
+
+
+def search_of(
+    gallery: Path, detector: DetectorName | None = None, weights: Path | None = None, min_face: int = 20
+) -> Search:
+    """How faces are looked for: as asked, else as for the people who are in the gallery, else by the default.
+
+    Raises:
+        UserError: a damaged gallery.
+    """
+    from facekd.gallery.meta import exists, read_meta
+
+    if detector is None and exists(gallery):
+        meta = read_meta(gallery)
+        detector = cast(DetectorName, meta.detector)
+        weights = weights or (None if meta.weights is None else Path(meta.weights))
+    return Search(detector or DETECTOR, weights, min_face)
 
 
 def check_threshold(threshold: float | None, flag: str = "--threshold") -> None:

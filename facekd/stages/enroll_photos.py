@@ -23,6 +23,11 @@ GROUP = 4096  # photos whose people are looked up together
 FACE = ("score", "quality", "eyes", "yaw", "pitch")
 
 
+def settings_of(min_face: int, weights_sha256: str | None) -> str:
+    """What the crop of a photo depends on beside the photo and the gallery's detector."""
+    return f"min_face={min_face}" + ("" if weights_sha256 is None else f" weights={weights_sha256[:12]}")
+
+
 class NewPhotos:
     """Embeds the photos that a table lacks or that have changed, and writes them into it, a part at a time.
 
@@ -34,7 +39,7 @@ class NewPhotos:
         self, table: PhotoTable, embedder: Embedder, search: Search, gate: Gate, base: PhotoTable | None = None
     ) -> None:
         self.table, self.embedder, self.search, self.gate, self.base = table, embedder, search, gate, base
-        self.settings = f"min_face={search.min_face}"
+        self.settings = settings_of(search.min_face, search.weights_digest())
         self.embedded = 0
         self._stamps: dict[tuple[str, str], str | None] = {}  # of the photos that are on their way
         self._replaced: set[tuple[str, str]] = set()  # those of them that the table holds in another form

@@ -86,7 +86,13 @@ def export(
         serialised,
         to_onnx,
     )
-    from facekd.deploy.thresholds import THRESHOLDS, measured_thresholds, read_thresholds, thresholds_text
+    from facekd.deploy.thresholds import (
+        THRESHOLDS,
+        known_thresholds,
+        measured_thresholds,
+        read_thresholds,
+        thresholds_text,
+    )
     from facekd.errors import UserError
     from facekd.nets.saved import load_model
 
@@ -127,7 +133,8 @@ def export(
         differences, measured = _compare(run.stem, source, exported, crops, pairs, quiet)
     _check_tar(differences, precision)
 
-    kept = given or measured
+    # The source's own, or those of the pairs given; what facekd carries for the source holds where there are neither.
+    kept = given or measured or known_thresholds(own)
     if kept:
         about[THRESHOLDS] = thresholds_text(kept)
     checks = _checks(parity, differences, crops, pairs)

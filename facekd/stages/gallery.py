@@ -70,6 +70,7 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
     from facekd.gallery import audit
     from facekd.gallery.gallery import Gallery
     from facekd.gallery.people import tags
+    from facekd.stages.identify import gallery_thresholds
 
     home = Gallery.open(gallery)
     log = audit.read(home.place)
@@ -95,13 +96,15 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         indexed=None if indexed is None else indexed.people,
         audit_broken_at=log.broken_at,
     )
-    calibrated = ", ".join(f"{t:.4f} at FAR {far:g}" for far, t in sorted(meta.calibrated.items(), reverse=True))
+    calibrated = ", ".join(
+        f"{t:.4f} at FAR {far:g}" for far, t in sorted(gallery_thresholds(meta).items(), reverse=True)
+    )
     figures = {
         "people": str(found.people),
         "photos": str(found.photos),
         "model": f"{found.model} ({found.model_id}, {meta.contract.dim} numbers)",
         "templates mapped from model": meta.mapped or "–",
-        "detector": meta.detector,
+        "detector": meta.detector + (f", weights {meta.weights_sha256[:12]}…" if meta.weights_sha256 else ""),
         "threshold": "–" if found.threshold is None else f"{found.threshold:.4f}",
         "calibrated thresholds": calibrated or "–",
         "search": "exact: every template is compared"

@@ -80,7 +80,7 @@ def migrate(
     """
     from facekd.crops.read import read_crops
     from facekd.deploy.embedder import Embedder
-    from facekd.deploy.thresholds import read_thresholds
+    from facekd.deploy.thresholds import model_thresholds
     from facekd.gallery.gallery import Gallery
     from facekd.gallery.meta import exists
 
@@ -98,7 +98,7 @@ def migrate(
         contract=embedder.contract,
         model=str(model.resolve()),
         threshold=threshold,
-        calibrated=read_thresholds(model),
+        calibrated=model_thresholds(model, embedder.contract),
         mapped=None,
     )
     rates: dict[str, list[Rate]] = {}
@@ -145,9 +145,10 @@ def _from_crops(old: Gallery, home: Gallery, kept: CropSet, embedder: Embedder, 
     from facekd.gallery.gallery import template_of
     from facekd.gallery.photos import PhotoTable
     from facekd.stages.enroll_people import fuse
+    from facekd.stages.enroll_photos import settings_of
 
     photos = PhotoTable(home.place, embedder.contract.dim)
-    known = _photo_rows(kept, home.meta.min_face)
+    known = _photo_rows(kept, settings_of(home.meta.min_face, home.meta.weights_sha256))
 
     places: dict[str, list[int]] = {}
     for place, source in enumerate(kept.sources):
@@ -280,10 +281,10 @@ def _settings(crops: Path) -> dict[str, Any]:
     if not (crops / "store.json").is_file():
         return {}
     settings = CropStore.open(crops).settings
-    return {name: settings[name] for name in ("detector", "min_face") if name in settings}
+    return {name: settings[name] for name in ("detector", "min_face", "weights_sha256") if name in settings}
 
 
-def _photo_rows(kept: CropSet, min_face: int) -> pa.Table | None:
+def _photo_rows(kept: CropSet, settings: str) -> pa.Table | None:
     """What a crop store knows of the photo of each crop, as the gallery's table of photos has it."""
     import pyarrow as pa
 
@@ -293,7 +294,7 @@ def _photo_rows(kept: CropSet, min_face: int) -> pa.Table | None:
         return None
     lying, rows = CropStore.open(kept.path).mapped()
     known = lying.select(["source", "sha256", "score", "quality", "eyes", "yaw", "pitch"]).take(pa.array(rows))
-    fixed = {"stamp": None, "settings": f"min_face={min_face}", "status": "ok", "reason": "", "accepted": False}
+    fixed = {"stamp": None, "settings": settings, "status": "ok", "reason": "", "accepted": False}
     for name, value in fixed.items():
         known = known.append_column(name, pa.array([value] * len(known), pa.bool_() if value is False else pa.string()))
     return known

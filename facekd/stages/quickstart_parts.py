@@ -32,6 +32,7 @@ def name_people(out: Path, student: Judged, embedder: Embedder, held: CropSet) -
     import numpy as np
 
     from facekd.core.types import Embeddings
+    from facekd.crops.store import CropStore
     from facekd.gallery.gallery import Gallery, Person, template_of
     from facekd.gallery.meta import GalleryMeta
 
@@ -49,11 +50,13 @@ def name_people(out: Path, student: Judged, embedder: Embedder, held: CropSet) -
         if template is not None:
             enrolled.append(Person(str(name), template, tuple(held.sources[i] for i in own)))
         probes += [int(i) for i in places[len(own) :]]
+    aligned = CropStore.open(out / "crops").settings
     meta = GalleryMeta(
         contract=embedder.contract,
         model=str((out / "student.onnx").resolve()),
-        detector="mtcnn",
-        min_face=20,
+        detector=aligned["detector"],
+        min_face=aligned["min_face"],
+        weights_sha256=aligned["weights_sha256"],
         threshold=rate["threshold"],
     )
     gallery = Gallery.create(out / "people.gallery", meta)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from facekd.core.pixels import to_input
 from facekd.core.types import Array
 from facekd.errors import UserError
+from facekd.nets.activation import restore_prelu
 from facekd.nets.files import Network
 from facekd.nets.fold import ChannelAffine
 from facekd.teachers.onnx_torch import folded
@@ -43,17 +44,20 @@ def take_layers(net: nn.Module, network: Network) -> None:
         UserError: the two are not built alike, and which layers each has that the other has not; or they are, and give
             other embeddings.
     """
-    theirs = list(_onnx_layers(folded(network.path)))
+    theirs = list(_onnx_layers(restore_prelu(folded(network.path))[0]))
     size = network.contract.size
     ours = list(_layers(net, torch.zeros(1, 3, size, size)))
     here, there = [_said(layer) for layer in ours], [layer.said for layer in theirs]
+    if len(here) == len(there):  # one slope for all channels is as many equal ones
+        there = [h if t == _prelu(1) and h.startswith("PReLU") else t for h, t in zip(here, there, strict=True)]
     if here != there:
         raise UserError(f"{network.path}: is not built like this network: {_differences(here, there)}")
     for layer, source in zip(ours, theirs, strict=True):
         for parameter, value in zip(_parameters(layer), source.values, strict=True):
             if parameter is not None:
-                fitted = np.zeros(parameter.shape) if value is None else np.asarray(value).reshape(parameter.shape)
-                parameter.copy_(torch.from_numpy(np.array(fitted, np.float32)))
+                found = np.zeros(1) if value is None else np.asarray(value)
+                fitted = np.full(parameter.shape, found.item()) if found.size == 1 else found.reshape(parameter.shape)
+                parameter.copy_(torch.from_numpy(fitted.astype(np.float32)))
     pixels = np.random.default_rng(SEED).integers(0, 256, (TRIED, size, size, 3), np.uint8)
     images = to_input(pixels, network.contract)
     wanted = torch.nn.functional.normalize(torch.from_numpy(network.run(images)))

@@ -18,6 +18,7 @@ from facekd.deploy import default
 from facekd.deploy.default import default_model
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.embeddings import read_embeddings
+from facekd.deploy.thresholds import model_thresholds
 
 WEIGHTS = Path(default.__file__).parents[1] / "weights"
 PLAIN = {"Slice", "Resize", "Mul", "Add", "Conv", "LeakyRelu", "GlobalAveragePool", "Sigmoid", "Flatten", "Reshape"}
@@ -31,6 +32,7 @@ def test_it_is_small_carries_its_contract_and_thresholds_and_says_what_it_is_mad
     embedder = Embedder.load(file)
     assert (embedder.contract.dim, embedder.contract.size, embedder.contract.template) == (256, 112, "arcface")
     assert embedder.network.parameters <= 1.2e6
+    assert {1e-3, 1e-4, 1e-5, 1e-6} <= set(model_thresholds(file, embedder.contract))
     card = (WEIGHTS / "README.md").read_text(encoding="utf-8")
     for word in (embedder.model_id, "Intel", "Apache-2.0", "VGGFace2", "TAR", "children"):
         assert word in card

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from facekd.nets.activation import rewrite_prelu, split_prelu
+from facekd.nets.activation import restore_prelu, rewrite_prelu, split_prelu, tame_prelu
 from facekd.nets.graph import folded
 from facekd.nets.grouped import widen_groups
 
@@ -65,6 +65,70 @@ def test_a_slope_for_all_and_one_that_is_computed() -> None:
     for a in (pixels, pixels[0]):
         other = model_of([*nodes, helper.make_node("PRelu", ["z", "a"], ["y"])], weights | {"a": a})
         assert rewrite_prelu(other)[1] == 0
+
+
+@settings(max_examples=20)
+@given(
+    slopes=st.lists(st.floats(-3, 3, width=32, allow_subnormal=False), min_size=CHANNELS, max_size=CHANNELS),
+    bias=st.booleans(),
+    group=st.sampled_from([1, CHANNELS]),
+    shared=st.booleans(),
+)
+def test_a_rewritten_prelu_is_turned_back(slopes: list[float], bias: bool, group: int, shared: bool) -> None:
+    """What an export of an export meets: Relu, a depthwise convolution and a sum, in either of two forms."""
+    nodes, weights = convolution(bias, group)
+    nodes.append(helper.make_node("PRelu", ["z", "a"], ["p"]))
+    nodes.append(helper.make_node("Add", ["p", "z"], ["y"]) if shared else helper.make_node("Neg", ["p"], ["y"]))
+    model = model_of(nodes, weights | {"a": np.array(slopes, np.float32).reshape(-1, 1, 1)})
+    rewritten, _ = rewrite_prelu(model)
+    back, count = restore_prelu(rewritten)
+    one_slope = len(set(slopes)) == 1 and not shared  # a LeakyRelu, which needs no turning back
+    assert count == (0 if one_slope else 1)
+    if not one_slope:
+        assert [node.op_type for node in back.graph.node] == ["Conv", "PRelu", nodes[-1].op_type]
+    x = np.random.default_rng(1).normal(size=(2, CHANNELS, SIDE, SIDE)).astype(np.float32)
+    wanted = outputs(model, x)
+    np.testing.assert_allclose(outputs(back, x), wanted, atol=5e-5 * np.abs(wanted).max())
+    assert restore_prelu(model)[1] == 0
+
+
+def test_sums_that_are_no_prelu_stay() -> None:
+    nodes, weights = convolution()
+    factor = {"f": np.full((CHANNELS, 1, 1, 1), -2.0), "g": np.ones((CHANNELS, 1, 1, 1))}
+    relu = helper.make_node("Relu", ["z"], ["r"])
+    other = helper.make_node("Relu", ["x"], ["r"])
+    scaled = helper.make_node("Conv", ["z", "f"], ["s"], group=CHANNELS)
+    add = helper.make_node("Add", ["s", "r"], ["y"])
+    for parts in (
+        [relu, scaled, add],  # no prelu: above zero it falls
+        [other, scaled, add],  # of another image
+        [relu, helper.make_node("Add", ["r", "z"], ["y"])],  # no convolution
+        [relu, helper.make_node("Conv", ["z", "g"], ["s"], group=CHANNELS, pads=[1, 1, 1, 1], strides=[2, 2]), add],
+    ):
+        assert restore_prelu(model_of([*nodes, *parts], weights | factor))[1] == 0
+
+
+@pytest.mark.parametrize("group", [1, CHANNELS])
+@pytest.mark.parametrize("kind", ["PRelu", "LeakyRelu"])
+def test_steep_slopes_are_tamed_by_the_convolutions_around(group: int, kind: str) -> None:
+    nodes, weights = convolution()
+    weights |= {"v": np.random.default_rng(3).normal(size=(CHANNELS, CHANNELS // group, 3, 3))}
+    weights |= {"a": np.linspace(-7, 7, CHANNELS).reshape(-1, 1, 1)}
+    made = (
+        helper.make_node("LeakyRelu", ["z"], ["p"], alpha=-3.5)
+        if kind == "LeakyRelu"
+        else helper.make_node(kind, ["z", "a"], ["p"])
+    )
+    model = model_of([*nodes, made, helper.make_node("Conv", ["p", "v"], ["y"], group=group)], weights)
+    tame, count = tame_prelu(model)
+    assert count == 1
+    x = np.random.default_rng(1).normal(size=(2, CHANNELS, SIDE, SIDE)).astype(np.float32)
+    wanted = outputs(model, x)
+    np.testing.assert_allclose(outputs(tame, x), wanted, atol=2e-5 * np.abs(wanted).max())
+    assert tame_prelu(tame)[1] == 0
+    split, count = split_prelu(tame)
+    assert count == 1  # which it was not with slopes above 1
+    np.testing.assert_allclose(outputs(split, x), wanted, atol=2e-5 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("slope", [-7.9, -1.0, -0.3, 0.0, 0.25, 1.0, 4.1])
