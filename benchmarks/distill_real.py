@@ -9,7 +9,7 @@ CelebA's labels alone, for as many steps; by request a teacher of our own (--own
 distill`` whose command is kept beside its log. What each then knows is judged on LFW and on all pairs of the people
 whom none saw, and the share of the gap closed is (student - alone) / (teacher - alone), with people resampled. A few
 further people of the training set are held out by facekd itself for the curves; nothing is chosen by the people that
-judge.
+judge. By request (--parts gated gated-all) the gated MobileFaceNet learns, begun at the default model's layers.
 
 It can be stopped and goes on: --minutes ends the training after so long, and the same command goes on with it. Only a
 finished part is judged, of the others the result says how far they are. The parts that w600k_mbf teaches begin at its
@@ -49,9 +49,10 @@ from facekd.stages.verify_text import p_text
 from facekd.teachers.teacher import load_teacher
 
 DATA = Path(os.path.relpath(Path(__file__).parents[2] / "shared" / "data"))
-WEIGHTS = {"w600k": "w600k_mbf.onnx", "sface": "sface_2021dec.onnx"}
+WEIGHTS = {"w600k": "w600k_mbf.onnx", "sface": "sface_2021dec.onnx", "reid": "reid_retail_0095.onnx"}
 COMMON = "--net mobilefacenet --optimizer muon --batch 32 --augment flip --weight-decay 0.01"
 COSINE, GROWING, NARROWED = "--term cosine=1 --lr 0.02", "--resolution 64=0.5", "--term cosine=1 --lr 0.001"
+GATED = "--net mobilefacenet-se --term cosine=1 --lr 0.0002"
 # Teachers of each part, the length of its embedding (its teacher's, so that the student's cosines are those that it is
 # taught) and its flags. The parts that w600k_mbf teaches begin at that network's own layers, made narrower.
 PARTS: dict[str, tuple[tuple[str, ...], int, str]] = {
@@ -59,6 +60,9 @@ PARTS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "sface": (("sface",), 128, f"{COSINE} {GROWING}"),
     "both": (("w600k", "sface"), 512, f"{NARROWED} --combine average"),
     "alone": ((), 512, f"--term labels=1 --lr 0.01 {GROWING}"),
+    # By request: the gated network, begun at the layers of facekd's default model, by w600k_mbf and by three.
+    "gated": (("w600k",), 256, GATED),
+    "gated-all": (("w600k", "sface", "reid"), 256, GATED),
     # By request: a run of train-teacher, --own, on the same crops of CelebA; and an untrained network as a control.
     "own": (("own",), 512, f"--term labels=1 --term logits=1 --term embedding=10 --lr 0.01 {GROWING}"),
     "random": (("random",), 512, f"{COSINE} {GROWING}"),
@@ -173,6 +177,8 @@ def part_of(name: str, asked: argparse.Namespace, work: Path, sets: Sets) -> Par
     begin = dict(text.split("=", 1) for text in asked.begin)
     if name in begin:
         words += ["--init-from", begin[name]]
+    elif "mobilefacenet-se" in words:
+        words += ["--init-from", str(teacher_path("reid", asked))]
     elif "w600k" in teachers:
         words += ["--init-from", str(narrowed(folder))]
     return Part(name, folder, last_of_each(words))

@@ -15,15 +15,16 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from facekd.core.types import Array
 from facekd.deploy import embedder as deploy
-from facekd.deploy.thresholds import read_thresholds
+from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
 from facekd.photos.find import PhotoFile, one_photo
+from facekd.photos.memory import Held, held, is_held
 from facekd.stages.align import DETECTOR, Choice, DetectorName
 from facekd.stages.embed_photos import Search, embed_photos, photos_at
 
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from facekd.stages.enroll_report import EnrollSummary
     from facekd.stages.identify import Identification
 
-Paths = str | Path | Iterable[str | Path]
+Photo: TypeAlias = "str | Path | Held"
+Photos: TypeAlias = "Photo | Iterable[Photo]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Embedder(deploy.Embedder):
 
     def embed_photos(
         self,
-        photos: Paths,
+        photos: Photos,
         *,
         detector: DetectorName = DETECTOR,
         weights: str | Path | None = None,
@@ -92,7 +94,8 @@ class Embedder(deploy.Embedder):
         """Detect, align and embed; one answer for each photo, in order.
 
         Args:
-            photos: a photo, a folder, zip or tar of photos, or several photos.
+            photos: a photo; a folder, zip or tar of photos; or several photos. A photo is a path, or in memory the
+                bytes of a file, an open file, uint8[H, W, 3] RGB, uint8[H, W] or an image of Pillow.
             detector: yunet, mtcnn, facenet; none, where each photo already is a crop.
             weights: another ONNX file of yunet's than the one that comes with facekd.
             min_face: smallest face looked for, px.
@@ -107,7 +110,7 @@ class Embedder(deploy.Embedder):
 
     def stream(
         self,
-        photos: Iterable[str | Path],
+        photos: Iterable[Photo],
         *,
         detector: DetectorName = DETECTOR,
         weights: str | Path | None = None,
@@ -117,19 +120,19 @@ class Embedder(deploy.Embedder):
         """`embed_photos` of any number of photos, in order, with memory for a few of them.
 
         Args:
-            photos: paths, taken up to 32 for each core ahead of the answers; it need not end.
+            photos: as in `embed_photos`, taken up to 32 for each core ahead of the answers; it need not end.
 
         Raises:
             UserError: no photo at a path, or weights that the detector can't use.
         """
         search = Search(detector, None if weights is None else Path(weights), min_face, choose)
         search.check()
-        return self._embedded((_file(path) for path in photos), search)
+        return self._embedded((_file(photo, place) for place, photo in enumerate(photos)), search)
 
     def compare(
         self,
-        photo_a: str | Path,
-        photo_b: str | Path,
+        photo_a: Photo,
+        photo_b: Photo,
         *,
         threshold: float | None = None,
         far: float | None = None,
@@ -140,8 +143,10 @@ class Embedder(deploy.Embedder):
         """Whether two photos show the same person, each by its large face near the middle.
 
         Args:
+            photo_a, photo_b: each as in `embed_photos`.
             threshold: cosine from which they do; without it the model's calibrated one.
-            far: the calibrated threshold of this FAR; without it the strictest.
+            far: the calibrated threshold of this FAR; without it 0.001, else the nearest that is stricter, else the
+                strictest.
 
         Raises:
             UserError: no photo at a path, or no threshold is known.
@@ -154,26 +159,15 @@ class Embedder(deploy.Embedder):
         return Comparison(score, threshold, far, score >= threshold, "; ".join(failed))
 
     def thresholds(self) -> dict[float, float]:
-        """FAR -> cosine that the model was calibrated to; empty where it carries none."""
-        return read_thresholds(self.network.path)
+        """FAR -> cosine that the model was calibrated to, its own or those that facekd carries; empty where none is."""
+        return model_thresholds(self.network.path, self.contract)
 
     def _threshold(self, threshold: float | None, far: float | None) -> tuple[float, float | None]:
         if threshold is not None:
             if far is not None or not -1 <= threshold <= 1:
                 raise UserError(f"threshold={threshold}: give a cosine from -1 to 1, and far only without it")
             return threshold, None
-        known = self.thresholds()
-        if far is None and known:
-            far = min(known)
-        if far not in known:
-            has = f"thresholds at FAR {', '.join(f'{one:g}' for one in sorted(known))}" if known else "no threshold"
-            raise UserError(
-                f"{self.network.path}: carries {has}, so the same person can't be told from another"
-                f"{'' if far is None else f' at FAR {far:g}'}; measure with 'facekd verify' and give its "
-                "thresholds.json to 'facekd export --thresholds', or give threshold= here"
-            )
-        assert far is not None
-        return known[far], far
+        return threshold_at(self.thresholds(), far, self.network.path, "threshold=")
 
     def _embedded(self, files: Iterable[PhotoFile], search: Search) -> Iterator[EmbeddedPhoto]:
         for record, vectors in embed_photos(files, self, search):
@@ -273,7 +267,7 @@ class Gallery:
 
     def identify(
         self,
-        photos: Paths,
+        photos: Photos,
         *,
         threshold: float | None = None,
         top: int = 1,
@@ -282,7 +276,7 @@ class Gallery:
         """Who the faces in photos show; printed, a line for each face.
 
         Args:
-            photos: a photo, a folder, zip or tar of photos, several photos, or a file of embeddings.
+            photos: as in `Embedder.embed_photos`, or a file of embeddings.
             threshold: cosine from which a person is named; without it the gallery's, else the model's strictest.
             top: how many of the most alike people to keep for each face.
             where: only people with this metadata.
@@ -294,7 +288,7 @@ class Gallery:
         from facekd.stages.identify import changed_weights, identify_embeddings, identify_photos, known_threshold
 
         home = Table.open(self.path, self.embedder.model_id)
-        threshold = known_threshold(threshold, home.meta, self.path, quiet=True)
+        threshold = known_threshold(threshold, home, self.path, quiet=True)
         if isinstance(photos, str | Path) and Path(photos).suffix in (".parquet", ".npz"):
             return identify_embeddings(home, Path(photos), threshold, top, where)
         if note := changed_weights(home):
@@ -312,16 +306,22 @@ class Gallery:
         return bool(delete(str(self.path), person, quiet=True).enrolled)
 
 
-def _files(photos: Paths) -> list[PhotoFile]:
+def _files(photos: Photos) -> list[PhotoFile]:
     if isinstance(photos, str | Path):
         return list(photos_at(Path(photos)).photos)
-    return [_file(path) for path in photos]
+    if is_held(photos):
+        return [held(photos, "photo")]
+    return [_file(one, place) for place, one in enumerate(photos)]  # type: ignore[arg-type]  # not one, so several
 
 
-def _file(path: str | Path) -> PhotoFile:
-    """One photo under the name it was given."""
-    (found,) = one_photo(Path(path)).photos
-    return PhotoFile(found.root, found.member, str(path), None)
+def _file(photo: Photo, place: int) -> PhotoFile:
+    """One photo under the name it was given; in memory it has none but its place."""
+    if is_held(photo):
+        return held(photo, f"photos[{place}]")
+    if not isinstance(photo, str | Path):
+        raise TypeError(f"photos[{place}] is a {type(photo).__name__}: give a path, bytes, an array or an image")
+    (found,) = one_photo(Path(photo)).photos
+    return PhotoFile(found.root, found.member, str(photo), None)
 
 
 def _answer(record: PhotoRecord, vectors: Array) -> EmbeddedPhoto:

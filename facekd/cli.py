@@ -33,6 +33,7 @@ COMMANDS = {
     "export": ("facekd.stages.export:export", "Write a trained network as one ONNX file, checked."),
     "embed": ("facekd.stages.embed:embed", "Embed crops or photos into a Parquet file."),
     "enroll": ("facekd.stages.enroll:enroll", "Enroll people into a gallery."),
+    "same": ("facekd.stages.same:same", "Say whether two photos show the same person."),
     "identify": ("facekd.stages.identify:identify", "Name the people in photos, or say that they are unknown."),
 }
 # Commands of several words: the first of them, what they are about, and the others.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import pickle
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from people import NEAR, SIZE, pattern, save, write_model, write_people
+from PIL import Image
 from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -112,6 +114,28 @@ def test_a_photo_without_a_face(tmp_path: Path, embedder: Embedder) -> None:
     assert str(verdict).startswith(f"no match: {wall}: no_face, ")
 
 
+def test_photos_in_memory_are_taken_wherever_paths_are(tmp_path: Path, folder: Path, embedder: Embedder) -> None:
+    path = folder / "p01" / "0.png"
+    gallery = Gallery.open(tmp_path / "g", embedder)
+    gallery.enroll(folder, detector="none")
+    (wanted,) = embedder.embed_photos(path, detector="none")
+    for one in (path.read_bytes(), io.BytesIO(path.read_bytes()), np.asarray(Image.open(path)), Image.open(path)):
+        (found,) = embedder.embed_photos(one, detector="none")
+        np.testing.assert_array_equal(found.vectors, wanted.vectors)
+        assert found.source == "photo"
+    kinds = [path, path.read_bytes(), np.asarray(Image.open(path)), Image.open(path)]
+    several = embedder.embed_photos(kinds, detector="none")
+    assert [one.source for one in several] == [str(path), "photos[1]", "photos[2]", "photos[3]"]
+    assert embedder.compare(np.asarray(Image.open(path)), path.read_bytes(), detector="none").score == pytest.approx(1)
+    assert [face.person for face in gallery.identify(kinds).faces] == ["p01"] * 4
+    batch = np.stack([np.asarray(Image.open(path))] * 2)
+    assert [one.source for one in embedder.stream(batch, detector="none")] == ["photos[0]", "photos[1]"]
+    (torn,) = embedder.embed_photos([b"\x89PNG torn"], detector="none")
+    assert (torn.status, torn.source) == ("unreadable", "photos[0]")
+    with pytest.raises(TypeError, match=r"photos\[0\] is a int"):
+        embedder.embed_photos([3])  # type: ignore[list-item]
+
+
 def test_a_stream_is_taken_as_it_is_needed(folder: Path, embedder: Embedder) -> None:
     taken = []
 
@@ -138,6 +162,8 @@ def test_comparing_two_photos(tmp_path: Path, folder: Path, embedder: Embedder) 
     assert str(same) == f"the same person: score {same.score:.4f}, threshold 0.8000, calibrated to a FAR of 0.001"
     other = embedder.compare(a, c, far=0.01, detector="none")
     assert (other.same, other.threshold) == (False, 0.5)
+    strict = Embedder.load(write_model(tmp_path / "strict.onnx", {1e-2: 0.5, 1e-3: NEAR, 1e-6: 0.99}))
+    assert (strict.compare(a, b, detector="none").far, strict.compare(a, b, detector="none").threshold) == (1e-3, NEAR)
     assert embedder.compare(a, c, threshold=-1, detector="none").same
     for wrong in ({"threshold": 2.0}, {"threshold": 0.5, "far": 0.1}):
         with pytest.raises(UserError, match="give a cosine"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from facekd.core.geometry import TEMPLATES
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
 
+WHITE = 255.0  # of a pixel
+LARGEST_SCALE = 0.03  # a std under it is 1 / std by another name: 1/58 is 0.017, and no pixels vary so little
 KNOWN = Path(__file__).parent / "known_contracts"
 
 
@@ -56,6 +58,9 @@ class Contract:
         for wrong, sentence in problems:
             if wrong:
                 raise UserError(f"contract: {sentence}")
+        unit = _other_unit(self.mean, self.std)
+        if unit:
+            raise UserError(f"contract: {unit}")
 
     @property
     def model_id(self) -> str:
@@ -85,6 +90,29 @@ class Contract:
             raise UserError(f"{where}: {error}") from error
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: a contract value has the wrong kind ({error}); correct it") from error
+
+
+def _other_unit(mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    """A sentence where mean and std can't be of pixels 0 to 255, with the values in that unit; else nothing."""
+
+    def shown(values: Iterable[float]) -> str:
+        return f"[{', '.join(f'{value:.6g}' for value in values)}]"
+
+    right = []
+    if any(mean) and max(map(abs, mean)) <= 1:
+        right.append(f"mean: {shown(abs(WHITE * value) for value in mean)}")
+    elif min(mean) < 0 or max(mean) > WHITE:
+        right.append(f"mean: {shown(abs(value) for value in mean)}" if max(map(abs, mean)) <= WHITE else "another mean")
+    if max(std) < LARGEST_SCALE:
+        right.append(f"std: {shown(1 / value for value in std)}")  # what pixels are multiplied by
+    elif max(std) < 1:
+        right.append(f"std: {shown(WHITE * value for value in std)}")
+    if not right:
+        return ""
+    return (
+        f"mean {shown(mean)} and std {shown(std)} can't be of pixels 0 to 255, which is what facekd feeds a network; "
+        f"in that unit it is {' and '.join(right)}"
+    )
 
 
 def read_contract(path: Path) -> Contract:

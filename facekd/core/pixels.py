@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -17,21 +19,49 @@ def to_input(crops: Array, contract: Contract, *, template: str = "arcface") -> 
         float32[B, 3, S, S], or float32[B, S, S, 3] where the contract's layout is NHWC.
 
     Raises:
-        UserError: crops of another size or template than the contract's.
+        UserError: no uint8 RGB crops, or of another size or template than the contract's.
     """
-    size = contract.size
-    if crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
-        raise UserError(
-            f"crops of shape {crops.shape[1:]} for a model that takes {(size, size, 3)}: align them at {size} pixels"
-        )
+    problem = crops_problem(crops, contract.size)
+    if problem:
+        raise UserError(problem)
     if template != contract.template:
         raise UserError(f"crops aligned to {template!r} for a model that takes {contract.template!r}: align them again")
-    assert crops.dtype == np.uint8, crops.dtype
     values = crops if contract.channels == "RGB" else crops[..., ::-1]
     values = (values - np.array(contract.mean, np.float32)) / np.array(contract.std, np.float32)
     if contract.layout == "NCHW":
         values = values.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def crops_problem(crops: Any, size: int) -> str:
+    """A sentence where `crops` is not uint8[N, S, S, 3], with what to do; nothing where it is."""
+    wanted = f"uint8 RGB crops of shape [N, {size}, {size}, 3] are needed"
+    if not isinstance(crops, np.ndarray):
+        return f"crops of type {type(crops).__name__}: {wanted}, a NumPy array; numpy.asarray or numpy.stack makes one"
+    shape = crops.shape
+    remedy = ""
+    if crops.ndim == 3 and shape[2] == 3 and shape[0] == shape[1]:
+        remedy = "for one crop give crop[None]"
+    elif crops.ndim == 3 and shape[0] == 3 and shape[1] == shape[2]:
+        remedy = "give crop.transpose(1, 2, 0)[None]"
+    elif crops.ndim == 4 and shape[1] == 3 and shape[2] == shape[3] > 3:
+        remedy = "channels come last: give crops.transpose(0, 2, 3, 1)"
+    elif crops.ndim == 4 and shape[3] == 4:
+        remedy = "leave the fourth channel out: give crops[..., :3]"
+    elif (crops.ndim == 4 and shape[3] == 1) or crops.ndim in (2, 3):
+        remedy = "gray crops have to have three equal channels"
+    elif crops.ndim != 4 or shape[3] != 3:
+        remedy = "align the photos, or reshape the array"
+    if remedy:
+        return f"crops of shape {list(shape)}: {wanted}; {remedy}"
+    if crops.dtype != np.uint8:
+        return (
+            f"crops of type {crops.dtype}: {wanted}, pixels 0 to 255 as a photo has them, not normalized; round them "
+            "and give crops.astype(numpy.uint8)"
+        )
+    if shape[1:] != (size, size, 3):
+        return f"crops of shape {shape[1:]} for a model that takes {(size, size, 3)}: align them at {size} pixels"
+    return ""
 
 
 def unit(vectors: Array) -> Array:

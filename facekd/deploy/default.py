@@ -1,27 +1,23 @@
-"""The model that facekd brings along: a student that anybody may use, see ``data/models/README.md``."""
+"""The model that comes with facekd, which anybody may use: see ``facekd/weights/README.md``."""
 
 from __future__ import annotations
 
-import sysconfig
 from pathlib import Path
 
 from facekd.errors import UserError
 
-NAME = "facekd-student.onnx"
-WORTH = "96.9 % on LFW, where its teacher SFace has 99.3"
+NAME = "mobilefacenet-se.onnx"
+WORTH = "99.5 % on LFW"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def default_model() -> Path:
-    """The ONNX file taken where no model is named, in a checkout or beside an installed package.
+    """The ONNX file taken where no model is named: package data, so that it is there after any kind of install.
 
     Raises:
         UserError: it was not installed along.
     """
-    places = (
-        Path(__file__).parents[2] / "data" / "models" / NAME,
-        Path(sysconfig.get_path("data")) / "share" / "facekd" / "models" / NAME,
-    )
-    for place in places:
-        if place.exists():
-            return place
-    raise UserError(f"{places[0]}: facekd's own model is not installed; name one with --model")
+    path = WEIGHTS / NAME
+    if not path.exists():
+        raise UserError(f"{path}: facekd's own model is not installed; install facekd again, or name one with --model")
+    return path

@@ -1,9 +1,9 @@
 """Channels of an image brought to one range before it is quantised with one scale for all of them.
 
-ReLU and PReLU keep a positive factor: f(s x) = s f(x). So a channel may leave its convolution s times larger and enter
-the next one with weights s times smaller, and nothing changes but how many of the 256 codes it uses. M. Nagel et al.,
-"Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, arXiv 1906.04721; here with ranges
-of real images in place of those of weights.
+ReLU, LeakyReLU and PReLU keep a positive factor: f(s x) = s f(x). So a channel may leave its convolution s times larger
+and enter the next one with weights s times smaller, and nothing changes but how many of the 256 codes it uses.
+M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, arXiv 1906.04721;
+here with ranges of real images in place of those of weights.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from facekd.core.types import Array
-from facekd.deploy.graph import Graph
+from facekd.nets.graph import Graph
 
 MOST = 64.0  # factor: a channel that is hardly ever active is not blown up beyond it
 
 
 def equalise(model: Any, inputs: Sequence[Array]) -> Any:
-    """The model with equal ranges of the channels between a convolution, its ReLU or PReLU and the next convolution.
+    """The model with equal ranges of the channels between a convolution, its activation and the next convolution.
 
     Args:
         model: folded by `graph.folded`, its PReLU as it comes.
@@ -32,7 +32,7 @@ def equalise(model: Any, inputs: Sequence[Array]) -> Any:
     readers = {name: node for node in graph.nodes for name in node.input}
     chains = []
     for node in graph.nodes:
-        if node.op_type not in ("Relu", "PRelu"):
+        if node.op_type not in ("Relu", "LeakyRelu", "PRelu"):
             continue
         before, after = makers.get(node.input[0]), readers.get(node.output[0])
         alone = uses[node.input[0]] == uses[node.output[0]] == 1

@@ -17,14 +17,22 @@ from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import to_input
 from facekd.core.types import Array
-from facekd.deploy.activation import rewrite_prelu, split_prelu
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.equalise import equalise
-from facekd.deploy.graph import folded, set_metadata, upgraded, with_uint8_input, with_unit_norm
-from facekd.deploy.grouped import widen_groups
+from facekd.deploy.graph import (
+    CROPS,
+    FED,
+    upgraded,
+    with_names,
+    with_uint8_input,
+    with_unit_norm,
+)
 from facekd.deploy.quantise import to_fp16, to_int8
 from facekd.errors import UserError
+from facekd.nets.activation import restore_prelu, rewrite_prelu, split_prelu, tame_prelu
 from facekd.nets.files import METADATA, UINT8, read_onnx
+from facekd.nets.graph import folded, set_metadata
+from facekd.nets.grouped import widen_groups
 
 PRECISION = "facekd.precision"  # key in an ONNX file's metadata
 SOURCE = "facekd.source_model_id"  # another: the model that an export of fewer bits was made from
@@ -113,6 +121,7 @@ def prepared(source: Any, contract: Contract, precision: str, uint8_input: bool,
         batches: Sequence[Array] = [
             inputs[start : start + CALIBRATION_BATCH] for start in range(0, len(inputs), CALIBRATION_BATCH)
         ]
+        model = tame_prelu(restore_prelu(model)[0])[0]
         model = to_int8(widen_groups(split_prelu(equalise(model, batches))[0]), batches)
     else:
         model = widen_groups(rewrite_prelu(model)[0])
@@ -120,6 +129,7 @@ def prepared(source: Any, contract: Contract, precision: str, uint8_input: bool,
         model = with_uint8_input(model, contract)
     if uint8_input or not contract.flip:  # else the mirrored crop's embedding is added before the norm is taken
         model = with_unit_norm(model, contract.dim)
+    model = with_names(model, CROPS if uint8_input else FED)
     if precision == "fp16":
         model = to_fp16(model)
     onnx.checker.check_model(model)

@@ -1,93 +1,23 @@
-"""An ONNX graph as numbers and nodes that can be rewritten, and what an export puts around a network."""
+"""What an export puts around a network: crops in, embeddings of unit norm out, names that stay."""
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from facekd.core.contract import Contract
 from facekd.core.pixels import to_input
-from facekd.core.types import Array
 from facekd.errors import UserError
 from facekd.nets.files import INPUT, UINT8
+from facekd.nets.graph import Graph, set_metadata
 
-OPSET = 18  # the least that an export has: ReduceL2 with its axes as an input, Split in two, per-channel quantising
-
-
-class Graph:
-    """The graph of a model with its weights as arrays, to be changed; `model` writes it as a new ModelProto."""
-
-    def __init__(self, model: Any) -> None:
-        self.proto = onnx.ModelProto()
-        self.proto.CopyFrom(model)
-        self.nodes: list[Any] = list(self.proto.graph.node)
-        self.weights: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        self._taken = {name for node in self.nodes for name in (*node.input, *node.output)} | set(self.weights)
-
-    def makers(self) -> dict[str, Any]:
-        """Node by the name of what it makes."""
-        return {name: node for node in self.nodes for name in node.output}
-
-    def uses(self) -> Counter[str]:
-        """How often each name is read, by nodes and as the graph's output."""
-        read = Counter(name for node in self.nodes for name in node.input)
-        read.update(output.name for output in self.proto.graph.output)
-        return read
-
-    def name(self, wish: str) -> str:
-        """A name that nothing in the graph has yet."""
-        number, name = 1, wish
-        while name in self._taken:
-            number, name = number + 1, f"{wish}_{number}"
-        self._taken.add(name)
-        return name
-
-    def weight(self, wish: str, value: Array) -> str:
-        """The name of a new weight."""
-        name = self.name(wish)
-        self.weights[name] = np.ascontiguousarray(value)
-        return name
-
-    def model(self) -> Any:
-        """A new ModelProto: nodes in this order, only weights that a node reads, no stale shapes."""
-        made = onnx.ModelProto()
-        made.CopyFrom(self.proto)
-        del made.graph.node[:], made.graph.initializer[:], made.graph.value_info[:]
-        made.graph.node.extend(self.nodes)
-        read = self.uses()
-        made.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in self.weights.items() if read[k])
-        fed = [value for value in self.proto.graph.input if value.name not in self.weights]  # old files list both
-        del made.graph.input[:]
-        made.graph.input.extend(fed)
-        return made
-
-
-def folded(model: Any) -> Any:
-    """The model with constants computed and norms folded into the convolutions before them, in standard operators.
-
-    ONNX Runtime does both when it loads a file; done here, what follows sees the convolutions as they will run.
-    """
-    import onnxruntime
-
-    with tempfile.TemporaryDirectory(prefix="facekd-export-") as folder:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        made = onnx.load(options.optimized_model_filepath)
-    used = {node.domain for node in made.graph.node} | {""}
-    kept = [entry for entry in made.opset_import if entry.domain in used]
-    del made.opset_import[:]
-    made.opset_import.extend(kept)
-    return made
+OPSET = 18  # the least that an export has: reductions with their axes as an input, Split in two, per-channel quantizing
+FED, CROPS, EMBEDDING = "input", "crops", "embedding"  # what an export calls its input, images or crops, and its output
+LEAST_NORM = 1e-12  # what an embedding is divided by at least
+MOST_LEAST = 1e-5  # the most that another's norm may have there, and still be the same function
 
 
 def upgraded(model: Any, where: str) -> Any:
@@ -116,24 +46,104 @@ def upgraded(model: Any, where: str) -> Any:
 
 
 def with_unit_norm(model: Any, dim: int) -> Any:
-    """The model with float32[N, dim] embeddings of unit norm; a zero embedding stays zero."""
+    """The model with float32[N, dim] embeddings of unit norm; a zero embedding stays zero.
+
+    A norm that the model ends in already is taken away first: the same function, once. The norm is written in plain
+    operators, as some mobile runtimes compute ReduceL2 wrongly for more than one crop.
+    """
     graph = Graph(model)
     (output,) = graph.proto.graph.output
+    raw = before_norm(graph)
+    if raw is not None:
+        output.name = raw
+        graph.prune()
+        graph = Graph(graph.model())  # the names of what is gone are free again
+        (output,) = graph.proto.graph.output
     shape = graph.weight("embedding_shape", np.array([0, dim], np.int64))
     axes = graph.weight("embedding_axes", np.array([1], np.int64))
-    least = graph.weight("embedding_least_norm", np.array(1e-12, np.float32))
-    flat, norm, above = (graph.name(f"embedding_{what}") for what in ("flat", "norm", "above"))
+    least = graph.weight("embedding_least_norm", np.array(LEAST_NORM, np.float32))
+    names = ("flat", "squares", "sum", "norm", "above", "unit")
+    flat, squares, total, norm, above, made = (graph.name(f"embedding_{what}") for what in names)
     graph.nodes += [
         helper.make_node("Reshape", [output.name, shape], [flat]),
-        helper.make_node("ReduceL2", [flat, axes], [norm], keepdims=1),
+        helper.make_node("Mul", [flat, flat], [squares]),
+        helper.make_node("ReduceSum", [squares, axes], [total], keepdims=1),
+        helper.make_node("Sqrt", [total], [norm]),
         helper.make_node("Max", [norm, least], [above]),
-        helper.make_node("Div", [flat, above], [graph.name("embedding")]),
+        helper.make_node("Div", [flat, above], [made]),
     ]
-    made = graph.model()
-    del made.graph.output[:]
-    name = graph.nodes[-1].output[0]
-    made.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", dim]))
-    return made
+    del graph.proto.graph.output[:]
+    graph.proto.graph.output.append(helper.make_tensor_value_info(made, TensorProto.FLOAT, ["batch", dim]))
+    return graph.model()
+
+
+def with_names(model: Any, fed: str) -> Any:
+    """The model with its input called `fed` and its output ``embedding``, whatever they were called before."""
+    graph = Graph(model)
+    (given,), (made,) = graph.proto.graph.input, graph.proto.graph.output
+    if given.name == made.name:
+        return model
+    graph.rename(given.name, fed)
+    graph.rename(made.name, EMBEDDING)
+    return graph.model()
+
+
+def before_norm(graph: Graph) -> str | None:
+    """What the graph divides by its own length at the end, a Reshape to [0, dim] left out; None where it does not.
+
+    Known forms: x / |x|, |x| by ReduceL2 or by the root of a sum of squares, kept above a small number or not, and
+    LpNormalization, each along the last axis.
+    """
+    makers = graph.makers()
+
+    def made_by(name: str, *kinds: str) -> Any:
+        node = makers.get(name)
+        return node if node is not None and node.op_type in kinds else None
+
+    def along(node: Any) -> bool:
+        axes = next((list(a.ints) or [a.i] for a in node.attribute if a.name in ("axes", "axis")), None)
+        if axes is None and len(node.input) > 1 and node.input[1] in graph.weights:
+            axes = graph.weights[node.input[1]].reshape(-1).tolist()
+        keep = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
+        return axes in ([1], [-1]) and keep == 1
+
+    last = made_by(graph.proto.graph.output[0].name, "Div", "LpNormalization")
+    if last is None:
+        return None
+    if last.op_type == "LpNormalization":
+        order = next((a.i for a in last.attribute if a.name == "p"), 2)
+        axis = next((a.i for a in last.attribute if a.name == "axis"), -1)
+        return _before_flat(graph, last.input[0]) if order == 2 and axis in (1, -1) else None
+    whole, length = last.input
+    guard = made_by(length, "Max", "Clip", "Add", "Expand")
+    if guard is not None:
+        length = next((name for name in guard.input if made_by(name, "ReduceL2", "Sqrt", "Clip") is not None), "")
+        if (inner := made_by(length, "Clip")) is not None:  # torch's normalize: Clip, then Expand
+            guard, length = inner, inner.input[0]
+        least = [graph.weights[n] for n in guard.input if n in graph.weights and guard.op_type != "Expand"]
+        if any(value.size != 1 or not abs(float(value.flat[0])) <= MOST_LEAST for value in least):
+            return None
+    norm = made_by(length, "ReduceL2", "Sqrt")
+    if norm is not None and norm.op_type == "ReduceL2":
+        return _before_flat(graph, whole) if norm.input[0] == whole and along(norm) else None
+    total = None if norm is None else made_by(norm.input[0], "ReduceSum", "ReduceSumSquare")
+    if total is None or not along(total):
+        return None
+    if total.op_type == "ReduceSum":
+        squares = made_by(total.input[0], "Mul")
+        if squares is None or list(squares.input) != [whole, whole]:
+            return None
+    elif total.input[0] != whole:
+        return None
+    return _before_flat(graph, whole)
+
+
+def _before_flat(graph: Graph, name: str) -> str:
+    maker = graph.makers().get(name)
+    if maker is None or maker.op_type != "Reshape" or maker.input[1] not in graph.weights:
+        return name
+    shape = graph.weights[maker.input[1]].tolist()
+    return str(maker.input[0]) if len(shape) == 2 and shape[0] == 0 else name
 
 
 def with_uint8_input(model: Any, contract: Contract) -> Any:
@@ -183,12 +193,3 @@ def with_uint8_input(model: Any, contract: Contract) -> Any:
         output.name = graph.nodes[-1].output[0]
     set_metadata(made, {INPUT: UINT8})
     return made
-
-
-def set_metadata(model: Any, values: Mapping[str, str]) -> None:
-    """Write metadata entries, in place; entries of the same key are replaced."""
-    kept = {entry.key: entry.value for entry in model.metadata_props} | dict(values)
-    del model.metadata_props[:]
-    for key, value in kept.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value

@@ -12,8 +12,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from facekd.core.types import Array
-from facekd.deploy.graph import Graph, set_metadata
+from facekd.nets.graph import Graph, set_metadata
 
+LAYERS = ("Conv", "Gemm", "MatMul")
+ACTIVATIONS = ("Relu", "Clip", "PRelu", "LeakyRelu", "Add")  # Add where a PReLU was split in two
+GATES, POOLS = ("Sigmoid", "HardSigmoid"), ("GlobalAveragePool", "ReduceMean")
 LEAST_NUMBERS = 256  # weights of fewer numbers stay fp32: they are no part of the file's size
 
 
@@ -56,15 +59,57 @@ def to_int8(model: Any, inputs: Sequence[Array]) -> Any:
             path,
             _Batches(model.graph.input[0].name, inputs),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "Relu", "Clip", "Add", "Gemm", "MatMul", "PRelu"],
+            op_types_to_quantize=["Conv", "Relu", "Clip", "Add", "Gemm", "MatMul", "PRelu", "LeakyRelu"],
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=_left_in_fp32(named),
             # The mean of the batches' ends: one odd face does not widen a range for all.
             extra_options={"CalibMovingAverage": True},
         )
         return onnx.load(str(path))
+
+
+def _left_in_fp32(graph: Graph) -> list[str]:
+    """Names of the nodes that stay fp32: little work, and much that depends on their bits.
+
+    The first convolution, with its activation: pixels lie halfway between the steps of the range that they would get,
+    so that neighbors fall together, and runtimes that round otherwise see other faces. The gates of squeeze and
+    excitation, from the pooling to the sigmoid: a gate scales a whole channel. The last layer: it makes the embedding.
+    """
+    makers = graph.makers()
+    kept: list[Any] = []
+    before, behind = {graph.proto.graph.input[0].name}, set[str]()  # images before and behind the first convolutions
+    for node in graph.nodes:
+        fed = {name for name in node.input if name and name not in graph.weights}
+        if fed and fed <= before:
+            kept.append(node)
+            (behind if node.op_type in LAYERS else before).update(node.output)
+        elif fed and fed <= behind and node.op_type in ACTIVATIONS:
+            kept.append(node)
+            behind.update(node.output)
+    for node in graph.nodes:
+        if node.op_type in GATES:
+            kept += _back_to_pooling(makers, node)
+    at = makers.get(graph.proto.graph.output[0].name)
+    while at is not None and at.op_type not in LAYERS:
+        at = makers.get(at.input[0])
+    kept += [] if at is None else [at]
+    names = {node.name for node in kept}
+    # A network of two layers would have nothing in int8.
+    return sorted(names) if any(n.op_type in LAYERS and n.name not in names for n in graph.nodes) else []
+
+
+def _back_to_pooling(makers: dict[str, Any], gate: Any) -> list[Any]:
+    """The nodes from a pooling over the whole image to a gate; none where there is no such pooling."""
+    found, at = [gate], makers.get(gate.input[0])
+    while at is not None and at.op_type not in POOLS:
+        if at.op_type not in (*LAYERS, "Relu", "PRelu", "LeakyRelu", "Clip", "Reshape", "Flatten", "Add"):
+            return []
+        found.append(at)
+        at = makers.get(at.input[0])
+    return [] if at is None else found
 
 
 class _Batches:

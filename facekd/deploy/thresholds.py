@@ -6,11 +6,36 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from facekd.core.calibration import known_calibration
+from facekd.core.contract import Contract
 from facekd.core.files import read_json
 from facekd.errors import UserError
 from facekd.nets.files import read_onnx
 
 THRESHOLDS = "facekd.thresholds"  # key in an ONNX file's metadata; its value is JSON, {far: threshold}
+USUAL_FAR = 1e-3  # of a comparison of two, where none is asked for
+
+
+def model_thresholds(model: Path, contract: Contract) -> dict[float, float]:
+    """FAR -> cosine threshold of one comparison, of a network: the one place that says which thresholds it has.
+
+    An ONNX file's own, from its metadata, go first: whoever wrote it may have measured on people of their own. Else
+    those that facekd carries for the network's model_id, which an fp32 export keeps. Empty where neither has any.
+
+    Args:
+        model: the network's file or run folder.
+        contract: the network's.
+
+    Raises:
+        UserError: as `read_thresholds`.
+    """
+    return read_thresholds(model) or known_thresholds(contract)
+
+
+def known_thresholds(contract: Contract) -> dict[float, float]:
+    """FAR -> cosine threshold that facekd carries for the network of this contract; empty for any other."""
+    found = known_calibration(contract)
+    return {} if found is None else found.by_far()
 
 
 def read_thresholds(model: Path) -> dict[float, float]:
@@ -33,6 +58,39 @@ def read_thresholds(model: Path) -> dict[float, float]:
     if bad:
         raise UserError(f"{model}: its metadata {THRESHOLDS} has no cosine for FAR {bad[0]:g}; export it again")
     return thresholds
+
+
+def usual_far(known: Mapping[float, float]) -> float:
+    """The FAR of one comparison where none is asked for: USUAL_FAR, else the nearest stricter, else the strictest.
+
+    Args:
+        known: FAR -> cosine; not empty.
+    """
+    return max((one for one in known if one <= USUAL_FAR), default=min(known))
+
+
+def threshold_at(known: Mapping[float, float], far: float | None, whose: Path, flag: str) -> tuple[float, float]:
+    """The threshold for a comparison of two faces, and the FAR that it is calibrated to.
+
+    Args:
+        known: FAR -> cosine.
+        far: one of these; None takes `usual_far`.
+        whose: the network or gallery, for the sentence.
+        flag: what gives a threshold instead, for the sentence.
+
+    Raises:
+        UserError: none is known at `far`, or none at all.
+    """
+    if far is None and known:
+        far = usual_far(known)
+    if far is None or far not in known:
+        has = f"thresholds at FAR {', '.join(f'{one:g}' for one in sorted(known))}" if known else "no threshold"
+        raise UserError(
+            f"{whose}: carries {has}, so the same person can't be told from another"
+            f"{'' if far is None else f' at FAR {far:g}'}; measure with 'facekd verify' and give its thresholds.json "
+            f"to 'facekd export --thresholds', or give {flag} here"
+        )
+    return known[far], far
 
 
 def thresholds_text(thresholds: Mapping[float, float]) -> str:

@@ -70,7 +70,7 @@ class GlobalDepthwise(nn.Conv2d):
         weight = self.weight
         if side != whole:
             weight = F.interpolate(weight, (side, side), mode="area") * (whole / side) ** 2
-        return F.conv2d(x_BCHW, weight, groups=self.groups)
+        return F.conv2d(x_BCHW, weight, self.bias, groups=self.groups)
 
 
 class Bottleneck(nn.Module):

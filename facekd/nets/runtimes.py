@@ -45,8 +45,11 @@ def spread(call: Callable[[slice], T], parts: Sequence[slice], threads: int) -> 
         return list(pool.map(call, parts))
 
 
-def onnxruntime_call(path: Path, input_name: str, output_name: str) -> Callable[[Array], Array]:
-    """The graph in ONNX Runtime.
+def onnxruntime_session(source: Path | bytes, where: Path) -> Any:
+    """The graph of a file, or of its bytes, in ONNX Runtime on one core.
+
+    Args:
+        where: the file that a refusal names.
 
     Raises:
         UserError: a file that it can't run.
@@ -56,11 +59,16 @@ def onnxruntime_call(path: Path, input_name: str, output_name: str) -> Callable[
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # shape warnings of old exporters are not the user's business
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    given = source if isinstance(source, bytes) else str(source)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own classes, one for each way a file can be bad
         first = str(error).splitlines()[0]
-        raise UserError(f"{path}: not an ONNX network that can be run ({first}); give another file") from error
+        raise UserError(f"{where}: not an ONNX network that can be run ({first}); give another file") from error
+
+
+def onnxruntime_call(session: Any, input_name: str, output_name: str) -> Callable[[Array], Array]:
+    """A session of `onnxruntime_session` as one call."""
 
     def call(inputs: Array) -> Array:
         outputs: list[Array] = session.run([output_name], {input_name: inputs})

@@ -38,6 +38,8 @@ def save_model(path: Path, name: str, net: nn.Module, contract: Contract) -> Con
     about: dict[str, Any] = {"name": name, "contract": asdict(contract)}
     if getattr(net, "activation", "prelu") != "prelu":
         about["activation"] = net.activation
+    if getattr(net, "folded", False):
+        about["folded"] = True
     write_bytes(path, safetensors.torch.save(weights, {ABOUT: json.dumps(about)}))
     return contract
 
@@ -57,13 +59,13 @@ def load_model(path: Path) -> SavedModel:
             about = json.loads((file.metadata() or {})[ABOUT])
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
         name = about["name"]
-        activation = about.get("activation", "prelu")
+        activation, folded = about.get("activation", "prelu"), about.get("folded", False) is True
         contract = Contract.from_mapping(about["contract"], str(path))
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(
             f"{path}: not a facekd network ({error}); give a finished run folder or an .onnx file"
         ) from error
-    net = build(name, dim=contract.dim, size=contract.size, activation=activation)
+    net = build(name, dim=contract.dim, size=contract.size, activation=activation, folded=folded)
     own = {key.removeprefix("net."): value for key, value in weights.items() if key.startswith("net.")}
     try:
         net.load_state_dict(own)

@@ -51,7 +51,7 @@ def decode(data: bytes, source: str) -> Photo:
             if image.format == "JPEG2000" and not data.endswith(b"\xff\xd9"):  # its decoder fills in what is missing
                 raise BadPhotoError("unreadable", "truncated image; replace the file")
             image.load()
-            pixels = _rgb(ImageOps.exif_transpose(image))
+            pixels = rgb(image)
     except BadPhotoError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -67,7 +67,13 @@ def decode(data: bytes, source: str) -> Photo:
     return Photo(pixels, source, sha256_bytes(data))
 
 
-def _rgb(image: Image.Image) -> Array:
+def rgb(image: Image.Image) -> Array:
+    """uint8[H, W, 3] of an image, upright; see `decode`.
+
+    Raises:
+        BadPhotoError: floating-point pixels.
+    """
+    image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
         grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)

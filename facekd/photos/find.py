@@ -12,7 +12,7 @@ import tempfile
 import weakref
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -46,12 +46,13 @@ MAX_BYTES = 256 * 2**20  # no photo is larger; a bomb's member is
 
 @dataclass(frozen=True, slots=True)
 class PhotoFile:
-    """A photo's bytes, not read yet. Picklable: it names the place, it holds no handle."""
+    """A photo's bytes, mostly not read yet. Picklable: it names the place, it holds no handle."""
 
     root: Path  # the folder or the archive
     member: str  # path below the folder, or name inside the archive
     source: str  # `member` as printable UTF-8 with forward slashes: its name in ledgers and pair lists
     identity: str | None
+    data: bytes | None = field(default=None, repr=False)  # of a photo in memory, which lies at no place
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,8 @@ def read_bytes(photo: PhotoFile) -> bytes:
     Raises:
         OSError: the file is gone, is larger than MAX_BYTES or its archive is damaged there.
     """
+    if photo.data is not None:
+        return photo.data
     if photo.root.is_dir():
         path = photo.root / photo.member
         if not path.is_file():

@@ -55,6 +55,24 @@ def far_interval(accepted: Array, persons: tuple[Array, Array] | None = None) ->
     return wilson_at_variance(share, variance, np.ones(len(accepted)))
 
 
+def far_interval_by_person(hits: Array, pairs: Array, couples: float | None = None) -> tuple[float, float]:
+    """`far_interval` with persons, from each person's counts alone: for more pairs than can be kept.
+
+    Args:
+        hits: float[persons], how many of the impostor pairs of each are accepted.
+        pairs: float[persons], all impostor pairs of each. Both count a pair twice, once for each of its persons.
+        couples: the sum, over couples of persons, of (their accepted pairs less those expected)**2; None where every
+            couple has one pair at most.
+
+    Where no pair is accepted, those of one person are taken to agree always: as many as there are persons count.
+    """
+    n, accepted = float(pairs.sum()) / 2, float(hits.sum()) / 2
+    share = accepted / n
+    couples = accepted * (1 - share) if couples is None else couples
+    rows = float(((hits - share * pairs) ** 2).sum())
+    return wilson_at_variance(share, max(rows - couples, couples) / n**2, pairs / 2)
+
+
 def _dyadic_variance(accepted: Array, left: Array, right: Array) -> float:
     """Of the share of impostor pairs accepted, when pairs that share a person depend on each other."""
     persons, number = np.unique(np.concatenate([left, right]), return_inverse=True)

@@ -1,4 +1,7 @@
-"""What a person at a terminal sees: progress on stderr, tables on stdout, nothing with --quiet."""
+"""What a person at a terminal sees: progress on stderr, tables on stdout, nothing with --quiet.
+
+rich is loaded by what needs it: a first embedding takes half a second, and rich would take a tenth of that.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 T = TypeVar("T")
 PLAIN_EVERY = 10.0  # seconds between lines where stderr is no terminal
@@ -30,6 +29,16 @@ def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *,
     if quiet:
         yield from items
     elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -56,6 +65,9 @@ def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = F
     """A table on stdout; its first column is text, the others are figures unless told otherwise."""
     if quiet:
         return
+    from rich.console import Console
+    from rich.table import Table
+
     print(title, flush=True)
     shown = Table()
     for i, column in enumerate(columns):

@@ -15,6 +15,7 @@ from facekd.stages.distill_teachers import (
     Combine,
     check_ways,
     embed_by,
+    fit_map,
     joint_teacher,
     kept_rows,
     learners,
@@ -48,7 +49,7 @@ def distill(
     joint: str | None = None,
     out: Path | None = None,
     net: str = "mobilefacenet",
-    dim: int = 128,
+    dim: int | None = None,
     activation: Literal["prelu", "relu"] = "prelu",
     term: list[str] | None = None,
     ramp: list[str] | None = None,
@@ -76,6 +77,7 @@ def distill(
     accumulate: int = 1,
     weight_decay: float = 4e-5,
     init_from: Path | None = None,
+    fold_norms: bool = False,
     held_out: float = 0.15,
     minimum: int = 2,
     drop: list[Path] | None = None,
@@ -114,7 +116,8 @@ def distill(
         joint: Instead of --teacher, the network of one that learns in this run, such as iresnet18.
         out: The run folder.
         net: One of the networks of 'facekd nets'.
-        dim: Length of the embedding; the paper's is 128, 512 stays under 1.2 M parameters.
+        dim: Length of the embedding; unless given that of --init-from, else the paper's, 128 or 256. 512 stays under
+            1.2 M parameters.
         activation: Of MobileFaceNet: prelu is the paper's, relu is quicker on some runtimes.
         term: NAME=WEIGHT of a term, such as embedding=128; give it again for more.
         ramp: NAME=SHARE of the run over which a term's weight rises from zero; give it again for more.
@@ -126,8 +129,8 @@ def distill(
         scale: Of the label head: the factor on cosines; 64 unless given.
         epochs: Times each crop is seen, each time as another view.
         batch: Crops in a step.
-        lr: Highest learning rate; unless given 0.02 with muon, 0.05 with sgd, 0.001 with adamw. Where --init-from
-            begins at a trained network, less: 0.001 with muon after 'facekd narrow'.
+        lr: Highest learning rate; unless given 0.02 with muon, 0.05 with sgd, 0.001 with adamw, and a twentieth of
+            that where --init-from begins at a trained network.
         schedule: The learning rate's way down to zero, after a warm-up: half a cosine, or poly, the square of what is
             left.
         weight_decay: On convolutions and linear layers.
@@ -146,8 +149,10 @@ def distill(
         compile: Train through torch.compile: a minute of waiting, then quicker steps. Needs a C++ compiler.
         precision: fp32 unless given, or bf16 or, on a GPU, fp16 where that is safe; the weights stay in fp32.
         accumulate: Parts of a batch that go through the networks one after another, where memory is short.
-        init_from: Run folder of a trained network of the same --net and --dim, or its model.safetensors: begin at its
-            weights. Going on with a run is --resume.
+        init_from: Run folder of a trained network of the same --net and --dim, its model.safetensors, or an ONNX file
+            that is built like --net: begin at its weights. Going on with a run is --resume.
+        fold_norms: Where --init-from begins at a trained network, train with its norms folded into the convolutions:
+            quicker steps. Always so where it begins at an ONNX file.
         held_out: Share of the identities (of the crops, where they have none) that training never sees.
         minimum: Leave people with fewer crops out.
         drop: CSV of crops or people to do without, as leak and audit write; give it again for more.
@@ -157,11 +162,12 @@ def distill(
     import torch
 
     from facekd.core.contract import Contract
-    from facekd.nets import build
+    from facekd.nets import DIMS, build
+    from facekd.nets import fold as folding
     from facekd.nets.cost import num_macs, num_parameters
     from facekd.nets.heads import Head
     from facekd.stages.distill_loss import step_loss
-    from facekd.stages.training_init import begin_from
+    from facekd.stages.training_init import begin_from, read_source
     from facekd.stages.training_run import (
         accelerate,
         batch_loader,
@@ -173,6 +179,7 @@ def distill(
         stepper,
     )
     from facekd.stages.training_walk import SETTLING, embed_crops, held_out_rates, save_trained, train
+    from facekd.training.checkpoint import LAST
     from facekd.training.parallel import num_processes, rank
     from facekd.training.schedule import side_at
 
@@ -187,12 +194,18 @@ def distill(
     crops = read_training_data(data, held_out, seed, minimum, drop)
     plan = make_plan(
         len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
-        schedule=schedule, ema=ema, accumulate=accumulate,
+        schedule=schedule, ema=ema, accumulate=accumulate, begun=init_from is not None,
     )  # fmt: skip
     lr = plan.peak_lr  # run.yaml keeps the rate that was used
     balance = balance_classes(class_balance, crops.labels, sampler)
     sample = make_sampler(sampler, crops, batch, per_person, seed, views)
+    source = None if init_from is None else read_source(init_from, out)
+    if fold_norms and source is None:
+        raise UserError("--fold-norms: wants a network that is trained already; give --init-from, or leave it out")
+    dim = dim or (DIMS.get(net, 128) if source is None else source.contract.dim)
     spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
+    if source is not None:
+        spec = source.spec(spec)
     masters = load_teachers(paths, contracts, combine or "concat", crops, seed, device, quiet, teacher_backend)
     master = None if masters is None else masters.teacher
     if joint is not None:
@@ -202,7 +215,9 @@ def distill(
     phases = read_resolution(resolution, net, crops.train.size)
     judged_taught = None if masters is None else embed_by(masters.teacher, crops.judged, quiet, ON_HELD_OUT)
     torch.manual_seed(seed)
-    student = build(net, dim=dim, size=spec.size, activation=activation).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    folded = source is not None and source.folded
+    student = build(net, dim=dim, size=spec.size, activation=activation, folded=folded)
+    student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     needs = needs_of(terms)
     rises = {name: round(ramps.get(name, 0) * plan.steps) for name in terms}
@@ -217,11 +232,15 @@ def distill(
     if head is not None:
         modules["head"] = head
         margin, scale = head.margin, head.scale
-    start = None if init_from is None else begin_from(init_from, out, net, student, spec, head, crops)
+    start = None if source is None else begin_from(source, net, student, spec, head, crops)
+    if fold_norms:
+        folding.fold_norms(student)
     # Where the dimensions differ, the student learns to be mapped onto the teacher; the map is never exported.
     projection: torch.nn.Module = torch.nn.Identity()
     if "map" in needs and master is not None and master.contract.dim != dim:
         projection = torch.nn.Linear(dim, master.contract.dim, bias=False)
+        if start is not None and not master.learns and not (out is not None and (out / LAST).exists()):
+            fit_map(projection, student, spec, master, crops.train, seed, quiet)
         modules["projection"] = projection
     if "net" in needs and master is not None:
         check_weights(student, head, master)
@@ -255,7 +274,7 @@ def distill(
         return rates
 
     about = {
-        "net": f"{net} {activation}",
+        "net": f"{net} {activation}" + (" without norms" if folded or fold_norms else ""),
         "dim": str(dim),
         "data": crops.train.digest(),
         "teacher": "none" if master is None else str(master.path) if master.learns else master.contract.model_id,
@@ -296,7 +315,7 @@ CONFIG = (
     "data", "teacher", "contract", "combine", "joint", "out", "net", "dim", "activation", "term", "ramp",
     "temperature", "top_k", "weights_decay", "label_head", "margin", "scale", "epochs", "batch", "lr", "schedule",
     "weight_decay", "class_balance", "init_from", "minimum", "resolution", "compile", "precision", "accumulate",
-    "teacher_backend",
+    "teacher_backend", "fold_norms",
     "optimizer", "sampler", "per_person", "views", "augment", "cache", "ema", "held_out", "drop", "seed",
 )  # fmt: skip
 

@@ -29,6 +29,7 @@ Combine = Literal["concat", "average"]
 
 JOINT = "teacher"  # below the run folder: the teacher that was trained with the student
 JOINT_DIM = 512  # of its embedding
+FITTED_ON, RIDGE = 1024, 1e-3  # training crops on which `fit_map` solves for the map, and what keeps it from noise
 ALIGNED_ON = 4096  # training crops, at most, on which several teachers are turned into one space
 
 
@@ -144,6 +145,39 @@ def embed_by(teacher: Teacher, crops: CropSet, quiet: bool, label: str, batch: i
         check_finite(teacher, said, [crops.ids[i] for i in indices])
         taught.append(said.numpy())
     return np.concatenate(taught)
+
+
+def fit_map(
+    projection: nn.Linear,
+    student: nn.Module,
+    contract: Contract,
+    teacher: Teacher,
+    crops: CropSet,
+    seed: int,
+    quiet: bool,
+) -> None:
+    """Set the map from the student's embeddings to the teacher's to the one of least squares, both of unit norm.
+
+    For a student that is trained already: a random map would pull it away from what it knows until the map is learned.
+
+    Args:
+        contract: the student's.
+        crops: to learn from; some of them, drawn by `seed`, are looked at.
+    """
+    import numpy as np
+    import torch
+
+    from facekd.core.pixels import unit
+    from facekd.stages.training_walk import embed_crops
+
+    chosen = np.random.default_rng(seed).permutation(len(crops))[:FITTED_ON]
+    sample = crops.take(np.sort(chosen))
+    own = embed_crops(student, sample, contract).astype(np.float64)
+    said = unit(embed_by(teacher, sample, quiet, f"teacher on {len(sample)} crops")).astype(np.float64)
+    ridge = RIDGE * len(sample) / own.shape[1] * np.eye(own.shape[1])
+    solved = np.linalg.solve(own.T @ own + ridge, own.T @ said)
+    with torch.no_grad():
+        projection.weight.copy_(torch.from_numpy(solved.T.astype(np.float32)))
 
 
 def check_finite(teacher: Teacher, said_BD: torch.Tensor, crop_ids: Sequence[str]) -> None:

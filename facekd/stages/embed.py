@@ -92,7 +92,7 @@ def embed(
     Args:
         src: A crop store, image Parquet, .rec, or photos: a folder, zip or tar, or one photo.
         out: The .parquet or .npz file to write.
-        model: Run folder or ONNX file; facekd's own student unless given.
+        model: Run folder or ONNX file; the one that comes with facekd unless given.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
         detector: For photos: yunet, mtcnn, facenet; none, where each photo already is a crop.
         weights: Another ONNX file of yunet's than the one that comes with facekd.
@@ -260,6 +260,7 @@ def _embed_crops(places: Sequence[int], *, src: Path, make_embedder: Callable[[]
 
 def _joined(paths: Sequence[Path], model_id: str, ledger: list[tuple[str, str, str]]) -> Iterator[Embedded]:
     """The embeddings in the parts; photos that give none, and those whose bytes came before, go to `ledger`."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from facekd.core.types import Embeddings
@@ -277,7 +278,7 @@ def _joined(paths: Sequence[Path], model_id: str, ledger: list[tuple[str, str, s
                 kept.append(place)
             elif not ledger or ledger[-1][0] != source:  # once for all faces of the photo
                 ledger.append((source, "duplicate", f"the same bytes as {first[row['sha256']]}"))
-        rows = rows.take(kept)
+        rows = rows.take(pa.array(kept, pa.int64()))  # typed: an empty list has no type of its own
         embeddings = Embeddings(vectors_of(rows), tuple(rows["id"].to_pylist()), model_id)
         yield Embedded(embeddings, tuple(rows["identity"].to_pylist()), tuple(rows["source"].to_pylist()))
 

@@ -159,7 +159,7 @@ def embed_batch(
 
 
 def own_model(quiet: bool) -> Path:
-    """The student that facekd brings along, taken where no model is named, which is said.
+    """The model that comes with facekd, taken where none is named, which is said.
 
     Raises:
         UserError: it is not installed along.
@@ -167,7 +167,7 @@ def own_model(quiet: bool) -> Path:
     from facekd.deploy.default import WORTH, default_model
 
     model = default_model()
-    say(f"no --model given: takes facekd's own student ({WORTH}), {model}", quiet)
+    say(f"no --model given: takes the one that comes with facekd ({WORTH}), {model}", quiet)
     return model
 
 

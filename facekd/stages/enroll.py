@@ -64,7 +64,7 @@ def enroll(
             photo, whose further columns become the person's metadata; of several faces in a photo the large one near
             the middle counts.
         gallery: The gallery's folder or s3:// prefix, new or of the same model.
-        model: Run folder or ONNX file; facekd's own student unless given.
+        model: Run folder or ONNX file; the one that comes with facekd unless given.
         root: For a CSV, the folder or archive its photos are relative to; without it the folder of the CSV.
         contract: What an ONNX model expects of a crop, where facekd does not know it.
         detector: The one of the gallery, yunet for a new one, unless given; mtcnn, facenet; none, where each photo
@@ -77,7 +77,8 @@ def enroll(
         min_sharpness: Photos whose crop is less sharp (standard deviation of its Laplacian) are not taken; no limit.
         threshold: Cosine from which identify names a person; kept with the gallery.
         suspect_threshold: Cosine from which two ids look like one person, and under which a photo does not match the
-            rest of its person; without it the threshold that identify would use.
+            rest of its person; without it the threshold that identify would use, and for a photo the network's at FAR
+            0.001.
         accept_suspects: Write what looks like a mix-up too.
         replace: Make templates of exactly the photos that PEOPLE has now; without it earlier photos keep counting.
         dry_run: Say what would change and write nothing.
@@ -165,7 +166,7 @@ def _opened(asked: Enrolment, meta: GalleryMeta) -> Iterator[tuple[Gallery, Phot
 
 
 def _meta(asked: Enrolment, embedder: Embedder) -> GalleryMeta:
-    from facekd.deploy.thresholds import read_thresholds
+    from facekd.deploy.thresholds import model_thresholds
     from facekd.gallery.meta import GalleryMeta
 
     search = asked.search
@@ -177,7 +178,7 @@ def _meta(asked: Enrolment, embedder: Embedder) -> GalleryMeta:
         weights=None if search.weights is None else str(search.weights.resolve()),
         weights_sha256=search.weights_digest(),
         threshold=asked.threshold,
-        calibrated=read_thresholds(asked.model),
+        calibrated=model_thresholds(asked.model, embedder.contract),
     )
 
 

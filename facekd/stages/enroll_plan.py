@@ -123,7 +123,7 @@ def make_plan(home: Gallery, table: PhotoTable, found: People, asked: Enrolment,
 
     With --replace the photos that PEOPLE no longer has are taken out of the table first.
     """
-    limit, far = _suspicion(asked, home, meta)
+    limit, of_a_photo, far = _suspicion(asked, home, meta)
     plan = Plan([], {}, {}, 0, [], [], Ledger(), 0, [])
     for row in found.refused:
         plan.ledger.add(*row)
@@ -132,7 +132,7 @@ def make_plan(home: Gallery, table: PhotoTable, found: People, asked: Enrolment,
         if asked.replace:
             _forget(table, listed)
         before = home.people(list(listed))
-        for fused in fuse(table, list(listed), limit, asked.accept_suspects):
+        for fused in fuse(table, list(listed), of_a_photo, asked.accept_suspects):
             plan.kept += sum(source not in listed[fused.person_id] for source, _, _ in fused.rows)
             _take(plan, fused, before.get(fused.person_id), found.metadata)
     if limit is not None:
@@ -146,14 +146,20 @@ def make_plan(home: Gallery, table: PhotoTable, found: People, asked: Enrolment,
     return plan
 
 
-def _suspicion(asked: Enrolment, home: Gallery, meta: GalleryMeta) -> tuple[float | None, float | None]:
-    """The threshold under which two ids are told apart, and its FAR where that is known."""
+def _suspicion(asked: Enrolment, home: Gallery, meta: GalleryMeta) -> tuple[float | None, float | None, float | None]:
+    """The threshold under which two ids are told apart, that of a photo and its person, and the first's FAR.
+
+    Every two ids are compared, half a million couples of a thousand, so the network's strictest threshold is taken. A
+    photo is compared once, with photos of one person: there the strictest would refuse the person's own.
+    """
+    from facekd.deploy.thresholds import usual_far
+
     given = (asked.suspect_threshold, asked.threshold, home.meta.threshold)
     threshold = next((value for value in given if value is not None), None)
     if threshold is not None or not meta.calibrated:
-        return threshold, None
+        return threshold, threshold, None
     far = min(meta.calibrated)
-    return meta.calibrated[far], far
+    return meta.calibrated[far], meta.calibrated[usual_far(meta.calibrated)], far
 
 
 def _forget(table: PhotoTable, listed: Mapping[str, set[str]]) -> None:

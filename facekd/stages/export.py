@@ -86,7 +86,13 @@ def export(
         serialised,
         to_onnx,
     )
-    from facekd.deploy.thresholds import THRESHOLDS, measured_thresholds, read_thresholds, thresholds_text
+    from facekd.deploy.thresholds import (
+        THRESHOLDS,
+        known_thresholds,
+        measured_thresholds,
+        read_thresholds,
+        thresholds_text,
+    )
     from facekd.errors import UserError
     from facekd.nets.saved import load_model
 
@@ -102,7 +108,7 @@ def export(
             "--pairs: thresholds are taken from them"
         )
 
-    source = Embedder.load(run, contract)
+    source = Embedder.load(run, contract, quick=False)  # what is written is checked against the file itself
     saved = load_model(run) if run.is_dir() or run.suffix == ".safetensors" else None
     name = run.stem if saved is None else saved.name
     given = read_thresholds(run) if PRECISIONS[precision].same_model else {}
@@ -122,12 +128,13 @@ def export(
         # What is checked is the file itself, read as any user of it reads it.
         candidate = Path(folder) / "model.onnx"
         write_bytes(candidate, serialised(made, own, source.contract, precision, about))
-        exported = Embedder.load(candidate)
+        exported = Embedder.load(candidate, quick=False)
         parity = check_parity(source, exported, checked, precision)
         differences, measured = _compare(run.stem, source, exported, crops, pairs, quiet)
     _check_tar(differences, precision)
 
-    kept = given or measured
+    # The source's own, or those of the pairs given; what facekd carries for the source holds where there are neither.
+    kept = given or measured or known_thresholds(own)
     if kept:
         about[THRESHOLDS] = thresholds_text(kept)
     checks = _checks(parity, differences, crops, pairs)

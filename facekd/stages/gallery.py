@@ -70,6 +70,7 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
     from facekd.gallery import audit
     from facekd.gallery.gallery import Gallery
     from facekd.gallery.people import tags
+    from facekd.stages.identify import gallery_thresholds
 
     home = Gallery.open(gallery)
     log = audit.read(home.place)
@@ -95,7 +96,9 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         indexed=None if indexed is None else indexed.people,
         audit_broken_at=log.broken_at,
     )
-    calibrated = ", ".join(f"{t:.4f} at FAR {far:g}" for far, t in sorted(meta.calibrated.items(), reverse=True))
+    calibrated = ", ".join(
+        f"{t:.4f} at FAR {far:g}" for far, t in sorted(gallery_thresholds(meta).items(), reverse=True)
+    )
     figures = {
         "people": str(found.people),
         "photos": str(found.photos),

@@ -80,7 +80,7 @@ def migrate(
     """
     from facekd.crops.read import read_crops
     from facekd.deploy.embedder import Embedder
-    from facekd.deploy.thresholds import read_thresholds
+    from facekd.deploy.thresholds import model_thresholds
     from facekd.gallery.gallery import Gallery
     from facekd.gallery.meta import exists
 
@@ -98,7 +98,7 @@ def migrate(
         contract=embedder.contract,
         model=str(model.resolve()),
         threshold=threshold,
-        calibrated=read_thresholds(model),
+        calibrated=model_thresholds(model, embedder.contract),
         mapped=None,
     )
     rates: dict[str, list[Rate]] = {}

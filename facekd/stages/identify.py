@@ -104,14 +104,14 @@ def identify(
         raise UserError(f"{out}: answers are written as .parquet or .csv; give a name that ends in one of these")
     asked = parse_where(where or [])
     home = Gallery.open(gallery)
-    threshold = known_threshold(threshold, home.meta, gallery, quiet)
+    threshold = known_threshold(threshold, home, gallery, quiet)
     if photos.suffix in (".parquet", ".npz"):
         result = identify_embeddings(home, photos, threshold, top, asked)
     else:
         found = photos_at(photos).photos
         if note := changed_weights(home):
             say(note, quiet)
-        result = identify_photos(home, found, _load_model(home, model), threshold, top, asked, quiet)
+        result = identify_photos(home, found, gallery_embedder(home, model), threshold, top, asked, quiet)
     if out is not None:
         write_table(out, _rows(result))
     _print(result, out, top, private, quiet)
@@ -133,24 +133,41 @@ def parse_where(conditions: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def known_threshold(given: float | None, meta: GalleryMeta, gallery: Path, quiet: bool) -> float:
+def known_threshold(given: float | None, home: Gallery, gallery: Path, quiet: bool) -> float:
     """The threshold given, else the one the gallery was enrolled with, else the model's strictest; never a guess.
+
+    The model's is of one comparison. A search makes one with each person, which is said.
 
     Raises:
         UserError: none of these is there.
     """
     if given is not None:
         return given
-    if meta.threshold is not None:
-        return meta.threshold
-    if meta.calibrated:
-        far = min(meta.calibrated)
-        say(f"threshold {meta.calibrated[far]:.4f}: the model's, calibrated to a FAR of {far:g}", quiet)
-        return meta.calibrated[far]
+    if home.meta.threshold is not None:
+        return home.meta.threshold
+    known = gallery_thresholds(home.meta)
+    if known:
+        far, people = min(known), len(home)
+        say(
+            f"threshold {known[far]:.4f}: the model's, calibrated to a FAR of {far:g} for one comparison; a face is "
+            f"compared with {people} people, so a stranger looks like {far * people:.2g} of them by chance",
+            quiet,
+        )
+        return known[far]
     raise UserError(
         f"{gallery}: no threshold is known, so nobody can be told from a stranger; take one at a FAR you accept from "
         "'facekd verify' on a pair list and give it with --threshold, here or to 'facekd enroll'"
     )
+
+
+def gallery_thresholds(meta: GalleryMeta) -> dict[float, float]:
+    """FAR -> cosine of one comparison: as the model had them at the enrollment, else as facekd carries them.
+
+    Templates that were mapped from another model score otherwise: what facekd knows of the model says nothing of them.
+    """
+    from facekd.deploy.thresholds import known_thresholds
+
+    return dict(meta.calibrated) or ({} if meta.mapped else known_thresholds(meta.contract))
 
 
 def identify_embeddings(
@@ -255,8 +272,12 @@ def _note(home: Gallery, threshold: float, faces: Sequence[IdentifiedFace], phot
     home.note("identify", photos=photos, faces=len(faces), named=named, threshold=threshold)
 
 
-def _load_model(home: Gallery, given: Path | None) -> Embedder:
-    """The gallery's model, from where it was at the enrolment or from where it is `given`."""
+def gallery_embedder(home: Gallery, given: Path | None) -> Embedder:
+    """The gallery's model, from where it was at the enrolment or from where it is `given`.
+
+    Raises:
+        UserError: it is not there any more, or another model was given.
+    """
     from facekd.core.files import sha256_file, write_text
     from facekd.gallery.gallery import Gallery
 

@@ -27,13 +27,14 @@ def nets(*, dim: int | None = None, size: int = 112, quiet: bool = False) -> tup
     Example: facekd nets --dim 512
 
     Args:
-        dim: Length of the embedding; without it the papers' own, 128 for MobileFaceNet and 512 for IResNet.
+        dim: Length of the embedding; without it the papers' own, 128 for MobileFaceNet, 256 for
+            mobilefacenet-se and 512 for IResNet.
         size: Side of the crop in pixels, a multiple of 16.
         quiet: Print nothing.
     """
     import torch
 
-    from facekd.nets import NETS, build
+    from facekd.nets import DIMS, NETS, build
     from facekd.nets.cost import num_macs, num_parameters
 
     if dim is not None and dim < 1:
@@ -42,7 +43,7 @@ def nets(*, dim: int | None = None, size: int = 112, quiet: bool = False) -> tup
         raise UserError(f"--size {size}: use the side of the crop in pixels, such as 112")
     costs = []
     for name in NETS:
-        own = dim or (128 if name.startswith("mobilefacenet") else 512)
+        own = dim or DIMS.get(name, 512)
         with torch.device("meta"):  # shapes without numbers: nothing is computed
             net = build(name, dim=own, size=size)
             costs.append(NetCost(name, own, num_parameters(net), num_macs(net, size)))

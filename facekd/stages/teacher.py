@@ -105,7 +105,7 @@ def train_teacher(
     from facekd.nets import build
     from facekd.nets.cost import num_macs, num_parameters
     from facekd.nets.heads import Head
-    from facekd.stages.training_init import begin_from
+    from facekd.stages.training_init import begin_from, read_source
     from facekd.stages.training_run import (
         accelerate,
         batch_loader,
@@ -130,18 +130,22 @@ def train_teacher(
         )
     plan = make_plan(
         len(crops.train), epochs=epochs, batch=batch, lr=lr, weight_decay=weight_decay, optimizer=optimizer,
-        schedule=schedule, ema=ema, accumulate=accumulate,
+        schedule=schedule, ema=ema, accumulate=accumulate, begun=init_from is not None,
     )  # fmt: skip
     lr = plan.peak_lr  # run.yaml keeps the rate that was used
     sample = make_sampler(sampler, crops, batch, per_person, seed)
     balance = balance_classes(class_balance, crops.labels, sampler)
     class_weights = None if balance is None else balance.to(accelerator.device)
     spec = Contract(dim=dim, size=crops.train.size, template=crops.train.template)
+    source = None if init_from is None else read_source(init_from, out)
+    if source is not None:
+        spec = source.spec(spec)
     torch.manual_seed(seed)
-    backbone = build(net, dim=dim, size=spec.size).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    backbone = build(net, dim=dim, size=spec.size, folded=source is not None and source.folded)
+    backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     classes = Head(head, dim, len(crops.names), margin, scale)
     margin, scale = classes.margin, classes.scale
-    start = None if init_from is None else begin_from(init_from, out, net, backbone, spec, classes, crops)
+    start = None if source is None else begin_from(source, net, backbone, spec, classes, crops)
 
     # Begun only once every setting is known to be good: a run folder refuses other settings.
     config = {k: v for k, v in locals().items() if k in CONFIG}

@@ -27,6 +27,7 @@ SamplerName = Literal["shuffled", "balanced", "sqrt"]
 Precision = Literal["fp32", "bf16", "fp16"]
 OptimizerName = Literal["muon", "sgd", "adamw"]
 PEAK_LR: Mapping[OptimizerName, float] = {"muon": 0.02, "sgd": 0.05, "adamw": 0.001}  # unless one is asked for
+BEGUN_SHARE = 0.05  # of these: a higher rate destroys what the network that a run begins at knows
 ScheduleName = Literal["cosine", "poly"]
 
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
@@ -138,10 +139,14 @@ def make_plan(
     schedule: ScheduleName = "cosine",
     ema: float = 0.0,
     accumulate: int = 1,
+    begun: bool = False,
 ) -> Plan:
     """The steps in which `crops` crops are seen `epochs` times; the first tenth of them warms up.
 
-    Without `lr` it is the optimizer's own of `PEAK_LR`.
+    Without `lr` it is the optimizer's own of `PEAK_LR`, of which a network that is trained already gets BEGUN_SHARE.
+
+    Args:
+        begun: the run begins at a trained network.
 
     Raises:
         UserError: a number out of its range, or not one step.
@@ -149,7 +154,7 @@ def make_plan(
     from facekd.training.loop import Plan
     from facekd.training.parallel import num_processes
 
-    peak_lr = PEAK_LR[optimizer] if lr is None else lr
+    peak_lr = PEAK_LR[optimizer] * (BEGUN_SHARE if begun else 1.0) if lr is None else lr
     problems = [
         (not 0 < epochs < math.inf, f"--epochs {epochs}: use a number above zero"),
         (batch < 2, f"--batch {batch}: use 2 or more, a norm over one crop is undefined"),

@@ -75,7 +75,8 @@ def verify(
     Example: facekd verify --model student.onnx --crops crops/ --pairs pairs.csv --require "tar@1e-3>=0.95"
 
     Args:
-        model: Run folder or ONNX file; give it again to compare models. facekd's own student unless given.
+        model: Run folder or ONNX file; give it again to compare models. The one that comes with
+            facekd unless given.
         pairs: LFW's pairs.txt, CFP's Split/FP, or a CSV or Parquet with columns a, b, same, if wanted fold and groups.
         bin: An insightface set such as lfw.bin, crops and pairs in one file; its pickle is not executed.
         all_pairs: Compare every photo whose person is known with every other; no score is kept.

@@ -104,3 +104,32 @@ def test_known_contracts_are_found_by_digest_alone() -> None:
         assert known_contract(contract.weights_sha256) == contract
     assert known_contract("0" * 64) is None
     assert known_contract("") is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "right"),
+    [
+        ([0.5] * 3, [0.5] * 3, r"mean: \[127\.5, 127\.5, 127\.5\] and std: \[127\.5, 127\.5, 127\.5\]"),
+        ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], r"\[123\.675, 116\.28, 103\.53\] .*\[58\.395, 57\.12, 57\.3"),
+        ([0, 0, 0], [1 / 255] * 3, r"in that unit it is std: \[255, 255, 255\]$"),
+        ([127.5] * 3, [1 / 128] * 3, r"in that unit it is std: \[128, 128, 128\]$"),  # ncnn's norm_vals
+        ([127.5] * 3, [0.5] * 3, r"in that unit it is std: \[127\.5, 127\.5, 127\.5\]$"),
+        ([0.5] * 3, [127.5] * 3, r"in that unit it is mean: \[127\.5, 127\.5, 127\.5\]$"),
+        ([-127.5] * 3, [128] * 3, r"in that unit it is mean: \[127\.5, 127\.5, 127\.5\]$"),  # what is added
+        ([-0.5] * 3, [0.5] * 3, r"mean: \[127\.5, 127\.5, 127\.5\] and std: \[127"),
+        ([300] * 3, [128] * 3, "it is another mean"),
+    ],
+)  # fmt: skip
+def test_values_of_another_unit_are_refused_with_those_of_pixels(
+    mean: list[float], std: list[float], right: str
+) -> None:
+    with pytest.raises(UserError, match=rf"^here: contract: mean .* can't be of pixels 0 to 255.*{right}"):
+        Contract.from_mapping({"dim": 8, "mean": mean, "std": std}, "here")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [([0] * 3, [1] * 3), ([0] * 3, [255] * 3), ([127.5] * 3, [1] * 3), ([104, 117, 123], [1] * 3)],
+)  # fmt: skip
+def test_values_of_pixels_are_taken(mean: list[float], std: list[float]) -> None:
+    assert Contract(dim=8, mean=mean, std=std).std[0] == std[0]  # type: ignore[arg-type]

@@ -1,10 +1,12 @@
-"""The student that comes along: it is there, small, taken where no model is named, and its absence is said."""
+"""The model that comes along: package data, small, taken where no model is named, and its absence is said."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,27 +18,49 @@ from facekd.deploy import default
 from facekd.deploy.default import default_model
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.embeddings import read_embeddings
-from facekd.deploy.thresholds import read_thresholds
+from facekd.deploy.thresholds import model_thresholds
 
-MODELS = Path(__file__).parents[2] / "data" / "models"
+WEIGHTS = Path(default.__file__).parents[1] / "weights"
+PLAIN = {"Slice", "Resize", "Mul", "Add", "Conv", "LeakyRelu", "GlobalAveragePool", "Sigmoid", "Flatten", "Reshape"}
+NORM = {"Mul", "ReduceSum", "Sqrt", "Max", "Div"}  # of the unit norm at its end
 
 
 def test_it_is_small_carries_its_contract_and_thresholds_and_says_what_it_is_made_of() -> None:
     file = default_model()
+    assert file.parent == WEIGHTS
     assert file.stat().st_size <= 5e6
     embedder = Embedder.load(file)
-    assert (embedder.contract.dim, embedder.contract.size, embedder.contract.template) == (128, 112, "arcface")
-    assert read_thresholds(file)
-    card = (MODELS / "README.md").read_text(encoding="utf-8")
-    for word in (embedder.model_id, "SFace", "Apache-2.0", "FairFace", "CC BY 4.0", "TAR"):
+    assert (embedder.contract.dim, embedder.contract.size, embedder.contract.template) == (256, 112, "arcface")
+    assert embedder.network.parameters <= 1.2e6
+    assert {1e-3, 1e-4, 1e-5, 1e-6} <= set(model_thresholds(file, embedder.contract))
+    card = (WEIGHTS / "README.md").read_text(encoding="utf-8")
+    for word in (embedder.model_id, "Intel", "Apache-2.0", "VGGFace2", "TAR", "children"):
         assert word in card
+    assert "face-reidentification-retail-0095" in (WEIGHTS / "NOTICE.md").read_text(encoding="utf-8")
+
+
+def test_it_is_package_data() -> None:
+    project = tomllib.loads((WEIGHTS.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "weights/*" in project["tool"]["setuptools"]["package-data"]["facekd"]
+
+
+def test_it_is_of_plain_operators_and_any_batch() -> None:
+    model = onnx.load(str(default_model()))
+    assert {node.op_type for node in model.graph.node} <= PLAIN | NORM
+    (given,), (gives,) = model.graph.input, model.graph.output
+    assert (given.name, gives.name) == ("input", "embedding")
+    assert given.type.tensor_type.shape.dim[0].dim_param
+    crops = np.stack([person(i, 0, 112) for i in range(3)])
+    embedder = Embedder.load(default_model())
+    together, alone = embedder.embed(crops), np.concatenate([embedder.embed(crops[i : i + 1]) for i in range(3)])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 def test_embed_takes_it_where_no_model_is_named_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = [{"bytes": encode_crop(person(i, 0, 112)), "path": None} for i in range(3)]
     pq.write_table(pa.table({"image": images, "identity": ["a", "b", "c"]}), tmp_path / "crops.parquet")
     assert run(["embed", str(tmp_path / "crops.parquet"), str(tmp_path / "e.parquet")]) == 0
-    assert "facekd's own student" in capsys.readouterr().err
+    assert "comes with facekd" in capsys.readouterr().err
     found = read_embeddings(tmp_path / "e.parquet").embeddings
     assert found.model_id == Embedder.load(default_model()).model_id
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)

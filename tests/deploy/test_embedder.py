@@ -80,3 +80,30 @@ def test_a_row_without_direction_is_refused_as_an_embedding(tmp_path: Path, numb
     vectors = embedder.embed(crops(2))
     with pytest.raises(UserError, match="2 of 2 embeddings are zero, not finite"):
         Embeddings(vectors, ("a", "b"), embedder.model_id)
+
+
+def test_crops_as_people_have_them(tmp_path: Path) -> None:
+    """Lists of crops, views and read-only arrays are taken; what is no uint8 RGB crop is told what is needed."""
+    contract = contract_file(tmp_path / "c.yaml", dim=8, size=SIZE)
+    embedder = Embedder.load(onnx_of(tiny_net().eval(), tmp_path / "net.onnx"), contract)
+    several = crops(3)
+    wanted = embedder.embed(several)
+    frozen = several.copy()
+    frozen.flags.writeable = False
+    for same in (list(several), tuple(several), frozen, np.asfortranarray(several), several[::-1][::-1]):
+        np.testing.assert_array_equal(embedder.embed(same), wanted)
+    assert embedder.embed([]).shape == (0, 8)
+    for wrong, sentence in (
+        (several.astype(np.float32), "crops of type float32: uint8 RGB crops of shape .*, pixels 0 to 255"),
+        (list(several / 255), "crops of type float64: uint8 RGB crops"),
+        (several.tolist(), "crops of type list: uint8 RGB crops .* are needed, a NumPy array"),
+        (torch.from_numpy(several), "crops of type Tensor: uint8 RGB crops .* are needed, a NumPy array"),
+        (None, "crops of type NoneType"),
+        (several[0], r"give crop\[None\]"),
+        (several.transpose(0, 3, 1, 2), "channels come last"),
+        (crops(5)[..., 0], "gray crops have to have three equal channels"),
+        ([several[0], several[1, :30]], "crops of several shapes"),
+    ):
+        with pytest.raises(UserError, match=sentence) as caught:
+            embedder.embed(wrong)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)

@@ -21,10 +21,10 @@ from facekd.crops.read import read_crops
 from facekd.deploy.card import CARD
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.export import PRECISION, SOURCE, check_parity, to_onnx
-from facekd.deploy.graph import Graph
 from facekd.deploy.thresholds import read_thresholds
 from facekd.errors import UserError
 from facekd.nets.files import INPUT, METADATA, UINT8, load_network
+from facekd.nets.graph import Graph
 from facekd.nets.saved import MODEL, SavedModel, load_model, save_model
 from facekd.stages.export import Exported, export
 
@@ -270,6 +270,77 @@ def test_anybodys_embedder_with_a_frozen_batch_and_an_old_opset(tmp_path: Path) 
     assert "PRelu" not in operators(done.path)
     with pytest.raises(UserError, match="carries no contract"):
         export(path, tmp_path / "none.onnx", quiet=True)
+
+
+def test_an_export_of_an_export_is_the_same_graph(tmp_path: Path, folder: Path) -> None:
+    """One norm in plain operators, one pair of names, and the same bytes whenever and from whichever it is written."""
+    paths = [tmp_path / f"{name}.onnx" for name in ("first", "again", "second")]
+    for path in paths[:2]:
+        export(folder, path, quiet=True)
+    export(paths[0], paths[2], quiet=True)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    first, second = (onnx.load(str(path)) for path in (paths[0], paths[2]))
+    for model in (first, second):
+        assert [value.name for value in model.graph.input] == ["input"]
+        assert [value.name for value in model.graph.output] == ["embedding"]
+        kinds = [node.op_type for node in model.graph.node]
+        assert kinds[-5:] == ["Mul", "ReduceSum", "Sqrt", "Max", "Div"]
+        assert not {"ReduceL2", "LpNormalization"} & set(kinds)
+        assert kinds.count("Sqrt") == kinds.count("Div") == 1
+    assert [node.op_type for node in first.graph.node] == [node.op_type for node in second.graph.node]
+
+
+@pytest.mark.parametrize("norm", ["ReduceL2", "clamped", "LpNormalization", "summed", "of another"])
+def test_a_norm_that_is_there_is_not_taken_twice(tmp_path: Path, norm: str) -> None:
+    """Networks whose output is called as an export's input, and already has unit norm."""
+    graph = Graph(onnx.load(str(onnx_of(tiny_net().eval(), tmp_path / "net.onnx"))))
+    (output,) = graph.proto.graph.output
+    raw = graph.name("raw")
+    graph.rename(output.name, raw)
+    axes, least = graph.weight("axes", np.array([-1], np.int64)), graph.weight("least", np.array(1e-12, np.float32))
+    node = onnx.helper.make_node
+    tails = {
+        "ReduceL2": [node("ReduceL2", [raw, axes], ["tail_n"], keepdims=1), node("Div", [raw, "tail_n"], ["input"])],
+        "clamped": [
+            node("ReduceL2", [raw, axes], ["tail_n"], keepdims=1),
+            node("Clip", ["tail_n", least], ["tail_c"]),
+            node("Shape", [raw], ["tail_s"]),
+            node("Expand", ["tail_c", "tail_s"], ["tail_e"]),
+            node("Div", [raw, "tail_e"], ["input"]),
+        ],
+        "LpNormalization": [node("LpNormalization", [raw], ["input"], axis=1, p=2)],
+        "summed": [
+            node("Mul", [raw, raw], ["tail_q"]),
+            node("ReduceSum", ["tail_q", axes], ["tail_m"], keepdims=1),
+            node("Sqrt", ["tail_m"], ["tail_n"]),
+            node("Max", ["tail_n", least], ["tail_c"]),
+            node("Div", [raw, "tail_c"], ["input"]),
+        ],
+        # no unit norm: what it is divided by is another number, and has to stay
+        "of another": [
+            node("Abs", [raw], ["tail_p"]),
+            node("ReduceL2", ["tail_p", axes], ["tail_n"], keepdims=1),
+            node("Div", ["tail_p", "tail_n"], ["tail_d"]),
+            node("Add", ["tail_d", raw], ["input"]),
+        ],
+    }
+    if graph.proto.graph.input[0].name == "input":
+        graph.rename("input", graph.name("embedding"))  # and the input as its output
+    graph.nodes += tails[norm]
+    output.name = "input"
+    model = graph.model()
+    model.opset_import[0].version = 18
+    onnx.save(model, str(tmp_path / "normed.onnx"))
+    contract = contract_file(tmp_path / "c.yaml", dim=8, size=SIZE)
+    done = export(tmp_path / "normed.onnx", tmp_path / "m.onnx", contract=contract, quiet=True)
+    made = onnx.load(str(done.path))
+    assert ([v.name for v in made.graph.input], [v.name for v in made.graph.output]) == (["input"], ["embedding"])
+    kinds = [n.op_type for n in made.graph.node]
+    assert kinds.count("Sqrt") == 1
+    assert kinds.count("Div") == (2 if norm == "of another" else 1)
+    assert not {"Expand", "Clip", "LpNormalization"} & set(kinds)
+    wanted = Embedder.load(tmp_path / "normed.onnx", contract).embed(crops(5))
+    np.testing.assert_allclose(Embedder.load(done.path).embed(crops(5)), wanted, atol=1e-6)
 
 
 def test_what_is_refused_before_any_work(tmp_path: Path, folder: Path, store: Path) -> None:

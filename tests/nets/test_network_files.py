@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +85,9 @@ def test_a_contract_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = onnx_of(tiny_net(), tmp_path / "net.onnx")
     with pytest.raises(UserError, match="gives 8 numbers where its contract says dim: 9"):
         load_network(path, contract_file(tmp_path / "dim.yaml", dim=9, size=SIZE))
-    with pytest.raises(UserError, match=r"does not take input \(1, 3, 48, 48\)"):
+    with pytest.raises(UserError, match=r"does not take input \(1, 3, 48, 48\).*correct it to say size: 32$"):
         load_network(path, contract_file(tmp_path / "size.yaml", dim=8, size=48))
-    with pytest.raises(UserError, match=r"does not take input \(1, 32, 32, 3\)"):
+    with pytest.raises(UserError, match=r"does not take input \(1, 32, 32, 3\).*correct it to say layout: NCHW$"):
         load_network(path, contract_file(tmp_path / "layout.yaml", dim=8, size=SIZE, layout="NHWC"))
     with pytest.raises(UserError, match=r"no such contract file"):
         load_network(path, tmp_path / "missing.yaml")
@@ -197,9 +198,140 @@ def test_a_network_that_is_no_embedder_is_refused(
         load_network(tmp_path / "other.onnx", contract)
 
 
+def graph_file(path: Path, inputs: list[onnx.ValueInfoProto], outputs: dict[str, list[int | str]]) -> Path:
+    """A graph whose outputs have the shapes given, each made of its first input."""
+    nodes, weights = [], []
+    for number, (name, shape) in enumerate(outputs.items()):
+        nodes.append(helper.make_node("ReduceMean", [inputs[0].name], [f"m{number}"], axes=[2, 3], keepdims=0))
+        last = shape[-1] if isinstance(shape[-1], int) else 5
+        weights.append(helper.make_tensor(f"w{number}", TensorProto.FLOAT, [3, last], np.ones(3 * last)))
+        nodes.append(helper.make_node("MatMul", [f"m{number}", f"w{number}"], [name]))
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, made, weights), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(model, str(path))
+    return path
+
+
+IMAGES = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, SIZE, SIZE])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "chosen"),
+    [
+        ({"norm": ["n", 1], "vector": ["n", 8]}, "vector"),  # AdaFace's, MagFace's
+        ({"vector": ["n", 8], "logits": ["n", 100]}, "vector"),
+        ({"logits": ["n", 100], "vector": ["n", "d"]}, "vector"),
+        ({"one": ["n", 8], "two": ["n", 8]}, None),
+        ({"one": ["n", 4], "two": ["n", 6]}, None),
+        ({"one": ["n", "d"], "two": ["n", "d"]}, None),
+    ],
+)
+def test_of_several_outputs_the_one_of_the_contracts_length(
+    tmp_path: Path, outputs: dict[str, list[int | str]], chosen: str | None
+) -> None:
+    path = graph_file(tmp_path / "several.onnx", [IMAGES], outputs)
+    if chosen == "vector" and outputs["vector"][-1] == "d":
+        contract = contract_file(tmp_path / "c.yaml", dim=5, size=SIZE)
+    else:
+        contract = contract_file(tmp_path / "c.yaml", dim=8, size=SIZE)
+    if chosen is None:
+        with pytest.raises(UserError, match=r"gives '.*' \(float\[N, .*which of them is the embedding.*extract_model"):
+            load_network(path, contract)
+    else:
+        assert load_network(path, contract).run(images(3)).shape == (3, 5 if outputs["vector"][-1] == "d" else 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "sentence"),
+    [
+        (TensorProto.FLOAT16, ["n", 3, SIZE, SIZE], "takes float16 of rank 4.*export it with float32 input and output"),
+        (TensorProto.DOUBLE, ["n", 3, SIZE, SIZE], "takes double of rank 4.*export it with float32 input and output"),
+        (TensorProto.UINT8, ["n", 3, SIZE, SIZE], "takes uint8 of rank 4.*give the float network it was made from, or"),
+        (TensorProto.FLOAT, ["n", SIZE, SIZE, 3], r"but 'x' \(float\[N, 32, 32, 3\]\); correct it to say layout: NHWC"),
+        (TensorProto.FLOAT, ["n", 48, 48, 3], "correct it to say layout: NHWC and size: 48"),
+        (TensorProto.FLOAT, ["n", 1, SIZE, SIZE], "crops have three channels; give a network of color images"),
+        (TensorProto.FLOAT, ["n", 3, 48, 32], "crops are square; give a network that takes such"),
+        (TensorProto.FLOAT, ["n", 3 * SIZE * SIZE], "takes float of rank 2 and gives .*give another file"),
+    ],
+)
+def test_inputs_of_another_kind_are_named_with_the_remedy(
+    tmp_path: Path, contract: Path, kind: int, shape: list[int | str], sentence: str
+) -> None:
+    value = helper.make_tensor_value_info("x", kind, shape)
+    given = helper.make_tensor_value_info("y", kind, shape)
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [given])
+    path = tmp_path / "kind.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    with pytest.raises(UserError, match=sentence):
+        load_network(path, contract)
+
+
+def test_a_second_input_is_named(tmp_path: Path, contract: Path) -> None:
+    flag = helper.make_tensor_value_info("phase", TensorProto.BOOL, [1])
+    path = graph_file(tmp_path / "two.onnx", [IMAGES, flag], {"y": ["n", 8]})
+    with pytest.raises(UserError, match=r"make constants of 'phase' \(bool\[1\]\) where it is exported"):
+        load_network(path, contract)
+
+
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A network whose contract facekd knows by its digest."""
+    path = onnx_of(tiny_net().eval(), tmp_path / "known.onnx")
+    (tmp_path / "known").mkdir()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    contract_file(tmp_path / "known" / "it.yaml", dim=8, size=SIZE, channels="BGR", mean=[104, 117, 123], std=[1, 1, 1],
+                  weights_sha256=digest)  # fmt: skip
+    monkeypatch.setattr("facekd.core.contract.KNOWN", tmp_path / "known")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"mean": [127.5] * 3, "std": [127.5] * 3},
+         r"says mean: \[127\.5, 127\.5, 127\.5\], std: .*, but this network is known to want "
+         r"mean: \[104.0, 117.0, 123.0\], std: \[1.0, 1.0, 1.0\]; correct it, or leave --contract out"),
+        ({"channels": "RGB"}, "says channels: RGB, but this network is known to want channels: BGR"),
+        ({"size": 48}, "says size: 48, but this network is known to want size: 32"),
+        ({"dim": 9}, "says dim: 9, but this network is known to want dim: 8"),
+        ({"layout": "NHWC"}, "says layout: NHWC, but this network is known to want layout: NCHW"),
+    ],
+)  # fmt: skip
+def test_a_contract_against_the_known_one_is_refused_with_what_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, object], sentence: str
+) -> None:
+    path = known(tmp_path, monkeypatch)
+    right = {"dim": 8, "size": SIZE, "channels": "BGR", "mean": [104, 117, 123], "std": [1, 1, 1]}
+    wanted = load_network(path).contract
+    assert load_network(path, contract_file(tmp_path / "same.yaml", **right)).contract == wanted
+    flipped = load_network(path, contract_file(tmp_path / "flip.yaml", **right, flip="true")).contract
+    assert flipped.flip  # a choice, and no mistake
+    wrong = contract_file(tmp_path / "wrong.yaml", **(right | values))
+    with pytest.raises(UserError, match=sentence):
+        load_network(path, wrong)
+    # An export of it carries its digest on, and is held to it too.
+    model = onnx.load(str(path))
+    helper.set_model_props(model, {METADATA: replace(wanted, **values).to_json()})  # type: ignore[arg-type]
+    onnx.save(model, str(tmp_path / "export.onnx"))
+    with pytest.raises(UserError, match=rf"its metadata\): {sentence.split(';')[0]}; export it again from the file"):
+        load_network(tmp_path / "export.onnx")
+    helper.set_model_props(model, {METADATA: wanted.to_json()})
+    onnx.save(model, str(tmp_path / "export.onnx"))
+    assert load_network(tmp_path / "export.onnx").contract == wanted
+    assert load_network(tmp_path / "export.onnx", tmp_path / "same.yaml").contract == wanted
+    with pytest.raises(UserError, match=sentence):
+        load_network(tmp_path / "export.onnx", wrong)
+
+
 @pytest.mark.parametrize(
     ("name", "dim", "mean"),
-    [("w600k_mbf", 512, 127.5), ("sface_2021dec", 128, 0.0), ("foamliu_mobilefacenet", 128, 123.675)],
+    [
+        ("reid_retail_0095", 256, 127.5),
+        ("w600k_mbf", 512, 127.5),
+        ("sface_2021dec", 128, 0.0),
+        ("foamliu_mobilefacenet", 128, 123.675),
+    ],
 )
 def test_public_weights_are_known_by_their_digest(name: str, dim: int, mean: float) -> None:
     path = WEIGHTS / f"{name}.onnx"

@@ -10,7 +10,7 @@ from facekd.core.types import Rate
 from facekd.rates.counts import curve
 from facekd.rates.intervals import wilson
 from facekd.rates.rates import rate_at
-from facekd.rates.thresholds import threshold_interval
+from facekd.rates.thresholds import far_interval, far_interval_by_person, threshold_interval
 
 
 def test_by_hand():
@@ -66,3 +66,28 @@ def test_pairs_that_share_people_need_the_people():
             hits[kind] += low <= truth <= high
     assert hits["people"] / rounds > 0.88  # sixty people: close to, not at, 95 %
     assert hits["pairs"] / rounds < 0.5
+
+
+@pytest.mark.parametrize("photos", [1, 3])
+def test_counts_of_each_person_give_the_interval_that_the_pairs_give(photos: int):
+    rng = np.random.default_rng(photos)
+    person = np.repeat(np.arange(40), photos)
+    left, right = np.triu_indices(len(person), 1)
+    left, right = person[left], person[right]
+    left, right = left[left != right], right[left != right]
+    own = rng.normal(size=40)
+    accepted = own[left] + own[right] + rng.normal(size=len(left)) > 2
+    table = np.zeros((2, 40, 40))
+    np.add.at(table, (0, left, right), accepted)
+    np.add.at(table, (1, left, right), 1)
+    table += table.transpose(0, 2, 1)
+    hits, pairs = table.sum(axis=2)
+    couples = (np.triu(table[0] - accepted.mean() * table[1]) ** 2).sum()
+    wanted = far_interval(accepted, (left, right))
+    assert far_interval_by_person(hits, pairs, couples) == pytest.approx(wanted, rel=1e-9)
+    if photos == 1:
+        assert far_interval_by_person(hits, pairs) == pytest.approx(wanted, rel=1e-9)
+
+
+def test_without_an_accepted_pair_as_many_as_there_are_persons_count():
+    assert far_interval_by_person(np.zeros(30), np.full(30, 29.0)) == pytest.approx(wilson(0, 30))

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from toy import SETTINGS, person, record, save_run
 
 from facekd.cli import run
 from facekd.core.run import read_metrics
 from facekd.crops.store import CropStore
+from facekd.deploy.embedder import Embedder
 from facekd.errors import UserError
 from facekd.nets.saved import MODEL, load_model
 from facekd.stages.distill import distill
+from facekd.stages.export import export
 from facekd.stages.training_run import make_plan
 from facekd.training.schedule import learning_rate
 
@@ -42,6 +46,48 @@ def test_a_student_begins_at_anothers_weights(tmp_path: Path, store: Path, capsy
     assert (out / MODEL).read_bytes() == before
     with pytest.raises(UserError, match="is of net mobilefacenet-half, this run of net mobilefacenet-half with relu"):
         distill(data=[store], out=tmp_path / "no", init_from=source, activation="relu", **flags)
+
+
+def test_a_student_begins_at_an_onnx_files_layers_with_its_norms_folded(tmp_path: Path, store: Path) -> None:
+    source = save_run(tmp_path / "source")
+    export(source, tmp_path / "net.onnx", quiet=True)
+    given = tmp_path / "net.onnx"
+    flags = {**SMALL, "dim": None, "lr": 1e-13, "weight_decay": 0.0, "epochs": 1}
+    out = distill(data=[store], out=tmp_path / "s", init_from=given, **flags).out
+    student = load_model(out)
+    assert student.contract.dim == 16
+    assert student.net.folded is True
+    crops = np.stack([person(i, 0) for i in range(4)])
+    np.testing.assert_allclose(Embedder.load(out).embed(crops), Embedder.load(given).embed(crops), atol=1e-5)
+    assert yaml.safe_load((out / "run.yaml").read_text())["dim"] == 16
+    assert run(["distill", "--resume", str(out), "--quiet"]) == 0
+    # From there the next run begins, without norms too; and a run with norms may fold them.
+    again = distill(data=[store], out=tmp_path / "t", init_from=out, **flags).out
+    assert load_model(again).net.folded is True
+    folded = distill(data=[store], out=tmp_path / "f", init_from=source, fold_norms=True, **flags).out
+    np.testing.assert_allclose(Embedder.load(folded).embed(crops), Embedder.load(source).embed(crops), atol=1e-5)
+    with pytest.raises(UserError, match=r"net\.onnx: is not built like this network: .* not in the file"):
+        distill(data=[store], out=tmp_path / "no", init_from=given, **{**flags, "net": "mobilefacenet"})
+    with pytest.raises(UserError, match="has dim 16, this run 8; ask for the same"):
+        distill(data=[store], out=tmp_path / "no", init_from=given, **{**flags, "dim": 8})
+    with pytest.raises(UserError, match="--fold-norms: wants a network that is trained already"):
+        distill(data=[store], out=tmp_path / "no", fold_norms=True, **flags)
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_map_to_the_teacher_is_solved_for_where_a_run_begins_trained(tmp_path: Path, store: Path) -> None:
+    """A student that begins at its own teacher, of another length, is near it from the first step."""
+    teacher = save_run(tmp_path / "teacher", dim=12)
+    source = save_run(tmp_path / "source", dim=12)  # the same network
+    flags: dict[str, Any] = {**SMALL, "dim": None, "lr": 1e-9, "epochs": 1, "term": ["cosine=1"], "augment": "flip"}
+    flags["teacher"] = [teacher, teacher]
+    begun = distill(data=[store], out=tmp_path / "b", init_from=source, fold_norms=True, **flags).out
+    fresh = distill(data=[store], out=tmp_path / "f", **flags).out
+    first, other = (next(row["cosine"] for row in read_metrics(out) if row["step"]) for out in (begun, fresh))
+    assert first < 0.05 < other
+    assert read_metrics(begun)[-1]["lr"] <= 1e-9
+    default = make_plan(16, epochs=1, batch=8, lr=None, weight_decay=0.0, begun=True)
+    assert default.peak_lr == pytest.approx(0.001)  # a twentieth of Muon's own
 
 
 def test_a_students_labels_are_balanced_its_people_counted_and_its_schedule_walked(tmp_path: Path, store: Path) -> None:

@@ -180,3 +180,15 @@ def test_a_face_without_a_direction_is_a_failed_photo(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the model or its contract is wrong"):
         embed(tmp_path / "crops", tmp_path / "e2.parquet", **how)
     assert not (tmp_path / "e2.parquet").exists()
+
+
+def test_photos_without_any_face_give_an_empty_file_and_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.full((160, 200, 3), 128, np.uint8)).save(tmp_path / "photos" / name)
+    out = tmp_path / "e.parquet"
+    assert run(["embed", str(tmp_path / "photos"), str(out)]) == 1
+    assert "a.png: no_face" in capsys.readouterr().err
+    assert len(read_embeddings(out).embeddings.ids) == 0

@@ -279,7 +279,9 @@ def test_weights_that_do_not_fit_are_refused_with_both_sides(
     (tmp_path / "empty").mkdir()
     assert f"holds no {MODEL}" in refused(tmp_path / "empty")
     assert "is a checkpoint; --resume" in refused(teacher / LAST)
-    assert "can't be trained on" in refused(onnx_of(tiny_net(), tmp_path / "net.onnx"))
+    assert "carries no contract" in refused(onnx_of(tiny_net(), tmp_path / "net.onnx"))
+    (tmp_path / "net.txt").write_text("weights")
+    assert "can't be trained on" in refused(tmp_path / "net.txt")
     assert "not a facekd network" in refused(teacher / HEAD)
     copied = tmp_path / "mixed"
     copied.mkdir()

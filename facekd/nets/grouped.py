@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.deploy.graph import Graph
+from facekd.nets.graph import Graph
 
 BLOCK = 16  # channels of a block with AVX-512; of 8 with AVX2, which this fits too
 
