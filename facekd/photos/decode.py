@@ -14,6 +14,7 @@ from facekd.core.types import Array, Photo
 # Pillow warns above this size and refuses at twice it; one limit is clearer.
 MAX_PIXELS = 89_478_485
 # Only formats that photos come in: Pillow would open EPS too, by running Ghostscript on it.
+ORIENTATION = 0x0112  # EXIF's tag
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 # Its remarks on broken EXIF and on sizes would only disturb the progress bar; what matters becomes a ledger row.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -73,7 +74,9 @@ def rgb(image: Image.Image) -> Array:
     Raises:
         BadPhotoError: floating-point pixels.
     """
-    image = ImageOps.exif_transpose(image)
+    image.load()  # some formats hold their EXIF behind the pixels
+    if image.getexif().get(ORIENTATION, 1) != 1:  # else `exif_transpose` makes a copy
+        image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
         grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -85,7 +88,7 @@ def rgb(image: Image.Image) -> Array:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _too_large(width: int, height: int) -> str:
