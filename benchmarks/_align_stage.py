@@ -20,7 +20,6 @@ from facekd.faces.align import align_face
 from facekd.faces.detect import load_detector
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-YUNET = DATA / "weights" / "face_detection_yunet_2023mar.onnx"
 TEACHERS = ("w600k_mbf", "sface_2021dec")
 
 
@@ -30,11 +29,10 @@ def all_of_lfw(detector: str) -> dict[str, Any]:
     from facekd.stages.align import align
     from facekd.stages.verify import verify
 
-    weights = YUNET if detector == "yunet" else None
     with tempfile.TemporaryDirectory() as folder:
         crops = Path(folder) / "crops"
         start = time.perf_counter()
-        summary = align(DATA / "lfw.zip", crops, detector=detector, weights=weights, quiet=True)  # type: ignore[arg-type]
+        summary = align(DATA / "lfw.zip", crops, detector=detector, quiet=True)  # type: ignore[arg-type]
         seconds = time.perf_counter() - start
         rates = Path(folder) / "rates.json"
         verify(
@@ -80,9 +78,9 @@ def cost(count: int) -> dict[str, float]:
 
 def measured(photos: Path, out: Path) -> dict[str, float]:
     """``facekd align`` in this process: photos aligned in a second, and memory before and at its greatest."""
-    from facekd.stages.align import align, detector_maker
+    from facekd.stages.align import DETECTOR, align, detector_maker
 
-    detector_maker("mtcnn", None, 20)()
+    detector_maker(DETECTOR, None, 20)()
     loaded = high_water()
     start = time.perf_counter()
     summary = align(photos, out, quiet=True)
@@ -106,7 +104,7 @@ def area_step() -> dict[str, Any]:
     from facekd.deploy.embedder import Embedder
 
     embedders = {name: Embedder.load(DATA / "weights" / f"{name}.onnx", None) for name in TEACHERS}
-    detect = load_detector("yunet", weights=YUNET)
+    detect = load_detector("yunet")
     result: dict[str, Any] = {}
     for least in (1.5, 2, 3):
         crops: dict[str, list[Array]] = {"area": [], "bilinear": [], "shrunk": []}

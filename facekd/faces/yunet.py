@@ -46,6 +46,9 @@ def load(weights: Path = WEIGHTS, min_face: int = 20, *, refined: bool = True) -
     Raises:
         UserError: no such file, or not a YuNet.
     """
+    import onnx  # noqa: F401  # a package that can't be imported is no fault of the file
+    import onnxruntime  # noqa: F401
+
     if not weights.is_file():
         raise UserError(f"{weights}: no such file; leave --weights out to use the YuNet that comes with facekd")
     try:
