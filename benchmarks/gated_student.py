@@ -291,9 +291,8 @@ def choose(student: nn.Module, start: dict[str, Tensor], crops: Crops, watch: Ar
     for share in (0.0, *SHARES):
         student.load_state_dict({name: value.lerp(trained[name], share) for name, value in start.items()})
         rows[share] = rates_on(student.eval(), crops, watch)
-        say(
-            f"{share:g} of the trained student: {', '.join(f'{far} {100 * tar:.2f} %' for far, tar in rows[share].items())}"
-        )
+        shown = ", ".join(f"{far} {100 * tar:.2f} %" for far, tar in rows[share].items())
+        say(f"{share:g} of the trained student: {shown}")
     best = max(rows, key=lambda share: sum(rows[share].values()))
     student.load_state_dict({name: value.lerp(trained[name], best) for name, value in start.items()})
     return {"share": best, "tar_on_the_choosing_people": {f"{share:g}": row for share, row in rows.items()}}

@@ -17,6 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from facekd.core.files import sha256_bytes
+from facekd.core.kept import keep, kept
 from facekd.core.types import Array, Faces
 from facekd.errors import UserError
 from facekd.faces.nms import nms
@@ -72,21 +74,33 @@ def load(weights: Path = WEIGHTS, min_face: int = 20, *, refined: bool = True) -
 
 def _session(weights: Path) -> Any:
     """An ``onnxruntime.InferenceSession`` that takes BGR float32[1, 3, h, w], 0..255, h and w multiples of 32."""
-    import onnx
     import onnxruntime
 
-    model = onnx.load(str(weights))  # its input is fixed to 640 x 640, though its graph takes any size
-    del model.graph.value_info[:]
-    height, width = model.graph.input[0].type.tensor_type.shape.dim[2:]
-    height.dim_param, width.dim_param = "height", "width"
-    for output in model.graph.output:
-        output.type.tensor_type.shape.dim[1].dim_param = f"places_{output.name}"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # the cores work on different photos
     options.inter_op_num_threads = 1
     options.enable_mem_pattern = False  # it would keep a plan for every size of photo ever seen
     options.log_severity_level = 4  # what is wrong with a file is said once, by `load`
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(_of_any_size(weights), options, providers=["CPUExecutionProvider"])
+
+
+def _of_any_size(weights: Path) -> bytes:
+    """The file without its fixed input of 640 x 640, which its graph does not need; kept: onnx is slow to import."""
+    data = weights.read_bytes()
+    key = sha256_bytes(b"YuNet of any size 1\n" + data)[:40]
+    if (found := kept(key)) is not None:
+        return found[1]
+    import onnx
+
+    model = onnx.load_from_string(data)
+    del model.graph.value_info[:]
+    height, width = model.graph.input[0].type.tensor_type.shape.dim[2:]
+    height.dim_param, width.dim_param = "height", "width"
+    for output in model.graph.output:
+        output.type.tensor_type.shape.dim[1].dim_param = f"places_{output.name}"
+    made: bytes = model.SerializeToString()
+    keep(key, {}, made)
+    return made
 
 
 def _found(session: Any, photo: Array, min_face: int) -> tuple[Array, Array, Array]:
