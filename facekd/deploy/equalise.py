@@ -116,7 +116,7 @@ def shared_channels(graph: Graph) -> list[Shared]:
 
 
 def _keeping(graph: Graph, makers: dict[str, Any], node: Any) -> list[str]:
-    """The images of which a node keeps a positive factor, or that a convolution reads; none where it is no such node."""
+    """The images of which a node keeps a positive factor, or that a convolution reads; else none."""
     images = [name for name in node.input if name and name not in graph.weights]
     constant = len(images) < len(node.input)
     if node.op_type == "Conv" or (node.op_type in HOMOGENEOUS and len(node.output) == 1):
