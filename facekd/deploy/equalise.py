@@ -1,14 +1,20 @@
-"""Channels of an image brought to one range before it is quantised with one scale for all of them.
+"""Channels of an image brought to one range before it is quantized with one scale for all of them.
 
 ReLU, LeakyReLU and PReLU keep a positive factor: f(s x) = s f(x). So a channel may leave its convolution s times larger
 and enter the next one with weights s times smaller, and nothing changes but how many of the 256 codes it uses.
 M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, arXiv 1906.04721;
 here with ranges of real images in place of those of weights.
+
+Sums, poolings and gates keep the factor too: s x + s y = s (x + y), and a gate multiplies whatever the channel is. So
+images that are summed share their channels' factors, all convolutions that write them take 1 / s and all that read them
+s: with the blocks of a residual network, or the gates of squeeze and excitation, nothing is left out.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,45 +23,123 @@ from onnx import TensorProto, helper
 from facekd.core.types import Array
 from facekd.nets.graph import Graph
 
-MOST = 64.0  # factor: a channel that is hardly ever active is not blown up beyond it
+MOST = 512.0  # factor: a channel that is hardly ever active is not blown up beyond it
+HOMOGENEOUS = ("Relu", "LeakyRelu", "PRelu", "GlobalAveragePool", "AveragePool", "MaxPool")
+GATES = ("Sigmoid", "HardSigmoid")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Images whose channels may only be scaled together."""
+
+    writers: list[Any]  # convolutions whose output is one of them
+    readers: list[Any]  # convolutions of one of them
+    images: list[str]  # that stay images: what was pooled to one number a channel is not quantized
 
 
 def equalise(model: Any, inputs: Sequence[Array]) -> Any:
-    """The model with equal ranges of the channels between a convolution, its activation and the next convolution.
+    """The model with equal ranges of the channels of the images between convolutions.
+
+    The range of a channel that several images share is the largest of them, each as a fraction of its image's own.
 
     Args:
         model: folded by `graph.folded`, its PReLU as it comes.
         inputs: what the graph takes, batches of real crops.
     """
     graph = Graph(model)
-    makers, uses = graph.makers(), graph.uses()
-    readers = {name: node for node in graph.nodes for name in node.input}
-    chains = []
-    for node in graph.nodes:
-        if node.op_type not in ("Relu", "LeakyRelu", "PRelu"):
+    found = [shared for shared in shared_channels(graph) if _scalable(graph, shared)]
+    names = [name for shared in found for name in shared.images]
+    ranges = dict(zip(names, _ranges(model, names, inputs), strict=True))
+    for shared in found:
+        largest = [ranges[name] for name in shared.images]
+        if len({len(one) for one in largest}) != 1:  # one channel for all of another image's
             continue
-        before, after = makers.get(node.input[0]), readers.get(node.output[0])
-        alone = uses[node.input[0]] == uses[node.output[0]] == 1
-        if alone and before is not None and after is not None and {before.op_type, after.op_type} == {"Conv"}:
-            chains.append((before, node, after))
-    ranges = _ranges(model, [node.output[0] for _, node, _ in chains], inputs)
-    for (before, _, after), largest in zip(chains, ranges, strict=True):
-        if any(name not in graph.weights for name in (*before.input[1:], *after.input[1:])):
-            continue
-        kernel, groups = graph.weights[after.input[1]], _groups(after)
-        depthwise = kernel.shape[1] == 1 and groups == len(kernel) == len(largest)
-        if not depthwise and groups != 1:
-            continue
+        share = np.max([one / max(one.max(), 1e-12) for one in largest], axis=0)
         # A depthwise kernel has a scale for each channel and takes any factor; an ordinary one shares a scale among all
         # its inputs, so half of the way is left to it.
-        factor = np.maximum(largest / largest.max(), 1e-12) ** (1.0 if depthwise else 0.5)
+        depthwise = all(_depthwise(graph, conv) for conv in shared.readers)
+        factor = np.maximum(share, 1e-12) ** (1.0 if depthwise else 0.5)
         factor = np.maximum(factor, 1 / MOST).astype(np.float32)
-        for place, name in enumerate(before.input[1:], 1):
-            value = graph.weights[name]
-            before.input[place] = graph.weight(f"{name}_even", value / factor.reshape(-1, *(1,) * (value.ndim - 1)))
-        shape = (-1, 1, 1, 1) if depthwise else (1, -1, 1, 1)
-        after.input[1] = graph.weight(f"{after.input[1]}_even", kernel * factor.reshape(shape))
+        for conv in shared.writers:
+            for place, name in enumerate(conv.input[1:], 1):
+                value = graph.weights[name]
+                even = value / factor.reshape(-1, *(1,) * (value.ndim - 1))
+                conv.input[place] = graph.weight(f"{name}_even", even)
+        for conv in shared.readers:
+            name = conv.input[1]
+            shape = (-1, 1, 1, 1) if _depthwise(graph, conv) else (1, -1, 1, 1)
+            conv.input[1] = graph.weight(f"{name}_even", graph.weights[name] * factor.reshape(shape))
     return graph.model()
+
+
+def shared_channels(graph: Graph) -> list[Shared]:
+    """The images of a graph by whose channels have to be scaled together, those alone that convolutions bound.
+
+    An image that anything else makes or reads, as the graph's input, its output, or what a Clip or a concatenation
+    takes, fixes the scale of all that share it, and they are left out.
+    """
+    makers, uses = graph.makers(), graph.uses()
+    joined: dict[str, str] = {}
+    read: Counter[str] = Counter()  # by nodes that keep a factor
+    fixed = {value.name for value in graph.proto.graph.input}
+
+    def root(name: str) -> str:
+        joined.setdefault(name, name)
+        while joined[name] != name:
+            name = joined[name]
+        return name
+
+    for node in graph.nodes:
+        kept = _keeping(graph, makers, node)
+        read.update(kept)
+        if node.op_type == "Conv":
+            root(node.output[0])
+            continue
+        if not kept:
+            fixed.update(node.output)
+        for name in kept:
+            joined[root(name)] = root(node.output[0])
+    fixed |= {name for name in joined if uses[name] != read[name]}
+    fixed_roots = {root(name) for name in fixed}
+    images: dict[str, list[str]] = {}
+    for name in list(joined):
+        images.setdefault(root(name), []).append(name)
+    made = []
+    for key, names in images.items():
+        inside = set(names)
+        writers = [node for node in graph.nodes if node.op_type == "Conv" and node.output[0] in inside]
+        readers = [node for node in graph.nodes if node.op_type == "Conv" and node.input[0] in inside]
+        whole = [name for name in names if name in makers and makers[name].op_type != "GlobalAveragePool"]
+        if key not in fixed_roots and writers and readers:
+            made.append(Shared(writers, readers, whole))
+    return made
+
+
+def _keeping(graph: Graph, makers: dict[str, Any], node: Any) -> list[str]:
+    """The images of which a node keeps a positive factor, or that a convolution reads; else none."""
+    images = [name for name in node.input if name and name not in graph.weights]
+    constant = len(images) < len(node.input)
+    if node.op_type == "Conv" or (node.op_type in HOMOGENEOUS and len(node.output) == 1):
+        return [name for name in node.input[:1] if name in images]
+    if node.op_type == "Add" and not constant:
+        return images
+    if node.op_type == "Mul" and not constant:
+        gated = [name for name in images if name not in makers or makers[name].op_type not in GATES]
+        return gated if len(gated) == 1 else []
+    return []
+
+
+def _scalable(graph: Graph, shared: Shared) -> bool:
+    """Whether the weights of all convolutions are at hand, and the readers' kernels know one channel from another."""
+    convs = (*shared.writers, *shared.readers)
+    if any(name not in graph.weights for conv in convs for name in conv.input[1:]):
+        return False
+    return all(_groups(conv) == 1 or _depthwise(graph, conv) for conv in shared.readers)
+
+
+def _depthwise(graph: Graph, conv: Any) -> bool:
+    kernel = graph.weights[conv.input[1]]
+    return kernel.shape[1] == 1 and _groups(conv) == len(kernel)
 
 
 def _groups(conv: Any) -> int:

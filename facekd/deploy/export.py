@@ -27,11 +27,11 @@ from facekd.deploy.graph import (
     with_uint8_input,
     with_unit_norm,
 )
-from facekd.deploy.quantise import to_fp16, to_int8
+from facekd.deploy.quantise import large_images, to_fp16, to_int8
 from facekd.errors import UserError
 from facekd.nets.activation import restore_prelu, rewrite_prelu, split_prelu, tame_prelu
 from facekd.nets.files import METADATA, UINT8, read_onnx
-from facekd.nets.graph import folded, set_metadata
+from facekd.nets.graph import Graph, folded, set_metadata
 from facekd.nets.grouped import widen_groups
 
 PRECISION = "facekd.precision"  # key in an ONNX file's metadata
@@ -121,8 +121,9 @@ def prepared(source: Any, contract: Contract, precision: str, uint8_input: bool,
         batches: Sequence[Array] = [
             inputs[start : start + CALIBRATION_BATCH] for start in range(0, len(inputs), CALIBRATION_BATCH)
         ]
-        model = tame_prelu(restore_prelu(model)[0])[0]
-        model = to_int8(widen_groups(split_prelu(equalise(model, batches))[0]), batches)
+        model = equalise(tame_prelu(restore_prelu(model)[0])[0], batches)
+        model = rewrite_prelu(model, only=large_images(Graph(model)))[0]  # what stays fp32 takes the form of fp32
+        model = to_int8(widen_groups(split_prelu(model)[0]), batches)
     else:
         model = widen_groups(rewrite_prelu(model)[0])
     if uint8_input:

@@ -71,34 +71,69 @@ def to_int8(model: Any, inputs: Sequence[Array]) -> Any:
         return onnx.load(str(path))
 
 
+def large_images(graph: Graph) -> set[str]:
+    """Names of the images, the graph's input included, that only layers left in fp32 read: before the second halving.
+
+    The first layer counts as halving also without a stride. Where nothing halves the image a second time, it is what
+    comes before the first layer.
+    """
+    halvings = _halvings(graph)
+    layers = [node for node in graph.nodes if node.op_type in LAYERS]
+    smallest = max((halvings.get(name, 0) for node in layers for name in node.input), default=0)
+    return {name for name, times in halvings.items() if times < min(2, smallest)}
+
+
+def _halvings(graph: Graph) -> dict[str, int]:
+    """How many layers with a stride, the first layer among them, come before each image."""
+    found = {graph.proto.graph.input[0].name: 0}
+    for node in graph.nodes:
+        fed = [found[name] for name in node.input if name in found]
+        if not fed:
+            continue
+        times = max(fed)
+        strides = next((list(a.ints) for a in node.attribute if a.name == "strides"), [])
+        if (times == 0 and node.op_type in LAYERS) or (times > 0 and any(stride > 1 for stride in strides)):
+            times += 1
+        found.update(dict.fromkeys(node.output, times))
+    return found
+
+
 def _left_in_fp32(graph: Graph) -> list[str]:
     """Names of the nodes that stay fp32: little work, and much that depends on their bits.
 
     The first convolution, with its activation: pixels lie halfway between the steps of the range that they would get,
-    so that neighbors fall together, and runtimes that round otherwise see other faces. The gates of squeeze and
+    so that neighbors fall together, and runtimes that round otherwise see other faces. What follows it while the image
+    has not been halved twice: few channels, so that the error of each weighs much, and images so large that turning
+    them into codes and back takes the time that int8 saves. In facekd's own model these few layers make a sixth of what
+    1 less the cosine to the source is in all, and no others give as much without time. The gates of squeeze and
     excitation, from the pooling to the sigmoid: a gate scales a whole channel. The last layer: it makes the embedding.
     """
     makers = graph.makers()
-    kept: list[Any] = []
-    before, behind = {graph.proto.graph.input[0].name}, set[str]()  # images before and behind the first convolutions
-    for node in graph.nodes:
-        fed = {name for name in node.input if name and name not in graph.weights}
-        if fed and fed <= before:
-            kept.append(node)
-            (behind if node.op_type in LAYERS else before).update(node.output)
-        elif fed and fed <= behind and node.op_type in ACTIVATIONS:
-            kept.append(node)
-            behind.update(node.output)
+    always: list[Any] = []
     for node in graph.nodes:
         if node.op_type in GATES:
-            kept += _back_to_pooling(makers, node)
+            always += _back_to_pooling(makers, node)
     at = makers.get(graph.proto.graph.output[0].name)
     while at is not None and at.op_type not in LAYERS:
         at = makers.get(at.input[0])
-    kept += [] if at is None else [at]
-    names = {node.name for node in kept}
-    # A network of two layers would have nothing in int8.
-    return sorted(names) if any(n.op_type in LAYERS and n.name not in names for n in graph.nodes) else []
+    always += [] if at is None else [at]
+    for large in (large_images(graph), {name for name, times in _halvings(graph).items() if times == 0}):
+        names = {node.name for node in (*_reading(graph, large), *always)}
+        if any(node.op_type in LAYERS and node.name not in names for node in graph.nodes):
+            return sorted(names)
+    return []  # a network of two layers would have nothing in int8
+
+
+def _reading(graph: Graph, images: set[str]) -> list[Any]:
+    """The nodes that read only these images, and the activations behind them."""
+    kept: list[Any] = []
+    behind: set[str] = set()
+    for node in graph.nodes:
+        fed = {name for name in node.input if name and name not in graph.weights}
+        if fed and (fed <= images or (fed <= behind and node.op_type in ACTIVATIONS)):
+            kept.append(node)
+            behind.update(node.output)
+    return kept
 
 
 def _back_to_pooling(makers: dict[str, Any], gate: Any) -> list[Any]:

@@ -16,6 +16,7 @@ blocks too. Where that convolution's own output is read as well, it would not be
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,17 @@ LEAKY = 0.01  # alpha of a LeakyRelu that names none, by ONNX's definition
 LEAST_GAP = 2.0**-20  # between a slope and 1; a slope of 1 itself is moved by so much
 
 
-def rewrite_prelu(model: Any) -> tuple[Any, int]:
+def rewrite_prelu(model: Any, only: Container[str] | None = None) -> tuple[Any, int]:
     """The model without PReLU where its slopes are constant and belong to channels, and how many were rewritten.
 
     Args:
         model: folded by `graph.folded`, so that its norms are in the convolutions.
+        only: the images whose PReLU is rewritten; None for all.
     """
     graph = Graph(model)
     rewritten = 0
     for node in list(graph.nodes):
-        if node.op_type != "PRelu":
+        if node.op_type != "PRelu" or (only is not None and node.input[0] not in only):
             continue
         maker = graph.makers().get(node.input[0])
         conv = maker if maker is not None and maker.op_type == "Conv" else None
@@ -57,18 +59,25 @@ def rewrite_prelu(model: Any) -> tuple[Any, int]:
 
 
 def split_prelu(model: Any) -> tuple[Any, int]:
-    """The model with PReLU as a sum of two convolutions of one input, and how many were split: the form to quantise.
+    """The model with PReLU as a sum of two convolutions of one input, and how many were split: the form to quantize.
 
-    A LeakyRelu is a PReLU of one slope.
-
-    prelu(W x) = relu((1 - a) W x) + a W x. Each of the two is quantised in its own range, and a convolution's Relu
-    costs a quantised graph nothing; with z in between, channels whose slopes are near 1 would get few codes. Where a
+    prelu(W x) = relu((1 - a) W x) + a W x. Each of the two is quantized in its own range, and a convolution's Relu
+    costs a quantized graph nothing; with z in between, channels whose slopes are near 1 would get few codes. Where a
     slope is above 1, or no convolution makes the input alone, the PReLU stays.
+
+    A PReLU of one slope for all channels becomes a LeakyRelu and a LeakyRelu stays: quantized, it is a table of 256
+    numbers and costs less than a second convolution, and all channels lose as little.
     """
     graph = Graph(model)
     count = 0
     for node in list(graph.nodes):
-        conv = graph.makers().get(node.input[0]) if node.op_type in ("PRelu", "LeakyRelu") else None
+        if node.op_type != "PRelu":
+            continue
+        slope = _one_slope(graph, node)
+        if slope is not None:
+            _replace(graph, node, [helper.make_node("LeakyRelu", [node.input[0]], list(node.output), alpha=slope)])
+            continue
+        conv = graph.makers().get(node.input[0])
         slopes = None if conv is None else _slopes(graph, node, conv)
         if conv is None or slopes is None or conv.op_type != "Conv" or slopes.max() > 1:
             continue
