@@ -44,11 +44,25 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """6 people of 6 crops, of whom 4 train and 2 are held out; so noisy that more training need not be better."""
-    folder = tmp_path_factory.mktemp("data") / "crops"
+def wandering(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A store and a whole run on it whose best network comes after the first steps and before the last.
+
+    6 people of 6 crops, of whom 4 train and 2 are held out; so noisy that more training need not be better. Whether the
+    best goes again is decided by the last bits, which differ between processors, so the noise is drawn until it does.
+    """
+    for seed in range(21, 41):
+        folder = tmp_path_factory.mktemp("data")
+        run = train(folder / "whole", noisy_store(folder / "crops", seed))
+        judged = judged_of(run)
+        bests = bests_of(judged)
+        if bests[0] not in (bests[-1], None) and bests[-1] is not judged[-1]:
+            return folder / "crops", run
+    raise AssertionError("in no noise of twenty does the best network come and go")
+
+
+def noisy_store(folder: Path, seed: int) -> Path:
     store = CropStore.create(folder, SETTINGS)
-    rng = np.random.default_rng(21)
+    rng = np.random.default_rng(seed)
     for number in range(6):
         pattern = rng.integers(100, 156, (4, 4, 3)).repeat(8, 0).repeat(8, 1)
         shots = (np.clip(pattern + rng.normal(0, NOISE, (32, 32, 3)), 0, 255).astype(np.uint8) for _ in range(6))
@@ -56,10 +70,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def judged_of(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run at which held-out people were judged."""
+    return [row for row in read_metrics(run) if "held_out_eer" in row]
+
+
+def bests_of(judged: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """The best row after each judgment but the first."""
+    return [best_row(judged[: place + 1]) for place in range(1, len(judged))]
+
+
 @pytest.fixture(scope="module")
-def whole(store: Path) -> Path:
+def store(wandering: tuple[Path, Path]) -> Path:
+    return wandering[0]
+
+
+@pytest.fixture(scope="module")
+def whole(wandering: tuple[Path, Path]) -> Path:
     """A run that nothing disturbed."""
-    return train(store.parent / "whole", store)
+    return wandering[1]
 
 
 def train(out: Path, store: Path, cut: int = 0, signalled: int = 0, checkpoints: Collection[int] = ()) -> Path:
@@ -145,11 +174,11 @@ def test_the_best_network_is_a_model_that_does_as_well_as_its_row_says(whole: Pa
     rows = read_metrics(whole)
     row = best_row(rows)
     assert row is not None
-    judged = [row for row in rows if "held_out_eer" in row]
+    judged = judged_of(whole)
     assert [row["step"] for row in judged] == [0, 2, 4, 6, 8, 9]
-    bests = [best_row(judged[: place + 1]) for place in range(1, len(judged))]
-    assert bests[0] not in (bests[-1], None), "the noise is to be such that the best comes later"
-    assert bests[-1] is not judged[-1], "and goes again"
+    bests = bests_of(judged)
+    assert bests[0] not in (bests[-1], None)  # the best came later
+    assert bests[-1] is not judged[-1]  # and went again
     assert judge(whole / BEST, store) == {key: value for key, value in row.items() if key.startswith("held_out")}
     assert judge(whole, store) == {key: value for key, value in rows[-1].items() if key.startswith("held_out")}
     assert sorted(path.name for path in (whole / BEST.parent).iterdir()) == ["best.safetensors", "last.safetensors"]
