@@ -25,6 +25,7 @@ from facekd.nets.graph import Graph
 
 MOST = 512.0  # factor: a channel that is hardly ever active is not blown up beyond it
 HOMOGENEOUS = ("Relu", "LeakyRelu", "PRelu", "GlobalAveragePool", "AveragePool", "MaxPool")
+FUSED = ("Relu", "PRelu")  # into the layer before them when it is quantized, a PReLU by `activation.split_prelu`
 GATES = ("Sigmoid", "HardSigmoid")
 
 
@@ -34,7 +35,7 @@ class Shared:
 
     writers: list[Any]  # convolutions whose output is one of them
     readers: list[Any]  # convolutions of one of them
-    images: list[str]  # that stay images: what was pooled to one number a channel is not quantized
+    images: list[str]  # those that are quantized: none that was pooled, none between a layer and its Relu or PReLU
 
 
 def equalise(model: Any, inputs: Sequence[Array]) -> Any:
@@ -101,6 +102,7 @@ def shared_channels(graph: Graph) -> list[Shared]:
             joined[root(name)] = root(node.output[0])
     fixed |= {name for name in joined if uses[name] != read[name]}
     fixed_roots = {root(name) for name in fixed}
+    unbent = {node.input[0] for node in graph.nodes if node.op_type in FUSED and uses[node.input[0]] == 1}
     images: dict[str, list[str]] = {}
     for name in list(joined):
         images.setdefault(root(name), []).append(name)
@@ -109,7 +111,8 @@ def shared_channels(graph: Graph) -> list[Shared]:
         inside = set(names)
         writers = [node for node in graph.nodes if node.op_type == "Conv" and node.output[0] in inside]
         readers = [node for node in graph.nodes if node.op_type == "Conv" and node.input[0] in inside]
-        whole = [name for name in names if name in makers and makers[name].op_type != "GlobalAveragePool"]
+        made_by = {name: makers[name].op_type for name in names if name in makers}
+        whole = [name for name, kind in made_by.items() if kind != "GlobalAveragePool" and name not in unbent]
         if key not in fixed_roots and writers and readers:
             made.append(Shared(writers, readers, whole))
     return made

@@ -160,8 +160,12 @@ def tame_prelu(model: Any) -> tuple[Any, int]:
         _scale_outputs(graph, before, np.where(steep, -1.0, 1.0))
         _scale_inputs(graph, after, np.where(steep, -wide, 1.0))
         tame = np.where(steep, 1 / np.where(steep, wide, 1), wide).astype(np.float32)
-        slope = graph.weight(f"{node.output[0]}_tame", tame.reshape(-1, 1, 1))
-        _replace(graph, node, [helper.make_node("PRelu", [node.input[0], slope], list(node.output))])
+        if tame.min() == tame.max():
+            made = helper.make_node("LeakyRelu", [node.input[0]], list(node.output), alpha=float(tame[0]))
+        else:
+            slope = graph.weight(f"{node.output[0]}_tame", tame.reshape(-1, 1, 1))
+            made = helper.make_node("PRelu", [node.input[0], slope], list(node.output))
+        _replace(graph, node, [made])
         count += 1
     return graph.model(), count
 
