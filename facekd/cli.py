@@ -12,6 +12,7 @@ from typing import Any
 import cyclopts
 import yaml
 
+from facekd.core.printable import printable_line
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
 
@@ -112,7 +113,7 @@ def run(tokens: list[str]) -> int:
         result: Any = app(tokens, exit_on_error=False, print_error=False)
     except (UserError, cyclopts.CycloptsError) as error:
         # Parsers of YAML and networks explain themselves over several lines; a user gets one sentence.
-        print("facekd:", " ".join(str(error).split()), file=sys.stderr)
+        print("facekd:", printable_line(" ".join(str(error).split())), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("facekd: interrupted; the same command goes on where it stopped", file=sys.stderr)

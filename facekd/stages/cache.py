@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Parameter
 
+from facekd.core.door import as_paths, door, set_torch_threads
 from facekd.crops import Augment
 from facekd.errors import UserError
 from facekd.stages.console import progress, say
@@ -81,7 +82,12 @@ class Asked:
     seed: int = 0
     cache: Path = HOME
 
+    def __post_init__(self) -> None:
+        for name in ("teacher", "data", "contract", "drop", "cache"):
+            object.__setattr__(self, name, as_paths(getattr(self, name), several=name in ("data", "drop")))
 
+
+@door
 def build(asked: Asked, *, engine: Engine = "local", address: str | None = None, quiet: bool = False) -> CacheSummary:
     """Compute the teacher's embedding of every view that a distillation with the same settings will show it.
 
@@ -112,6 +118,7 @@ def build(asked: Asked, *, engine: Engine = "local", address: str | None = None,
     return CacheSummary(made.folder, computed, size)
 
 
+@door
 def verify(asked: Asked, *, samples: int = 64, quiet: bool = False) -> CacheSummary:
     """Check every row of a cache against its checksum, and some against the teacher, computed afresh.
 
@@ -138,6 +145,7 @@ def verify(asked: Asked, *, samples: int = 64, quiet: bool = False) -> CacheSumm
     return CacheSummary(folder, 0, size)
 
 
+@door
 def gc(cache: Path = HOME, *, days: float = 30, quiet: bool = False) -> GcSummary:
     """Remove caches that no run has opened lately.
 
@@ -257,10 +265,8 @@ def _embed_on_ray(asked: Asked, address: str | None, key: CacheKey, tasks: Seque
 
 def _embed_there(asked: Asked, key: CacheKey, task: Task) -> Array:
     """On a worker: one core, as Ray reckons with."""
-    import torch
-
     if key not in _opened:
-        torch.set_num_threads(1)
+        set_torch_threads(1)
         master, crops = _open(asked)
         if _key(master, crops, asked.seed, asked.views, asked.augment) != key:
             raise UserError(
