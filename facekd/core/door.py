@@ -41,8 +41,11 @@ def door(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def entered(*args: P.args, **kwargs: P.kwargs) -> R:
         given = signature.bind_partial(*args, **kwargs)  # the command itself says what is missing
-        for name in paths.keys() & given.arguments.keys():
-            given.arguments[name] = as_paths(given.arguments[name], several=paths[name])
+        for name, value in given.arguments.items():
+            if name in paths:
+                given.arguments[name] = as_paths(value, several=paths[name])
+            elif isinstance(value, os.PathLike):  # a gallery is text, for it may lie in an object store
+                given.arguments[name] = os.fspath(value)
         with left_as_it_was():
             return command(*given.args, **given.kwargs)
 
@@ -81,8 +84,7 @@ def until_the_end(holder: AbstractContextManager[Any]) -> None:
 
 def set_torch_threads(threads: int) -> None:
     """Let torch use as many threads, until the command at hand ends; outside of one from now on."""
-    import torch
-
+    torch = sys.modules["torch"]  # who asks for threads has loaded it
     before = torch.get_num_threads()
     if before == threads:
         return

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from facekd.core.files import sha256_file, write_json, write_text
+from facekd.core.files import read_yaml, sha256_file, write_json, write_text
 from facekd.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
@@ -60,7 +60,9 @@ def refuse_other_run(out: Path, config: Mapping[str, Any]) -> None:
     path = out / "run.yaml"
     if not path.exists():
         return
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read_yaml(path, "choose another --out")
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no settings of a run; choose another --out")
     for key, value in config.items():
         if found.get(key) != _plain(value) and (found.get(key) is None or not _names_paths(value)):
             raise UserError(

@@ -47,9 +47,10 @@ def load_detector(name: str, *, min_face: int = 20, weights: Path | None = None,
     if name == "facenet":
         from facekd.faces import facenet
 
+        detect_one = facenet.load(min_face)
         if threads is not None:
             set_torch_threads(threads)  # it spreads one photo over the cores
-        return _each(facenet.load(min_face), 1)
+        return _each(detect_one, 1)
     from facekd.faces import mtcnn
 
     return _each(mtcnn.load(min_face), threads)

@@ -270,9 +270,10 @@ def detector_maker(name: str, weights: Path | None, min_face: int) -> Callable[[
 
 
 def _detector(name: str, weights: Path | None, min_face: int) -> Detector:
+    detector = _loaded(name, weights, min_face)
     if name == "facenet":  # torch runs it, and an earlier command's threads ended with that command
         set_torch_threads(1)
-    return _loaded(name, weights, min_face)
+    return detector
 
 
 @functools.lru_cache(maxsize=4)

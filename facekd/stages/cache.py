@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Parameter
 
-from facekd.core.door import as_paths, door, set_torch_threads
+from facekd.core.door import as_paths, door
 from facekd.crops import Augment
 from facekd.errors import UserError
 from facekd.stages.console import progress, say
@@ -265,8 +265,10 @@ def _embed_on_ray(asked: Asked, address: str | None, key: CacheKey, tasks: Seque
 
 def _embed_there(asked: Asked, key: CacheKey, task: Task) -> Array:
     """On a worker: one core, as Ray reckons with."""
+    import torch
+
     if key not in _opened:
-        set_torch_threads(1)
+        torch.set_num_threads(1)
         master, crops = _open(asked)
         if _key(master, crops, asked.seed, asked.views, asked.augment) != key:
             raise UserError(
