@@ -7,7 +7,11 @@ Both are loaded when they are asked for: ``import facekd`` itself takes no time.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime looks when it is loaded, which nothing in here does before this line; worker processes inherit it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from facekd.api import Embedder as Embedder

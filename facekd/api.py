@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from facekd.core.door import left_as_it_was
 from facekd.core.types import Array
 from facekd.deploy import embedder as deploy
 from facekd.deploy.thresholds import model_thresholds, threshold_at
@@ -82,6 +83,7 @@ class Embedder(deploy.Embedder):
             print(photo.source, photo.status, photo.vectors.shape)
     """
 
+    @left_as_it_was()
     def embed_photos(
         self,
         photos: Photos,
@@ -129,6 +131,7 @@ class Embedder(deploy.Embedder):
         search.check()
         return self._embedded((_file(photo, place) for place, photo in enumerate(photos)), search)
 
+    @left_as_it_was()
     def compare(
         self,
         photo_a: Photo,
@@ -209,6 +212,7 @@ class Gallery:
 
         return len(Table.open(self.path)) if exists(self.path) else 0
 
+    @left_as_it_was()
     def enroll(
         self,
         people: str | Path,
@@ -265,6 +269,7 @@ class Gallery:
             )
         return summary
 
+    @left_as_it_was()
     def identify(
         self,
         photos: Photos,

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
-import yaml
 
+from facekd.core.files import read_yaml
+from facekd.core.printable import printable_line
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
 
@@ -112,7 +113,7 @@ def run(tokens: list[str]) -> int:
         result: Any = app(tokens, exit_on_error=False, print_error=False)
     except (UserError, cyclopts.CycloptsError) as error:
         # Parsers of YAML and networks explain themselves over several lines; a user gets one sentence.
-        print("facekd:", " ".join(str(error).split()), file=sys.stderr)
+        print("facekd:", printable_line(" ".join(str(error).split())), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("facekd: interrupted; the same command goes on where it stopped", file=sys.stderr)
@@ -163,10 +164,7 @@ def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:
 
 def _read_config(path: Path, tokens: list[str]) -> dict[str, Any]:
     """The values in a YAML file; a ``run.yaml`` that another run left is one."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML ({error}); give a file of 'flag: value' lines") from error
+    values = read_yaml(path, "give a file of 'flag: value' lines")
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no 'flag: value' lines; see 'facekd {' '.join(tokens[:1])} --help'")
     command = values.pop("command", None)

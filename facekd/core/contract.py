@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from facekd.core.files import read_yaml
 from facekd.core.geometry import TEMPLATES
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
@@ -121,12 +120,9 @@ def read_contract(path: Path) -> Contract:
     Raises:
         UserError: no such file, no mapping, or not a contract.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such contract file; write one or leave --contract out") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML ({error}); a contract is a few 'key: value' lines") from error
+    if not path.exists():
+        raise UserError(f"{path}: no such contract file; write one or leave --contract out")
+    values = read_yaml(path, "a contract is a few 'key: value' lines")
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no 'key: value' lines; a contract needs at least 'dim: 512'")
     return Contract.from_mapping(values, str(path))

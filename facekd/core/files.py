@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from facekd.errors import UserError
 
 PRIVATE = 0o600  # biometric data: for its owner only
@@ -113,6 +115,39 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from error
+
+
+def read_yaml(path: Path, advice: str) -> Any:
+    """The value in a YAML file: mappings, lists and single values.
+
+    Args:
+        advice: what a refusal tells the user to do.
+
+    Raises:
+        UserError: no such file, no YAML, or a value of another kind, such as a set or a list that holds itself.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise UserError(f"{path}: not readable as YAML ({why}); {advice}") from error
+    if why := _unplain(value, [], set()):
+        raise UserError(f"{path}: {why}; {advice}")
+    return value
+
+
+def _unplain(value: Any, around: list[int], done: set[int]) -> str:
+    """What is in `value` that no flag takes; empty for nothing."""
+    if isinstance(value, set | bytes):
+        return f"holds {'a set' if isinstance(value, set) else 'binary data'}"
+    if not isinstance(value, dict | list | tuple) or id(value) in done:
+        return ""
+    if id(value) in around:
+        return f"holds a {'mapping' if isinstance(value, dict) else 'list'} that holds itself"
+    parts = (*value, *value.values()) if isinstance(value, dict) else value
+    found = next(filter(None, (_unplain(part, [*around, id(value)], done) for part in parts)), "")
+    done.add(id(value))  # however often it is referred to
+    return found
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 
 import yaml
 
-from facekd.core.files import sha256_file, write_json, write_text
+from facekd.core.files import read_yaml, sha256_file, write_json, write_text
 from facekd.errors import UserError
 
+PACKAGE = Path(__file__).parents[1]
 PACKAGES = (
     "facekd", "torch", "torchvision", "facenet-pytorch", "opencv-python-headless", "albumentations", "numpy",
     "scikit-learn", "onnx", "onnxruntime", "pyarrow", "lancedb", "accelerate", "safetensors",
@@ -59,7 +60,9 @@ def refuse_other_run(out: Path, config: Mapping[str, Any]) -> None:
     path = out / "run.yaml"
     if not path.exists():
         return
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read_yaml(path, "choose another --out")
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no settings of a run; choose another --out")
     for key, value in config.items():
         if found.get(key) != _plain(value) and (found.get(key) is None or not _names_paths(value)):
             raise UserError(
@@ -113,14 +116,27 @@ def append_metrics(out: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """Every whole line of ``metrics.jsonl``; a line torn by a kill is passed over."""
+    """Every whole line of ``metrics.jsonl``; a last line torn by a kill is passed over.
+
+    Raises:
+        UserError: the file can't be read, or another line of it is damaged.
+    """
     path = out / "metrics.jsonl"
-    if not path.exists():
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); check the path") from error
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):  # what follows the last end of a line is torn
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):  # no JSON, or no UTF-8
+            row = None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: line {number} is damaged; mend or remove that line, or train into another --out")
+        rows.append(row)
     return rows
 
 
@@ -146,12 +162,20 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-def _git_commit() -> str | None:
-    here = Path(__file__).parent
-    try:
-        result = subprocess.run(
-            ["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+def _git_commit(package: Path = PACKAGE) -> str | None:
+    """The commit of facekd's own checkout; None where it is installed, though it be inside another repository."""
+    # In a hook git names its repository in the environment, whichever folder is asked.
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", package, *words], capture_output=True, text=True, timeout=5, check=True, env=environ
         )
-    except (OSError, subprocess.TimeoutExpired):
+        return done.stdout.rstrip("\n")
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # what a repository around it tracks is not its own
+        top, commit = git("rev-parse", "--show-toplevel", "HEAD").split("\n")
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip() or None
+    return commit if Path(top).resolve() == package.resolve().parent else None

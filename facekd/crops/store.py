@@ -134,9 +134,7 @@ class CropStore:
     @property
     def settings(self) -> dict[str, Any]:
         """How the crops were made: detector, size, template, choice."""
-        settings = read_json(self.folder / "store.json")
-        assert isinstance(settings, dict)
-        return settings
+        return _settings(self.folder / "store.json")
 
     def parts(self) -> list[int]:
         """Numbers of the whole parts, in the order they were written."""
@@ -212,11 +210,11 @@ def _begun(folder: Path, settings: dict[str, Any]) -> bool:
     """
     path = folder / "store.json"
     if path.exists():
-        found = read_json(path)
+        found = _settings(path)
         if found != settings:
-            other = ", ".join(f"{k}={found.get(k)!r}" for k in settings if found.get(k) != settings[k])
             raise UserError(
-                f"{folder}: its crops were made with other settings ({other}); choose another output folder"
+                f"{folder}: its crops were made with other settings ({_differences(found, settings)}); choose another "
+                "output folder"
             )
         return True
     if folder.exists() and not (
@@ -224,6 +222,22 @@ def _begun(folder: Path, settings: dict[str, Any]) -> bool:
     ):
         raise UserError(f"{folder}: holds files but no crop store; choose a new or empty output folder")
     return False
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    settings = read_json(path)
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: holds no settings of a crop store; align the photos into a new folder")
+    return settings
+
+
+def _differences(found: dict[str, Any], settings: dict[str, Any]) -> str:
+    """The settings in `found` that `settings` has not, or has otherwise, and those that `found` lacks."""
+    return ", ".join(
+        f"{key}={found[key]!r}" if key in found else f"no {key}"
+        for key in {**found, **settings}
+        if key not in found or key not in settings or found[key] != settings[key]
+    )
 
 
 def _read_parquet(path: Path) -> pa.Table:

@@ -104,8 +104,8 @@ def _left_in_fp32(graph: Graph) -> list[str]:
     The first convolution, with its activation: pixels lie halfway between the steps of the range that they would get,
     so that neighbors fall together, and runtimes that round otherwise see other faces. What follows it while the image
     has not been halved twice: few channels, so that the error of each weighs much, and images so large that turning
-    them into codes and back takes the time that int8 saves. In facekd's own model these few layers make a sixth of what
-    1 less the cosine to the source is in all, and no others give as much without time. The gates of squeeze and
+    them into codes and back takes the time that int8 saves. In facekd's own model they make a sixth of what 1 less the
+    cosine to the source is in all, for few bytes. The gates of squeeze and
     excitation, from the pooling to the sigmoid: a gate scales a whole channel. The last layer: it makes the embedding.
     """
     makers = graph.makers()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from facekd.core.door import set_torch_threads
 from facekd.core.files import sha256_file
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, Faces
@@ -44,13 +45,12 @@ def load_detector(name: str, *, min_face: int = 20, weights: Path | None = None,
     if weights is not None:
         raise UserError(f"--detector {name} carries its own weights; leave {weights} out or use --detector yunet")
     if name == "facenet":
-        import torch
-
         from facekd.faces import facenet
 
+        detect_one = facenet.load(min_face)
         if threads is not None:
-            torch.set_num_threads(threads)  # it spreads one photo over the cores
-        return _each(facenet.load(min_face), 1)
+            set_torch_threads(threads)  # it spreads one photo over the cores
+        return _each(detect_one, 1)
     from facekd.faces import mtcnn
 
     return _each(mtcnn.load(min_face), threads)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from facekd.core.contract import Contract, known_contract, read_contract
+from facekd.core.door import set_torch_threads
 from facekd.core.files import sha256_bytes, sha256_file
 from facekd.core.kept import keep, kept
 from facekd.core.suggest import nearest
@@ -106,7 +107,7 @@ def _load_saved(path: Path, threads: int | None) -> Network:
     saved = load_model(path)
     net = saved.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if threads is not None:
-        torch.set_num_threads(threads)
+        set_torch_threads(threads)
     home = os.getpid()
 
     def run(inputs: Array) -> Array:

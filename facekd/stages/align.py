@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from facekd.core.door import door, set_torch_threads
 from facekd.core.run import default_out, start_run
 from facekd.errors import UserError
 from facekd.stages.console import progress, say, table
@@ -53,6 +54,7 @@ class AlignSummary:
         return 1 if self.failed else 0
 
 
+@door
 def align(
     photos: Path,
     out: Path | None = None,
@@ -297,8 +299,15 @@ def detector_maker(name: str, weights: Path | None, min_face: int) -> Callable[[
     return partial(_detector, name, weights, min_face)
 
 
-@functools.lru_cache(maxsize=4)
 def _detector(name: str, weights: Path | None, min_face: int) -> Detector:
+    detector = _loaded(name, weights, min_face)
+    if name == "facenet":  # torch runs it, and an earlier command's threads ended with that command
+        set_torch_threads(1)
+    return detector
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(name: str, weights: Path | None, min_face: int) -> Detector:
     if name == "none":
         from facekd.faces.cropped import detect_one
 
@@ -331,8 +340,8 @@ def _unfinished(files: Sequence[PhotoFile], store: CropStore) -> tuple[list[Phot
         todo.append(file)
     kept = {row["sha256"]: row for row in rows.values() if row["status"] == "ok"}
     # A duplicate whose first photo has changed has to be aligned itself.
-    orphans = [s for s, row in rows.items() if row["status"] == "duplicate" and row["sha256"] not in kept]
-    todo += [file for file in files if file.source in set(orphans)]
+    orphans = {s for s, row in rows.items() if row["status"] == "duplicate" and row["sha256"] not in kept}
+    todo += [file for file in files if file.source in orphans]
     known = {
         digest: PhotoRecord(row["source"], row["identity"], "ok", crop_ids=row["crop_ids"])
         for digest, row in kept.items()

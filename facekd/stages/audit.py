@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from facekd.core.door import door
 from facekd.errors import UserError
 from facekd.stages.console import say, table
 
@@ -37,6 +38,7 @@ class Audit:
         return 1 if self.suspects else 0
 
 
+@door
 def audit(
     data: Path, *, embedder: Path, contract: Path | None = None, out: Path | None = None, quiet: bool = False
 ) -> Audit:

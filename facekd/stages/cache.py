@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cyclopts import Parameter
 
+from facekd.core.door import as_paths, door
 from facekd.crops import Augment
 from facekd.errors import UserError
 from facekd.stages.console import progress, say
@@ -81,7 +82,12 @@ class Asked:
     seed: int = 0
     cache: Path = HOME
 
+    def __post_init__(self) -> None:
+        for name in ("teacher", "data", "contract", "drop", "cache"):
+            object.__setattr__(self, name, as_paths(getattr(self, name), several=name in ("data", "drop")))
 
+
+@door
 def build(asked: Asked, *, engine: Engine = "local", address: str | None = None, quiet: bool = False) -> CacheSummary:
     """Compute the teacher's embedding of every view that a distillation with the same settings will show it.
 
@@ -112,6 +118,7 @@ def build(asked: Asked, *, engine: Engine = "local", address: str | None = None,
     return CacheSummary(made.folder, computed, size)
 
 
+@door
 def verify(asked: Asked, *, samples: int = 64, quiet: bool = False) -> CacheSummary:
     """Check every row of a cache against its checksum, and some against the teacher, computed afresh.
 
@@ -138,6 +145,7 @@ def verify(asked: Asked, *, samples: int = 64, quiet: bool = False) -> CacheSumm
     return CacheSummary(folder, 0, size)
 
 
+@door
 def gc(cache: Path = HOME, *, days: float = 30, quiet: bool = False) -> GcSummary:
     """Remove caches that no run has opened lately.
 

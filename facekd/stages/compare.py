@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facekd.core.door import door
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
 from facekd.stages.compare_lists import (
@@ -41,6 +42,7 @@ class Comparison:
     result: dict[str, Any]  # as in report.json
 
 
+@door
 def compare(
     runs: list[Path],
     *,

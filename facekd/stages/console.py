@@ -1,5 +1,7 @@
 """What a person at a terminal sees: progress on stderr, tables on stdout, nothing with --quiet.
 
+Names of files and people come from outside: what could steer a terminal is printed as an escape, here for all commands.
+
 rich is loaded by what needs it: a first embedding takes half a second, and rich would take a tenth of that.
 """
 
@@ -10,6 +12,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from facekd.core.printable import printable_line
+
 T = TypeVar("T")
 PLAIN_EVERY = 10.0  # seconds between lines where stderr is no terminal
 
@@ -17,7 +21,7 @@ PLAIN_EVERY = 10.0  # seconds between lines where stderr is no terminal
 def say(text: str, quiet: bool = False) -> None:
     """One line to stderr."""
     if not quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(printable_line(text), file=sys.stderr, flush=True)
 
 
 def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *, unit: int = 1) -> Iterator[T]:
@@ -68,10 +72,10 @@ def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = F
     from rich.console import Console
     from rich.table import Table
 
-    print(title, flush=True)
+    print(printable_line(title), flush=True)
     shown = Table()
     for i, column in enumerate(columns):
         shown.add_column(column, justify="right" if figures and i > 0 else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*map(printable_line, row))
     Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False).print(shown)

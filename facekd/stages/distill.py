@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from facekd.core.door import door
 from facekd.crops import Augment
 from facekd.errors import UserError
 from facekd.stages.cache import HOME, Backend
@@ -39,6 +40,7 @@ from facekd.stages.training_card import Subject
 from facekd.stages.training_run import OptimizerName, Precision, SamplerName, ScheduleName
 
 
+@door
 def distill(
     *,
     data: list[Path],

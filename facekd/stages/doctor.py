@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from facekd.core.door import door
 from facekd.stages.console import say, table
 
 PIP = "pip install --force-reinstall"
@@ -35,6 +36,7 @@ class Diagnosis:
         return int(any(finding.state == "broken" for finding in self.findings))
 
 
+@door
 def doctor(*, quiet: bool = False) -> Diagnosis:
     """Say what is installed and works, and how to mend what does not. Exits with 1 when something is broken.
 

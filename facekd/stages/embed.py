@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facekd.core.door import door
 from facekd.core.run import environment
 from facekd.errors import UserError
 from facekd.stages.align import BATCH, DETECTOR, Choice, DetectorName, Engine
@@ -68,6 +69,7 @@ class _Work:
     batch: int  # items embedded together
 
 
+@door
 def embed(
     src: Path,
     out: Path,

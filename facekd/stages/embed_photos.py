@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from facekd.core.door import set_torch_threads
 from facekd.stages.align import BATCH, DETECTOR, Choice, DetectorName, align_batch, detector_maker
 from facekd.stages.console import say
 
@@ -177,7 +178,10 @@ def load_embedder(model: Path, contract: Path | None = None) -> Embedder:
     Raises:
         UserError: as `Embedder.load`.
     """
-    return _loaded(model, contract, tuple(_changed(path) for path in (model, contract) if path))
+    embedder = _loaded(model, contract, tuple(_changed(path) for path in (model, contract) if path))
+    if embedder.network.macs is not None:  # torch runs it, and an earlier command's threads ended with that command
+        set_torch_threads(1)
+    return embedder
 
 
 @functools.lru_cache(maxsize=2)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facekd.core.door import door
 from facekd.stages.align import DetectorName
 from facekd.stages.embed_photos import in_batches, load_embedder, own_model
 from facekd.stages.enroll_asked import Enrolment, search_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 WRITTEN = 256  # people written together
 
 
+@door
 def enroll(
     people: Path,
     gallery: Path,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekd.core.printable import printable_line
 from facekd.stages.console import say, table
 from facekd.stages.enroll_suspects import Suspect
 
@@ -98,11 +99,6 @@ def _called(places: dict[str, int] | None, name: str, kind: str, other: str) -> 
     if places is None:
         return printable_line(name)
     return f"{kind} {places[name]}" if name in places else other
-
-
-def printable_line(name: str) -> str:
-    """A name that can't break the line or steer a terminal: what is not printable is written as an escape."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)
 
 
 def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: bool) -> None:

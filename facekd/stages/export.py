@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from facekd.core.door import door
 from facekd.stages.console import say
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Exported:
     differences: list[dict[str, Any]]  # TAR at each FAR, exported minus source, with its interval; none without pairs
 
 
+@door
 def export(
     run: Path,
     model: Path,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from facekd.core.door import door
 from facekd.errors import UserError
 from facekd.stages.console import progress, say, table
 
@@ -55,6 +56,7 @@ class Imported:
     changed: int  # new, or different from before
 
 
+@door
 def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryInfo:
     """Say what a gallery holds, which model it is bound to, how it is searched, and whether its audit log is whole.
 
@@ -121,6 +123,7 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
     return found
 
 
+@door
 def delete(
     gallery: str,
     *person: str,
@@ -166,6 +169,7 @@ def delete(
     return Erased(tuple(enrolled), tuple(missing), receipt)
 
 
+@door
 def export(gallery: str, out: Path, *, encrypt: bool = False, key_file: Path | None = None, quiet: bool = False) -> int:
     """Write everybody's templates to a file: Parquet, for other tools and 'facekd gallery import', or a FAISS index.
 
@@ -204,6 +208,7 @@ def export(gallery: str, out: Path, *, encrypt: bool = False, key_file: Path | N
     return people
 
 
+@door
 def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bool = False) -> Imported:
     """Enrol the people of an exported file, under their ids; they replace people of the same ids.
 
@@ -231,6 +236,7 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
     return Imported(len(people), changed)
 
 
+@door
 def index(gallery: str, *, drop: bool = False, quiet: bool = False) -> int:
     """Build a gallery's index anew, whatever its size, or drop it; enrolment builds it by itself where it pays.
 

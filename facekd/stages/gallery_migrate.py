@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from facekd.core.door import door
 from facekd.errors import UserError
 from facekd.stages.console import progress, say, table
 from facekd.stages.enroll_asked import check_threshold
@@ -42,6 +43,7 @@ class Migrated:
         return 1 if self.missing else 0
 
 
+@door
 def migrate(
     gallery: str,
     new: str,

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facekd.core.door import door
+from facekd.core.printable import printable_line
 from facekd.errors import UserError
 from facekd.stages.console import progress, say, table
 from facekd.stages.embed_photos import Search, embed_photos, in_batches, load_embedder, photos_at
 from facekd.stages.enroll_asked import check_threshold
-from facekd.stages.enroll_report import Names, printable_line, write_table
+from facekd.stages.enroll_report import Names, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,6 +67,7 @@ class Identification:
         return "\n".join(lines + [f"{printable_line(source)}: {status}, {why}" for source, status, why in self.without])
 
 
+@door
 def identify(
     gallery: Path,
     photos: Path,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekd.core.door import door
 from facekd.errors import UserError
 from facekd.stages.console import say, table
 from facekd.stages.enroll_asked import check_threshold
@@ -44,6 +45,7 @@ class LeakSummary:
         return 1 if self.leaks else 0
 
 
+@door
 def leak(
     train: Path,
     pairs: Path,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facekd.core.door import door
 from facekd.errors import UserError
 from facekd.stages.console import progress, say
 from facekd.stages.teacher import Trained
 
 
+@door
 def narrow(
     teacher: Path,
     *,

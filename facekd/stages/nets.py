@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from facekd.core.door import door
 from facekd.errors import UserError
 from facekd.stages.console import table
 
@@ -18,6 +19,7 @@ class NetCost:
     macs: int  # multiply-adds for one crop
 
 
+@door
 def nets(*, dim: int | None = None, size: int = 112, quiet: bool = False) -> tuple[NetCost, ...]:
     """List the networks that can be trained, with parameters and multiply-adds.
 

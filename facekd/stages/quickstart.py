@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facekd.core.door import door
 from facekd.core.files import read_json, write_json
 from facekd.core.run import environment, refuse_other_run, start_run
 from facekd.errors import UserError
@@ -35,6 +36,7 @@ class Quickstart:
     summary: dict[str, Any]
 
 
+@door
 def quickstart(
     *,
     photos: Path | None = None,

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from facekd.core.door import door
+from facekd.core.printable import printable_line
 from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
 from facekd.photos.find import one_photo
@@ -14,7 +16,6 @@ from facekd.stages.align import DetectorName
 from facekd.stages.console import say
 from facekd.stages.embed_photos import Search, embed_batch, load_embedder
 from facekd.stages.enroll_asked import check_threshold
-from facekd.stages.enroll_report import printable_line
 from facekd.stages.identify import gallery_embedder, gallery_thresholds
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Same:
         return "\n".join(lines)
 
 
+@door
 def same(
     photo: Path,
     other: Path,

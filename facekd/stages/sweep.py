@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from facekd.core.door import door
 from facekd.core.files import read_json, write_bytes, write_json
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
@@ -43,6 +44,7 @@ class Sweep:
         return 1 if any(row["failed"] for row in self.result["cells"]) else 0
 
 
+@door
 def sweep(
     grid: Path,
     *,

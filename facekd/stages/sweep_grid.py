@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facekd.core.files import read_yaml
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
 
@@ -44,12 +45,7 @@ def read_grid(path: Path, random_teacher: Path) -> list[Cell]:
         UserError: no such file, no mapping, an unknown flag, a value that distill does not take, a flag in the wrong
             place, a name that is no folder's, or no cell with a teacher.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable as YAML ({error}); see 'facekd sweep --help' for a grid") from error
+    values = read_yaml(path, "see 'facekd sweep --help' for a grid")
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no base, cells or grid; see 'facekd sweep --help' for one that does")
     for key in values:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import yaml
 
+from facekd.core.door import door
 from facekd.core.files import write_bytes
 from facekd.core.run import default_out, start_run
 from facekd.core.types import Array
@@ -22,6 +23,7 @@ from facekd.stages.console import progress, say
 SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 10, 128  # the contact sheet shows the first people and photos only
 
 
+@door
 def synth(out: Path | None = None, *, people: int = 100, photos: int = 10, seed: int = 0, quiet: bool = False) -> Path:
     """Draw photos of people who do not exist, to try everything without anyone's face.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekd.core.door import door
 from facekd.crops import Augment
 from facekd.errors import UserError
 from facekd.stages.console import say
@@ -28,6 +29,7 @@ class Trained:
     model_id: str
 
 
+@door
 def train_teacher(
     *,
     data: list[Path],

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from facekd.core.door import until_the_end
+from facekd.core.files import exclusive
 from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.errors import UserError
 
@@ -214,16 +216,19 @@ def stepper(net: nn.Module, compile: bool, shape: tuple[int, ...], accelerator: 
 
 
 def begin(out: Path | None, command: str, config: Mapping[str, Any], inputs: tuple[Path, ...]) -> Path:
-    """The run's folder, begun with its settings; of several processes the first one writes them.
+    """The run's folder, begun and held until the command ends; of several processes the first one does that.
 
     Raises:
-        UserError: the folder holds a run with other settings; or several processes have no folder named.
+        UserError: another command writes the folder, it holds a run with other settings, or several processes have no
+            folder named.
     """
     from facekd.training.parallel import num_processes, rank
 
     if out is None and num_processes() > 1:
         raise UserError("several processes train one run: name its folder with --out")
     out = out or default_out(command)
+    if rank() == 0:
+        until_the_end(exclusive(out))
     refuse_other_run(out, config)
     if rank() == 0:
         start_run(out, command, {**config, "out": out}, inputs)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from facekd.core.door import door
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
 from facekd.stages.console import say
@@ -41,6 +42,7 @@ class Verification:
         return 0 if all(one["met"] for one in self.result["requirements"]) else 1
 
 
+@door
 def verify(
     *,
     model: list[Path] | None = None,

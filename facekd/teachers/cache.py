@@ -64,6 +64,8 @@ class TeacherCache:
         self.num_blocks = -(-key.num_crops // BLOCK)
         shape = (key.views, key.num_crops, key.dim)
         for name, size in ((ROWS, 2 * int(np.prod(shape))), (MARKS, 4 * key.views * self.num_blocks)):
+            if (folder / name).is_symlink():  # what it names would be written to
+                raise UserError(f"{folder / name}: is a link, not a cache's own file; remove {folder}")
             found = (folder / name).stat().st_size if (folder / name).exists() else -1
             if found != size:
                 raise UserError(
@@ -203,9 +205,13 @@ def _last_use(folder: Path) -> float:
 
 
 def _reserve(path: Path, size: int) -> None:
-    """A private file of `size` zeros whose room on the disk is taken now, not when it is written."""
+    """A private file of `size` zeros whose room on the disk is taken now, not when it is written.
+
+    It takes the place of what is there: a link is replaced, the file that it names is left alone.
+    """
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        path.unlink(missing_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.posix_fallocate(handle, 0, size)
         finally:

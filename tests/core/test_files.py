@@ -11,13 +11,17 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from facekd.cli import run
+from facekd.core.contract import read_contract
 from facekd.core.files import (
     atomic_write,
     read_json,
+    read_yaml,
     sha256_bytes,
     sha256_file,
     unquoted,
@@ -26,6 +30,7 @@ from facekd.core.files import (
     write_text,
 )
 from facekd.errors import UserError
+from facekd.stages.sweep_grid import read_grid
 
 
 def test_a_file_is_private_and_whole(tmp_path: Path) -> None:
@@ -142,3 +147,31 @@ def test_a_table_that_no_spreadsheet_takes_for_formulas(tmp_path: Path) -> None:
         rows = [row[0] for row in csv.reader(file)][1:]
     assert not any(row.startswith(("=", "+", "-", "@")) for row in rows)
     assert [unquoted(row) for row in rows] == values
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("data: &a [*a]", "a list that holds itself"),
+        ("data: &a {b: [*a]}", "a mapping that holds itself"),
+        ("data: !!set {a: , b: }", "a set"),
+        ("data: !!binary aGk=", "binary data"),
+        ("a: [", "not readable as YAML"),
+        ("data: " + "[" * 5000, "nested too deeply"),
+    ],
+)
+def test_yaml_that_no_flag_takes_is_refused_in_a_sentence(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"odd\.yaml: .*{why}"):
+        read_yaml(path, "mend it")
+    for read in (read_contract, partial(read_grid, random_teacher=tmp_path)):
+        with pytest.raises(UserError, match=r"odd\.yaml: "):
+            read(path)
+    assert run(["distill", "--config", str(path)]) == 2
+
+
+def test_yaml_may_refer_to_a_value_many_times(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60)))
+    assert read_yaml(path, "")["a1"] == [[1], [1]]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from facekd.core.run import append_metrics, default_out, read_metrics, start_run
+from facekd.core.run import _git_commit, append_metrics, default_out, read_metrics, start_run
 from facekd.core.suggest import nearest
+from facekd.errors import UserError
 
 
 def test_run_yaml_holds_the_config_and_environment_the_rest(tmp_path: Path) -> None:
@@ -67,3 +70,37 @@ def test_a_first_line_torn_by_a_kill(tmp_path: Path) -> None:
 def test_the_nearest_name() -> None:
     assert nearest("batsh", ["batch", "epochs"]) == "; did you mean 'batch'?"
     assert nearest("xyz", ["batch", "epochs"]) == "; the names are batch, epochs"
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"st', b"\x00\xff\xfe", b"7", b"[" * 100_000, b""], ids=["cut", "bytes", "number", "deep", "empty"]
+)
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n' + line + b'\n{"step": 2}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is damaged"):
+        read_metrics(tmp_path)
+
+
+def test_the_commit_is_of_facekds_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another repository's commit says nothing of what ran, wherever facekd lies and whatever a hook sets."""
+
+    def git(folder: Path, *words: str) -> str:
+        asked = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    own, other = tmp_path / "checkout", tmp_path / "other"
+    for top, package in ((own, own / "facekd"), (other, other / "lib" / "facekd")):
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        git(top, "init", "-q")
+        git(top, "commit", "-q", "--allow-empty", "-m", top.name)
+    assert _git_commit(own / "facekd") is None  # it lies there, but not as a part of the repository
+    for top in (own, other):
+        git(top, "add", ".")
+        git(top, "commit", "-q", "-m", "facekd")
+    assert _git_commit(other / "lib" / "facekd") is None  # installed inside another repository
+    monkeypatch.chdir(other)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))  # as in a hook
+    assert _git_commit(own / "facekd") == git(own, "--git-dir", str(own / ".git"), "rev-parse", "HEAD")

@@ -230,3 +230,18 @@ def test_files_are_private_and_typed(tmp_path: Path) -> None:
 def test_an_unknown_status_is_a_bug() -> None:
     with pytest.raises(AssertionError):
         PhotoRecord("a", None, "fine")
+
+
+def test_a_refusal_names_every_setting_that_differs(tmp_path: Path) -> None:
+    CropStore.create(tmp_path / "more", {**SETTINGS, "one_setting_more": True})
+    with pytest.raises(UserError, match=r"\(one_setting_more=True\)"):
+        CropStore.create(tmp_path / "more", SETTINGS)
+    CropStore.create(tmp_path / "fewer", {key: value for key, value in SETTINGS.items() if key != "choose"})
+    with pytest.raises(UserError, match=r"\(no choose\)"):
+        CropStore.create(tmp_path / "fewer", SETTINGS)
+
+
+def test_settings_that_are_no_mapping_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text("[1]")
+    with pytest.raises(UserError, match="holds no settings of a crop store"):
+        CropStore.create(tmp_path, SETTINGS)

@@ -15,12 +15,13 @@ import yaml
 from PIL import Image
 
 from facekd.crops.read import read_crops
-from facekd.crops.store import CropStore
+from facekd.crops.store import CropStore, PhotoRecord
 from facekd.errors import UserError
 from facekd.faces.refine import WEIGHTS as ONET
 from facekd.faces.yunet import WEIGHTS as YUNET
+from facekd.photos.find import PhotoFile
 from facekd.photos.synth import jpeg, person, render
-from facekd.stages.align import AlignSummary, align
+from facekd.stages.align import AlignSummary, _unfinished, align
 
 
 def noise(seed: int, size: int = 112) -> np.ndarray:
@@ -305,3 +306,44 @@ def test_what_ray_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(UserError, match=r"pip install 'facekd\[ray\]'"):
         run(photos, tmp_path / "crops", engine="ray")
     assert not (tmp_path / "crops").exists()
+
+
+def test_names_that_would_steer_a_terminal_are_printed_as_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = "\x1b]0;title\x07\x1b[31mred"
+    put(tmp_path / "photos", **{f"{bad}/bad\x1b[2J\nx": b"no image", f"{bad}/1": png(noise(1))})
+    align(tmp_path / "photos", tmp_path / "out\x1b[31m", detector="none")
+    printed = "".join(capsys.readouterr())
+    assert "\\x1b]0;title\\x07\\x1b[31mred/bad\\x1b[2J\\nx.png: unreadable" in printed
+    assert "\x1b" not in printed
+
+
+def test_the_cost_of_duplicates_without_their_first_photo_grows_with_their_number(tmp_path: Path) -> None:
+    """By how often a name is looked up, whatever the machine."""
+    looked_up = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            nonlocal looked_up
+            looked_up += 1
+            return super().__hash__()
+
+    count = 200
+    (tmp_path / "x.jpg").write_bytes(b"x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    names = [Name(f"{number}.jpg") for number in range(count)]
+    store = CropStore.create(tmp_path / "store", {})
+    store.append([PhotoRecord(name, None, "duplicate", sha256=digest) for name in names])
+    todo, _ = _unfinished([PhotoFile(tmp_path, "x.jpg", name, None) for name in names], store)
+    assert len(todo) == count
+    assert looked_up < 10 * count
+
+
+def test_text_is_taken_for_a_path(tmp_path: Path) -> None:
+    put(tmp_path / "photos", a=png(noise(1)))
+    summary = align(str(tmp_path / "photos"), str(tmp_path / "crops"), detector="none", quiet=True)
+    assert summary.statuses == {"ok": 1}
+    assert summary.out == tmp_path / "crops"

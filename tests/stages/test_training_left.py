@@ -16,6 +16,7 @@ import torch
 from toy import SETTINGS, record
 
 from facekd.core.contract import Contract
+from facekd.core.door import left_as_it_was
 from facekd.core.files import read_json
 from facekd.core.run import read_metrics
 from facekd.crops.store import CropStore
@@ -101,7 +102,8 @@ def train(out: Path, store: Path, cut: int = 0, signalled: int = 0, checkpoints:
     """
     data = read_training_data([store], 0.34, 0)
     config = {"data": [store], "net": NET, "epochs": 3.0, "batch": 8, "lr": 0.05, "ema": 0.0, "seed": 0}
-    begin(out, "train-teacher", config, (store,))
+    with left_as_it_was():  # a command
+        begin(out, "train-teacher", config, (store,))
     plan = make_plan(len(data.train), epochs=3.0, batch=8, lr=0.05, weight_decay=5e-4)
     spec = Contract(dim=8, size=32)
     torch.manual_seed(0)

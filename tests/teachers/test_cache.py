@@ -144,3 +144,23 @@ def test_what_nobody_uses_can_be_removed(full: TeacherCache) -> None:
     assert remove(old.folder) > 3 * KEY_OF.num_crops * 16 * 2
     assert [cache.folder for cache in caches(home)] == [full.folder]
     assert (full.folder / "embeddings.f16").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["embeddings.f16", "blocks.u32"])
+def test_a_link_is_replaced_and_what_it_names_left_alone(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_text("precious\n")
+    folder = tmp_path / "home" / KEY_OF.name
+    folder.mkdir(parents=True)
+    (folder / name).symlink_to(victim)
+    fill(open_cache(tmp_path / "home", KEY_OF))
+    assert victim.read_text() == "precious\n"
+    assert not (folder / name).is_symlink()
+
+
+def test_a_link_in_a_whole_cache_is_refused(full: TeacherCache, tmp_path: Path) -> None:
+    rows = full.folder / "embeddings.f16"
+    rows.rename(tmp_path / "elsewhere")
+    rows.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link"):
+        open_cache(full.folder.parent, KEY_OF)
