@@ -20,7 +20,6 @@ from facekd.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
-LOCALHOST = "127.0.0.1"
 
 
 def map_ordered(function: Callable[[T], R], items: Iterable[T], address: str | None = None) -> Iterator[R]:
@@ -65,8 +64,7 @@ def connected(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # A cluster of this machine is for this machine: nobody else is to reach its ports.
-    here: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": LOCALHOST} if address is None else {}
+    here: dict[str, Any] = {"include_dashboard": False} if address is None else {}
     if address is not None:
         reach(address)
     try:
