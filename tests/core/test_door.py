@@ -64,12 +64,8 @@ def test_threads_random_state_and_environment_are_put_back(monkeypatch: pytest.M
     monkeypatch.setenv("FACEKD_TEST_KEPT", "1")
     before, threads = torch.get_rng_state(), torch.get_num_threads()
 
-<<<<<<< HEAD
-    def failing() -> None:
-=======
     @door
     def disturb() -> None:
->>>>>>> w-kinds
         set_torch_threads(threads + 1)
         set_torch_threads(threads + 2)
         torch.manual_seed(123)
@@ -77,13 +73,8 @@ def test_threads_random_state_and_environment_are_put_back(monkeypatch: pytest.M
         del os.environ["FACEKD_TEST_KEPT"]
         raise ZeroDivisionError
 
-<<<<<<< HEAD
-    with pytest.raises(ZeroDivisionError), left_as_it_was():  # also where the command fails
-        failing()
-=======
     with pytest.raises(ZeroDivisionError):  # also where the command fails
         disturb()
->>>>>>> w-kinds
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), before)
     assert "FACEKD_TEST_NEW" not in os.environ
