@@ -146,7 +146,7 @@ def _begin_from_onnx(source: Source, network: Network, name: str, net: nn.Module
     from facekd.teachers.onnx_layers import take_layers
 
     theirs = source.contract
-    for what in ("dim", "size", "template"):
+    for what in ("dim", "size", "template", "layout"):
         here, there = getattr(contract, what), getattr(theirs, what)
         if here != there:
             raise UserError(f"{source.flag}: has {what} {there}, this run {here}; ask for the same")
