@@ -25,9 +25,9 @@ TEACHERS = ("w600k_mbf", "sface_2021dec")
 
 def all_of_lfw(detector: str) -> dict[str, Any]:
     """Every photo of LFW through `detector`: its ledger, and the accuracy of both external teachers on the crops."""
+    from facekd.commands.align import align
+    from facekd.commands.verify import verify
     from facekd.crops.store import CropStore
-    from facekd.stages.align import align
-    from facekd.stages.verify import verify
 
     with tempfile.TemporaryDirectory() as folder:
         crops = Path(folder) / "crops"
@@ -78,7 +78,8 @@ def cost(count: int) -> dict[str, float]:
 
 def measured(photos: Path, out: Path) -> dict[str, float]:
     """``facekd align`` in this process: photos aligned in a second, and memory before and at its greatest."""
-    from facekd.stages.align import DETECTOR, align, detector_maker
+    from facekd.commands.align import align
+    from facekd.ingest.alignment import DETECTOR, detector_maker
 
     detector_maker(DETECTOR, None, 20)()
     loaded = high_water()

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import yaml
 from _real import facekd, last_of_each, progress_of
 
+from facekd.console import say
 from facekd.core.files import atomic_write, read_json, write_json, write_text
 from facekd.nets.saved import MODEL
-from facekd.stages.console import say
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 HELD_OUT = Path(__file__).parent / "held_out_identities.txt"
@@ -76,8 +76,8 @@ def prepare(data: Path, work: Path, quick: bool) -> None:
     The training crops are those of nobody who is held out and of nobody whom `leak` finds among LFW's people. What is
     there already is kept; ``about.json``, which says how much there is of each, comes last.
     """
-    from facekd.stages.align import align
-    from facekd.stages.leak import leak
+    from facekd.commands.align import align
+    from facekd.commands.leak import leak
 
     sets, leaks = work / "sets", work / "leaks.csv"
     pairs, photos = sets / "pairs.txt", data / "lfw.zip"

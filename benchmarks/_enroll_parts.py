@@ -63,12 +63,12 @@ def overlap(quick: bool, largest: int) -> dict[str, Any]:
 
 
 def _overlap(model: str, detector: str, count: int, turns: int) -> dict[str, Any]:
+    from facekd.commands.enroll import enroll
     from facekd.core.pixels import decode_crop
     from facekd.engines.local import batches
+    from facekd.ingest.alignment import BATCH, align_batch
+    from facekd.ingest.photos import Search, load_embedder, on_cores
     from facekd.photos.find import find_photos
-    from facekd.stages.align import BATCH, align_batch
-    from facekd.stages.embed_photos import Search, load_embedder, on_cores
-    from facekd.stages.enroll import enroll
 
     path = WEIGHTS / f"{model}.onnx"
     search = Search(detector, YUNET if detector == "yunet" else None)  # type: ignore[arg-type]
@@ -124,9 +124,9 @@ def _write_alone(folder: Path, vectors: Array) -> float:
     """Seconds to write the rows of so many photos as the enrolment does."""
     import pyarrow as pa
 
+    from facekd.enrollment.photos import PART
     from facekd.gallery.photos import PhotoTable
     from facekd.gallery.place import Place
-    from facekd.stages.enroll_photos import PART
 
     folder.mkdir()
     start = time.perf_counter()
@@ -188,9 +188,9 @@ def _measured(photos: Path, gallery: Path, detector: str, model: Path | None = N
 
 def measure(photos: Path, gallery: Path, model: Path, detector: str) -> dict[str, float]:
     """``facekd enroll`` in this process: seconds, and greatest resident memory before and at the end, MiB."""
+    from facekd.commands.enroll import enroll
     from facekd.gallery import gallery as _  # noqa: F401  # loaded before the first figure, as the rest is
-    from facekd.stages.embed_photos import load_embedder
-    from facekd.stages.enroll import enroll
+    from facekd.ingest.photos import load_embedder
 
     load_embedder(model)
     loaded = high_water()

@@ -32,8 +32,8 @@ def _embedded(model: str, names: list[str], spoilt: bool) -> dict[str, Any]:
     """The embeddings and quality of photos; of those to be enrolled every other one is spoilt, where that is asked."""
     from facekd.faces.align import align_face, choose, eye_distance, pose
     from facekd.faces.detect import load_detector
+    from facekd.ingest.photos import load_embedder, on_cores
     from facekd.photos.decode import decode
-    from facekd.stages.embed_photos import load_embedder, on_cores
 
     detect = load_detector("yunet", weights=YUNET, threads=1)
     embedder = load_embedder(WEIGHTS / f"{model}.onnx")
@@ -132,9 +132,9 @@ def _difference(plain: Array, other: Array, owners: Array) -> dict[str, float]:
 def suspects(quick: bool, largest: int) -> dict[str, Any]:
     """Who is held back at which threshold."""
     del largest
+    from facekd.commands.enroll import enroll
     from facekd.gallery.photos import PhotoTable
     from facekd.gallery.place import Place
-    from facekd.stages.enroll import enroll
 
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -187,10 +187,10 @@ def gate(quick: bool, largest: int) -> dict[str, Any]:
     del largest
     from facekd.faces.align import align_face, choose, eye_distance, pose
     from facekd.faces.detect import load_detector
+    from facekd.ingest.photos import load_embedder, on_cores
     from facekd.photos.decode import decode
     from facekd.rates.counts import curve
     from facekd.rates.rates import rate_at
-    from facekd.stages.embed_photos import load_embedder, on_cores
 
     names = lfw_names(120 if quick else 1_600, 4)
     detect = load_detector("yunet", weights=YUNET, threads=1)

@@ -17,15 +17,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from _celeba import held_out_identities, of_people, read_celeba, write_set
 
+from facekd.commands.align import align
+from facekd.commands.export import export
+from facekd.console import progress
 from facekd.core.files import atomic_write, write_text
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
 from facekd.rates.intervals import wilson_by_person
 from facekd.rates.thresholds import far_interval_by_person
-from facekd.stages.align import align
-from facekd.stages.console import progress
-from facekd.stages.export import export
 
 BANDS = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
 ADULT = BANDS[3:]

@@ -24,19 +24,19 @@ import pyarrow.parquet as pq
 import yaml
 from _record import RESULTS, record
 
+from facekd.commands.compare import closed_json
+from facekd.commands.distill import distill
+from facekd.commands.sweep import MOST_PAIRS, sweep
+from facekd.commands.sweep_grid import ALONE
+from facekd.commands.train_teacher import train_teacher
 from facekd.core.files import atomic_write, write_text
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
+from facekd.crops.training import read_training_crops
 from facekd.deploy.embedder import Embedder
+from facekd.evaluation.lists import everyone, pair_scores
 from facekd.nets.saved import MODEL
 from facekd.reports.forest import Row, forest
-from facekd.stages.compare import closed_json
-from facekd.stages.compare_lists import everyone, pair_scores
-from facekd.stages.distill import distill
-from facekd.stages.sweep import MOST_PAIRS, sweep
-from facekd.stages.sweep_grid import ALONE
-from facekd.stages.teacher import train_teacher
-from facekd.stages.training_run import read_training_data
 
 CELEBA = Path(__file__).parents[2] / "shared" / "data" / "crops" / "celeba.parquet"
 HELD_OUT, SEED, DIM = 0.25, 0, 128
@@ -147,7 +147,7 @@ def shrunk(path: Path, people: int, size: int, out: Path) -> Path:
 
 def gaps(result: dict[str, Any], data: Path, teacher: Path, out: Path) -> dict[str, dict[str, Any]]:
     """For each trained cell but the student alone: the gap closed at FAR, and the paired test against that student."""
-    compared = everyone(read_training_data([data], HELD_OUT, SEED).held, MOST_PAIRS)
+    compared = everyone(read_training_crops([data], HELD_OUT, SEED).held, MOST_PAIRS)
     cells = {one["cell"]: out / "cells" / one["cell"] for one in result["cells"] if one["failed"] is None}
 
     def scores(run: Path) -> Array:

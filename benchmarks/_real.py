@@ -17,21 +17,21 @@ from typing import Any
 import numpy as np
 import safetensors
 
+from facekd.commands.compare import closed_json
+from facekd.commands.export import export
+from facekd.console import say
 from facekd.core.files import write_bytes, write_json
 from facekd.core.run import read_metrics
 from facekd.core.types import Array, Scores
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
+from facekd.evaluation.lists import Compared, everyone, listed, pair_scores, rates_json
+from facekd.evaluation.model_rates import rate_json
+from facekd.evaluation.protocols import embed_crops, read_list
 from facekd.nets.saved import MODEL
 from facekd.rates.allpairs import AllPairs, measure_all_pairs
 from facekd.rates.folds import accuracy
-from facekd.stages.compare import closed_json
-from facekd.stages.compare_lists import Compared, everyone, listed, pair_scores, rates_json
-from facekd.stages.console import say
-from facekd.stages.export import export
-from facekd.stages.verify_protocols import embed_crops, read_list
-from facekd.stages.verify_rates import rate_json
 from facekd.training.checkpoint import LAST, RUN
 
 ON_LFW, ON_HELD = (1e-2, 1e-3), (1e-3, 1e-4, 1e-5)  # FARs

@@ -13,9 +13,12 @@ import torch
 from _prune import cut_to, masks_to, nonzero, sparse_size, zero
 from accelerate import Accelerator
 
+from facekd.commands.cache import fill_cache
+from facekd.console import progress
 from facekd.core.contract import Contract
 from facekd.core.files import write_bytes
 from facekd.core.pixels import to_input, unit
+from facekd.crops.training import TrainingCrops
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.export import prepared, serialised, to_onnx
 from facekd.engines.local import map_ordered
@@ -24,9 +27,7 @@ from facekd.nets.cost import num_parameters
 from facekd.nets.iresnet import IResNet
 from facekd.nets.onnx_cost import onnx_macs
 from facekd.nets.saved import digest, load_model
-from facekd.stages.cache import fill_cache
-from facekd.stages.console import progress
-from facekd.stages.training_run import TrainingData, batch_loader, make_sampler
+from facekd.recipes.plan import batch_loader, make_sampler
 from facekd.teachers.teacher import load_teacher
 from facekd.training.checkpoint import restore, save_checkpoint
 from facekd.training.loop import Batch, Plan, fit, make_optimizer
@@ -44,7 +45,7 @@ class Recipe:
     """What the student had."""
 
     teacher: Path  # that is pruned, and that teaches
-    data: TrainingData
+    data: TrainingCrops
     settings: Mapping[str, Any]  # of the student's run
     steps: int
     lr: float
@@ -139,7 +140,7 @@ def learn(
     net.cpu().eval()
 
 
-def write_network(net: torch.nn.Module, contract: Contract, path: Path, data: TrainingData) -> None:
+def write_network(net: torch.nn.Module, contract: Contract, path: Path, data: TrainingCrops) -> None:
     """A network as `facekd export` would write it, compared with what torch gives."""
     own = replace(contract, weights_sha256=digest(dict(net.state_dict())))
     made = prepared(to_onnx(net, own), own, "fp32", False, None)

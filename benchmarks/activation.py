@@ -23,12 +23,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from _record import record
 
+from facekd.commands.distill import distill
+from facekd.commands.export import export
+from facekd.commands.verify import verify
 from facekd.crops.read import read_crops
+from facekd.crops.training import read_training_crops
 from facekd.deploy.embedder import Embedder
-from facekd.stages.distill import distill
-from facekd.stages.export import export
-from facekd.stages.training_run import read_training_data
-from facekd.stages.verify import verify
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 TEACHER = DATA / "weights" / "w600k_mbf.onnx"
@@ -79,7 +79,7 @@ def measure(out: Path, crops: int, epochs: float, lfw: Path | None) -> dict[str,
         for precision in ("fp32", "int8"):
             files.append(out / f"{activation}-{precision}.onnx")
             export(run, files[-1], precision=precision, crops=data, quiet=True)  # type: ignore[arg-type]
-    rows = read_training_data([data], HELD_OUT, SEED).held.rows
+    rows = read_training_crops([data], HELD_OUT, SEED).held.rows
     pq.write_table(pq.read_table(data).take(rows), held)
     judged = {
         "held-out people, all pairs": rates(files, out / "held-verify", crops=held, all_pairs=True, far=[1e-2, 1e-3])

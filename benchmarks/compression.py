@@ -44,18 +44,18 @@ from _prune import NUMBER, check
 from _record import RESULTS, record
 from _tune import Facts, Recipe, cost_of, pruned
 
+from facekd.commands.distill import distill
+from facekd.commands.export import export
+from facekd.commands.train_teacher import train_teacher
+from facekd.console import say, table
 from facekd.core.files import atomic_write, read_json, write_json, write_text
 from facekd.core.pixels import encode_crop
 from facekd.core.run import read_metrics, refuse_other_run, start_run
 from facekd.crops.read import read_crops
+from facekd.crops.training import TrainingCrops, read_training_crops
 from facekd.deploy.embedder import Embedder
 from facekd.errors import UserError
-from facekd.nets.cost import num_parameters
-from facekd.nets.iresnet import IResNet
-from facekd.nets.saved import load_model
-from facekd.rates.persons import paired_differences
-from facekd.reports.forest import Row, forest
-from facekd.stages.compare_lists import (
+from facekd.evaluation.lists import (
     Compared,
     held_out_people,
     listed,
@@ -64,13 +64,13 @@ from facekd.stages.compare_lists import (
     rates_json,
     training_of,
 )
-from facekd.stages.console import say, table
-from facekd.stages.distill import distill
-from facekd.stages.export import export
-from facekd.stages.teacher import train_teacher
-from facekd.stages.training_run import TrainingData, read_training_data
-from facekd.stages.verify_protocols import embed_crops
-from facekd.stages.verify_text import far_name, tar_text
+from facekd.evaluation.protocols import embed_crops
+from facekd.evaluation.text import far_name, tar_text
+from facekd.nets.cost import num_parameters
+from facekd.nets.iresnet import IResNet
+from facekd.nets.saved import load_model
+from facekd.rates.persons import paired_differences
+from facekd.reports.forest import Row, forest
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 RESAMPLES, SEED = 1000, 0
@@ -84,7 +84,7 @@ class Bench:
     """What all networks are made from and judged on."""
 
     work: Path
-    data: TrainingData
+    data: TrainingCrops
     lists: Mapping[str, Compared]
     calibration: Path
     rows: dict[str, Facts]  # what is known of each network, by its name
@@ -170,7 +170,7 @@ def measure(given: argparse.Namespace) -> tuple[Facts, dict[str, str]]:
         "steps": steps,
         "lr": given.lr,
     }
-    data = read_training_data(list(made.data), made.held_out, made.seed, drop=list(made.drop))
+    data = read_training_crops(list(made.data), made.held_out, made.seed, drop=list(made.drop))
     lists = {}
     if given.held is not None or data.names:
         records = [one for one in (made, training_of(given.teacher)) if one is not None]
@@ -259,7 +259,7 @@ def latencies(bench: Bench) -> None:
         bench.rows[name]["p50_ms_one_core"] = round(1e3 * statistics.median(taken[name]), 3)
 
 
-def calibration(data: TrainingData, work: Path) -> Path:
+def calibration(data: TrainingCrops, work: Path) -> Path:
     """Some training crops: int8's ranges are to know nothing of those that are judged."""
     path = work / "calibration.parquet"
     drawn = np.random.default_rng(SEED).permutation(len(data.train))[:CALIBRATION]

@@ -36,8 +36,8 @@ from _real import Judges, facekd, judged, keep, last_of_each, print_judged, prog
 from _record import record
 from _sets import Sets, sets_in
 
+from facekd.console import say
 from facekd.nets.saved import MODEL
-from facekd.stages.console import say
 
 DATA = Path(os.path.relpath(Path(__file__).parents[2] / "shared" / "data"))
 ADAMW, MUON = "--optimizer adamw --lr 0.002", "--optimizer muon --lr 0.05"

@@ -22,13 +22,13 @@ import numpy as np
 from _celeba import DATA, QUICK_HELD, _few_photos, held_out_identities, of_people, read_celeba, write_set
 from _record import record
 
+from facekd.commands.align import align
+from facekd.commands.verify import verify
+from facekd.console import say
 from facekd.core.pixels import to_input
 from facekd.deploy.default import default_model
 from facekd.deploy.embedder import Embedder
 from facekd.nets.onnx_cost import onnx_macs
-from facekd.stages.align import align
-from facekd.stages.console import say
-from facekd.stages.verify import verify
 
 FARS = [1e-2, 1e-3, 1e-4, 1e-5]
 SHOWN = ("accuracy", "eer", "tar")

@@ -37,15 +37,15 @@ from _real import Judges, closed, facekd, judged, last_of_each, print_judged, pr
 from _record import RESULTS, record
 from _sets import Sets, sets_in
 
+from facekd.console import say
 from facekd.core.files import read_json, write_json, write_text
+from facekd.crops.training import read_training_crops
+from facekd.evaluation.text import p_text
 from facekd.nets.saved import MODEL
 from facekd.rates.allpairs import AllPairs
+from facekd.recipes.card import TIME
+from facekd.recipes.random_teacher import save_random_teacher
 from facekd.reports import plots
-from facekd.stages.console import say
-from facekd.stages.sweep_random import save_random_teacher
-from facekd.stages.training_card import TIME
-from facekd.stages.training_run import read_training_data
-from facekd.stages.verify_text import p_text
 from facekd.teachers.teacher import load_teacher
 
 DATA = Path(os.path.relpath(Path(__file__).parents[2] / "shared" / "data"))
@@ -220,7 +220,7 @@ def teacher_path(name: str, asked: argparse.Namespace) -> Path:
 def random_teacher(folder: Path, like: Path, files: list[Path]) -> Path:
     """An untrained network that takes and gives what `like` does, its norms settled on crops; made once."""
     if not (folder / MODEL).exists():
-        crops = read_training_data(files, WATCHED, 0).train
+        crops = read_training_crops(files, WATCHED, 0).train
         save_random_teacher(folder, load_teacher(like, None, torch.device("cpu")), crops, seed=0)
     return folder
 

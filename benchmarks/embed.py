@@ -212,8 +212,8 @@ def rate(call: Callable[[], Any], seconds: float) -> float:
 
 def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
     """TAR of the source and of each form of it on the same pairs, and the differences."""
-    from facekd.stages.verify_protocols import embed_crops, read_list
-    from facekd.stages.verify_rates import differences, judge_embeddings, wanted
+    from facekd.evaluation.model_rates import differences, judge_embeddings, wanted
+    from facekd.evaluation.protocols import embed_crops, read_list
 
     crop_set = read_crops(crops)
     listed = read_list(pairs, crop_set, crops)

@@ -52,7 +52,7 @@ LEFT = ("model.safetensors", "head.safetensors", "metrics.jsonl", "checkpoints/l
 RUNNER = """
 import sys
 from facekd.cli import main
-from facekd.stages import training_walk
+from facekd.recipes import train as training_walk
 training_walk.LOG_EVERY, training_walk.CHECKPOINT_SECONDS = 1, float(sys.argv[1])
 main(sys.argv[2:])
 """
@@ -231,9 +231,9 @@ def main() -> None:
 
 def trained(data: Path) -> int:
     """Crops that train-teacher trains on."""
-    from facekd.stages.training_run import read_training_data
+    from facekd.crops.training import read_training_crops
 
-    return len(read_training_data([data], float(SETTINGS["held-out"]), int(SETTINGS["seed"])).train)
+    return len(read_training_crops([data], float(SETTINGS["held-out"]), int(SETTINGS["seed"])).train)
 
 
 if __name__ == "__main__":

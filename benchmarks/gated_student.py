@@ -32,6 +32,10 @@ from _record import record
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from facekd.commands.align import align
+from facekd.commands.export import export
+from facekd.commands.verify import verify
+from facekd.console import progress, say
 from facekd.core.contract import Contract
 from facekd.core.pixels import to_input, unit
 from facekd.core.types import Array
@@ -41,10 +45,6 @@ from facekd.nets.forward import forward
 from facekd.nets.saved import MODEL, save_model
 from facekd.rates.counts import curve
 from facekd.rates.rates import rate_at
-from facekd.stages.align import align
-from facekd.stages.console import progress, say
-from facekd.stages.export import export
-from facekd.stages.verify import verify
 from facekd.teachers.onnx_layers import take_layers
 from facekd.teachers.several import procrustes
 from facekd.training.loop import Plan, make_optimizer

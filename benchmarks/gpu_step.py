@@ -29,7 +29,7 @@ from torch import Tensor
 from facekd.nets import build
 from facekd.nets.cost import num_macs
 from facekd.nets.heads import Head
-from facekd.stages.label_heads import head_loss
+from facekd.recipes.label_heads import head_loss
 from facekd.training.loop import Batch, Plan, fit, make_optimizer
 from facekd.training.speed import compiled
 

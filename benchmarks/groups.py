@@ -50,10 +50,10 @@ from _groups import (
 from _groups_shown import write_shown
 from _record import RESULTS, record
 
+from facekd.console import say
 from facekd.core.files import read_json, write_text
 from facekd.deploy.default import default_model
 from facekd.rates.allpairs import measure_all_pairs
-from facekd.stages.console import say
 
 RIVALS = ("reid_retail_0095", "sface_2021dec", "w600k_mbf", "foamliu_mobilefacenet")
 CONTRACTS = {"reid_retail_0095": "dim: 256\n"}  # of those that facekd may not know by digest

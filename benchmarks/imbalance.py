@@ -143,9 +143,9 @@ def prepare(data: Path, work: Path, people: int) -> None:
 def judge(work: Path, runs: dict[str, list[Path]]) -> dict[str, Any]:
     """What each arm's trainings were and their rates, and the differences to ``shuffled``."""
     from facekd.crops.read import read_crops
+    from facekd.evaluation.lists import everyone, pair_scores, rates_json
     from facekd.rates.intervals import wilson_by_person
     from facekd.rates.persons import paired_differences
-    from facekd.stages.compare_lists import everyone, pair_scores, rates_json
 
     sets = {name: read_crops(work / f"{name}.parquet") for name in ("train", "kept", "strangers")}
     order: list[str] = read_json(work / "about.json")["order"]

@@ -21,13 +21,14 @@ from typing import Any
 
 from _record import record
 
+from facekd.commands.align import align
+from facekd.commands.verify import verify
 from facekd.crops.store import CropStore
 from facekd.deploy.default import default_model
 from facekd.engines import local
 from facekd.faces import yunet
+from facekd.ingest.alignment import BATCH, align_batch
 from facekd.photos.find import find_photos
-from facekd.stages.align import BATCH, align, align_batch
-from facekd.stages.verify import verify
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 # Percent, as measured with other code on YuNet crops without flip: the data folder's README.

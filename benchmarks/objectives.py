@@ -28,7 +28,7 @@ from torch import Tensor
 from facekd.core.contract import Contract
 from facekd.nets import build
 from facekd.nets.heads import Head
-from facekd.stages.distill_terms import Seen, Tools, make_state, term_table
+from facekd.recipes.terms import Seen, Tools, make_state, term_table
 from facekd.teachers.teacher import Teacher
 
 DIM, TEACHER_DIM = 128, 512

@@ -40,20 +40,21 @@ from _nets import WEIGHTS, pictures
 from _record import RESULTS, record
 from accelerate import Accelerator
 
+from facekd.commands.cache import fill_cache
+from facekd.commands.distill import distill
 from facekd.core.contract import Contract
 from facekd.core.pixels import encode_crop, to_input
 from facekd.core.run import read_metrics
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
+from facekd.crops.training import read_training_crops
 from facekd.crops.views import view_batch
 from facekd.engines.local import cores, map_ordered
 from facekd.losses.distillation import embedding_mse
 from facekd.nets import build
 from facekd.nets.saved import MODEL, save_model
-from facekd.stages import training_walk
-from facekd.stages.cache import fill_cache
-from facekd.stages.distill import distill
-from facekd.stages.training_run import batch_loader, make_plan, make_sampler, read_training_data, stepper
+from facekd.recipes import train as training_walk
+from facekd.recipes.plan import batch_loader, make_plan, make_sampler, stepper
 from facekd.teachers.teacher import Teacher, load_teacher
 from facekd.training.loop import Batch, fit, make_optimizer
 from facekd.training.norms import settle_norms
@@ -132,7 +133,7 @@ def draw(crops: CropSet, tasks: list[np.ndarray], seed: int, teacher: Teacher) -
 def epochs(home: Path, data: Path, quick: bool, bf16: bool) -> dict[str, Any]:
     """An epoch alone, with kept embeddings and with each teacher live; and the reading of kept rows."""
     rounds, batch, count = (2, 8, 16) if quick else (6, 64, 512)
-    crops = read_training_data([subset(data, home / "epochs.parquet", count)], 0.0, SEED)
+    crops = read_training_crops([subset(data, home / "epochs.parquet", count)], 0.0, SEED)
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
     teachers = {name: load_teacher(path, None, accelerator.device) for name, path in all_teachers(home, quick).items()}
     first = next(iter(teachers.values()))  # the IResNet, of as many dimensions as the student
@@ -268,7 +269,7 @@ def losses(home: Path, data: Path, quick: bool, _bf16: bool) -> dict[str, Any]:
 def on_the_same_weights(path: Path, of_teacher: Path, batch: int, home: Path) -> float:
     """The largest relative difference of a batch's loss by kept and by live embeddings, while the live ones train."""
     accelerator = Accelerator()
-    crops, teacher = read_training_data([path], 0.0, SEED), load_teacher(of_teacher, None, accelerator.device)
+    crops, teacher = read_training_crops([path], 0.0, SEED), load_teacher(of_teacher, None, accelerator.device)
     kept = fill_cache(teacher, crops.train, SEED, EPOCHS, home, True)[0]
     torch.manual_seed(SEED)
     student = build("mobilefacenet", dim=DIM).to(accelerator.device, memory_format=torch.channels_last)

@@ -36,9 +36,9 @@ from _celeba import DATA, go_on, prepare, training_json
 from _real import Judges, judged, print_judged, until, vectors
 from _record import RESULTS, record
 
+from facekd.console import say
 from facekd.core.files import read_json, write_json, write_text
 from facekd.nets.saved import MODEL
-from facekd.stages.console import say
 
 HEADS = ("softmax", "arcface")
 PARTS = ("prepare", *HEADS, "judge")
@@ -119,8 +119,8 @@ def judge(work: Path, net: str) -> dict[str, Any]:
 
 def difference(runs: dict[str, Path], judges: Judges) -> dict[str, Any]:
     """TAR of the second head minus TAR of the first on the same pairs, with its 95 % interval and p-value."""
+    from facekd.evaluation.lists import everyone, pair_scores
     from facekd.rates.persons import paired_differences
-    from facekd.stages.compare_lists import everyone, pair_scores
 
     first, second = HEADS
     found: dict[str, Any] = {"of": f"{second} minus {first}"}

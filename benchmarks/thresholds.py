@@ -29,6 +29,7 @@ from _celeba import DATA, held_out_identities, of_people, read_celeba, write_set
 from _impostors import Scores, all_pairs_of, pooled, rates_at, threshold_at
 from _record import RESULTS, record
 
+from facekd.commands.align import align
 from facekd.core.calibration import KNOWN_THRESHOLDS
 from facekd.core.contract import KNOWN
 from facekd.core.files import atomic_write, read_json, write_json, write_text
@@ -36,8 +37,7 @@ from facekd.crops.read import read_crops
 from facekd.deploy.default import default_model
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.thresholds import THRESHOLDS, thresholds_text
-from facekd.stages.align import align
-from facekd.stages.verify_protocols import embed_crops, everybody
+from facekd.evaluation.protocols import embed_crops, everybody
 
 FARS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 KEPT = 0.02  # share of the impostor pairs whose scores are kept: an interval at 1e-2 needs more than 1 %

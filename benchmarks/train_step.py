@@ -111,7 +111,7 @@ def waiting(name: str, steps: int) -> dict[str, float]:
     from facekd.engines.local import map_ordered
     from facekd.nets import build
     from facekd.nets.heads import Head
-    from facekd.stages.label_heads import head_loss
+    from facekd.recipes.label_heads import head_loss
     from facekd.training.loop import Batch, Plan, fit, make_optimizer
     from facekd.training.speed import compiled, keep_memory
 

@@ -24,15 +24,15 @@ from facekd.core.types import Array
 from facekd.deploy import embedder as deploy
 from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
+from facekd.ingest.alignment import DETECTOR, Choice, DetectorName
+from facekd.ingest.photos import Search, embed_photos, photos_at
 from facekd.photos.find import PhotoFile, one_photo
 from facekd.photos.memory import Held, held, is_held
-from facekd.stages.align import DETECTOR, Choice, DetectorName
-from facekd.stages.embed_photos import Search, embed_photos, photos_at
 
 if TYPE_CHECKING:
+    from facekd.commands.identify import Identification
     from facekd.crops.store import PhotoRecord
-    from facekd.stages.enroll_report import EnrollSummary
-    from facekd.stages.identify import Identification
+    from facekd.enrollment.report import EnrollSummary
 
 Photo: TypeAlias = "str | Path | Held"
 Photos: TypeAlias = "Photo | Iterable[Photo]"
@@ -240,10 +240,10 @@ class Gallery:
         Raises:
             UserError: no people there, a gallery of another model, or a place that can't be written.
         """
-        from facekd.stages.enroll import enroll_people
-        from facekd.stages.enroll_asked import Enrolment, search_of
-        from facekd.stages.enroll_gate import make_gate
-        from facekd.stages.enroll_sources import read_people
+        from facekd.commands.enroll import enroll_people
+        from facekd.enrollment.asked import Enrolment, search_of
+        from facekd.enrollment.gate import make_gate
+        from facekd.enrollment.sources import read_people
 
         search = search_of(self.path, detector, None if weights is None else Path(weights), min_face)
         asked = Enrolment(
@@ -289,8 +289,8 @@ class Gallery:
         Raises:
             UserError: no gallery or nobody in it, no photo at a path, or no threshold is known.
         """
+        from facekd.commands.identify import changed_weights, identify_embeddings, identify_photos, known_threshold
         from facekd.gallery.gallery import Gallery as Table
-        from facekd.stages.identify import changed_weights, identify_embeddings, identify_photos, known_threshold
 
         home = Table.open(self.path, self.embedder.model_id)
         threshold = known_threshold(threshold, home, self.path, quiet=True)
@@ -306,7 +306,7 @@ class Gallery:
         Raises:
             UserError: no gallery, or another process is writing it.
         """
-        from facekd.stages.gallery import delete
+        from facekd.commands.gallery import delete
 
         return bool(delete(str(self.path), person, quiet=True).enrolled)
 

@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from facekd.core.types import Array
+from facekd.ingest.alignment import DETECTOR, Choice, DetectorName
+from facekd.ingest.photos import Search, embed_photos, load_embedder
 from facekd.photos.find import PhotoFile, one_photo
-from facekd.stages.align import DETECTOR, Choice, DetectorName
-from facekd.stages.embed_photos import Search, embed_photos, load_embedder
 
 
 class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped

@@ -11,11 +11,11 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
+from facekd.commands.enroll import enroll
 from facekd.core.contract import Contract
 from facekd.core.types import Array
+from facekd.enrollment.report import EnrollSummary
 from facekd.gallery.gallery import Gallery
-from facekd.stages.enroll import enroll
-from facekd.stages.enroll_report import EnrollSummary
 
 SIZE, DIM = 32, 48  # px of a crop; 4 x 4 squares of three channels
 NEAR = 0.8  # cosine: photos of one person score above it, those of two below

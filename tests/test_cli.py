@@ -137,7 +137,7 @@ def test_a_typo_is_answered_with_the_nearest_name(
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("facekd.stages.align.align", lambda photos: 1 / 0)
+    monkeypatch.setattr("facekd.commands.align.align", lambda photos: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(["align", str(tmp_path)])
 

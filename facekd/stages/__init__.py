@@ -1,0 +1,37 @@
+"""Where the commands lay before: ``from facekd.stages.align import align`` still works, and says where they are now."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import warnings
+from collections.abc import Sequence
+from types import ModuleType
+
+MOVED = {"teacher": "train_teacher"}  # the other modules of facekd.commands have the names they had
+
+
+class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        home, _, last = name.rpartition(".")
+        here = f"facekd.commands.{MOVED.get(last, last)}"
+        if home != __name__ or importlib.util.find_spec(here) is None:
+            return None
+        warnings.warn(f"{name} is {here} now; 'import facekd' has the commands too", FutureWarning, stacklevel=2)
+        return importlib.machinery.ModuleSpec(name, self, origin=here)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        spec = module.__spec__
+        assert spec is not None
+        sys.modules[spec.name] = importlib.import_module(str(spec.origin))
+
+
+sys.meta_path.append(_Moved())

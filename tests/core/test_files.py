@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from facekd.cli import run
+from facekd.commands.sweep_grid import read_grid
 from facekd.core.contract import read_contract
 from facekd.core.files import (
     atomic_write,
@@ -30,7 +31,6 @@ from facekd.core.files import (
     write_text,
 )
 from facekd.errors import UserError
-from facekd.stages.sweep_grid import read_grid
 
 
 def test_a_file_is_private_and_whole(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from toy import SIZE, contract_file, onnx_of, save_run, tiny_net, write_store
 
 from facekd.cli import run
+from facekd.commands.export import Exported, export
 from facekd.core.contract import Contract
 from facekd.core.pixels import to_input, unit
 from facekd.core.types import Array
@@ -26,7 +27,6 @@ from facekd.errors import UserError
 from facekd.nets.files import INPUT, METADATA, UINT8, load_network
 from facekd.nets.graph import Graph
 from facekd.nets.saved import MODEL, SavedModel, load_model, save_model
-from facekd.stages.export import Exported, export
 
 
 def crops(count: int) -> Array:
@@ -222,7 +222,7 @@ def test_a_worse_tar_is_refused_and_told(
     tmp_path: Path, folder: Path, store: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No export of ours is bad enough: the tolerance is moved until a good one fails.
-    monkeypatch.setattr("facekd.stages.export.MOST_LOST", -2.0)
+    monkeypatch.setattr("facekd.commands.export.MOST_LOST", -2.0)
     with pytest.raises(
         UserError, match=r"TAR at FAR 0.01 is [+-]\d+\.\d\d points \(95 % interval .*nothing was written"
     ):

@@ -18,6 +18,11 @@ from toy import onnx_of, tiny_net
 
 from facekd import Embedder, Gallery
 from facekd.cli import run
+from facekd.commands.enroll import enroll
+from facekd.commands.export import export
+from facekd.commands.gallery import info
+from facekd.commands.identify import gallery_thresholds, identify
+from facekd.commands.same import same
 from facekd.core.calibration import KNOWN_THRESHOLDS, known_calibration, read_calibration
 from facekd.core.contract import KNOWN, Contract, read_contract
 from facekd.deploy.default import default_model
@@ -25,11 +30,6 @@ from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, model_thresho
 from facekd.errors import UserError
 from facekd.gallery.gallery import Gallery as Table
 from facekd.gallery.meta import write_meta
-from facekd.stages.enroll import enroll
-from facekd.stages.export import export
-from facekd.stages.gallery import info
-from facekd.stages.identify import gallery_thresholds, identify
-from facekd.stages.same import same
 
 FARS = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
 R95 = read_contract(KNOWN / "reid_retail_0095.yaml")

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
+from facekd.commands.align import align
 from facekd.crops.store import CropStore
 from facekd.errors import UserError
 from facekd.photos.synth import jpeg, person, render
-from facekd.stages.align import align
 
 pytestmark = [
     pytest.mark.slow,
@@ -78,7 +78,7 @@ def contents(out: Path) -> tuple[dict, list]:
 def test_a_lost_machine_changes_nothing(
     ray: Any, cluster: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from facekd.stages import align as stage
+    from facekd.commands import align as stage
 
     monkeypatch.setattr(stage, "BATCH", 4)
     monkeypatch.setattr(stage, "PART", 16)

@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper, save
 from torch.nn import functional as F
 from toy import SIZE, contract_file, onnx_of, save_run, tiny_net
 
+from facekd.commands.export import export
 from facekd.errors import UserError
 from facekd.nets.heads import HEAD, HEADS, SUB_CENTRES, Head, save_head
 from facekd.nets.saved import MODEL, load_model
-from facekd.stages.export import export
 from facekd.teachers.teacher import load_teacher
 
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from facekd.cli import run
 from facekd.core.run import read_metrics
 from facekd.nets.heads import HEAD, load_head
 from facekd.nets.saved import MODEL, load_model
-from facekd.stages import training_walk
+from facekd.recipes import train as training_walk
 from facekd.training.checkpoint import LAST
 from facekd.training.loop import Batch, Plan, fit, make_optimizer
 from facekd.training.norms import settle_norms
@@ -89,7 +89,7 @@ import json, sys
 from pathlib import Path
 import pytest, torch
 from facekd.cli import run
-from facekd.stages import training_walk
+from facekd.recipes import train as training_walk
 from facekd.training.parallel import rank
 from test_parallel import CASES, asked_to_stop, fifty_steps
 home, flags = Path(sys.argv[1]), sys.argv[2:]

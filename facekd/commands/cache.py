@@ -1,0 +1,213 @@
+"""facekd cache: what a teacher says of seeded views, computed once for every run that asks for the same."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cyclopts import Parameter
+
+from facekd.console import say
+from facekd.core.door import as_paths, door
+from facekd.crops import Augment
+from facekd.errors import UserError
+from facekd.recipes.cache import HOME, Backend, Task, afresh, cache_key, draw_views, fill_cache, teacher_says
+
+if TYPE_CHECKING:
+    from facekd.core.types import Array
+    from facekd.crops.cropset import CropSet
+    from facekd.teachers.cache import CacheKey
+    from facekd.teachers.teacher import Teacher
+
+Engine = Literal["local", "ray"]
+
+VIEWS = 8
+
+_opened: dict[CacheKey, tuple[Teacher, CropSet]] = {}  # on a worker of Ray: what its tasks share
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSummary:
+    """A cache, and what was computed for it now."""
+
+    folder: Path
+    views: int  # of crops, computed now
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GcSummary:
+    """What was removed."""
+
+    removed: tuple[Path, ...]
+    bytes: int
+
+
+@Parameter(name="*")  # its fields are flags of both commands
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a teacher is asked, as a distillation with the same settings asks it.
+
+    Args:
+        teacher: Run folder of a trained teacher, or an ONNX embedder.
+        data: Crop store, image Parquet or .rec; give it again for more.
+        contract: What an ONNX teacher expects of a crop, where facekd does not know it.
+        teacher_backend: What runs an ONNX teacher; onnxruntime unless given. openvino can be much
+            quicker; torch, through onnx2torch, runs on the GPU too.
+        views: Views of each crop; training shows them in turn.
+        augment: Kind of views: plain; occluded, most of which have a rectangle masked or taken from another crop; or
+            flip, the crop and its mirror image alone.
+        held_out: Share of the identities that the distillation will hold out.
+        minimum: Leave people with fewer crops out, as in the distillation.
+        drop: CSV of crops or people to do without, as in the distillation.
+        seed: Of the split and the views, as in the distillation.
+        cache: The folder of caches.
+    """
+
+    teacher: Path
+    data: list[Path]
+    contract: Path | None = None
+    teacher_backend: Backend | None = None
+    views: int = VIEWS
+    augment: Augment = "plain"
+    held_out: float = 0.15
+    minimum: int = 2
+    drop: list[Path] | None = None
+    seed: int = 0
+    cache: Path = HOME
+
+    def __post_init__(self) -> None:
+        for name in ("teacher", "data", "contract", "drop", "cache"):
+            object.__setattr__(self, name, as_paths(getattr(self, name), several=name in ("data", "drop")))
+
+
+@door
+def build(asked: Asked, *, engine: Engine = "local", address: str | None = None, quiet: bool = False) -> CacheSummary:
+    """Compute the teacher's embedding of every view that a distillation with the same settings will show it.
+
+    'facekd distill --views' does the same before its first step; here it is done alone. A killed build goes on where
+    it stopped.
+
+    Example: facekd cache build --teacher runs/teacher --data crops/ --views 8
+
+    Args:
+        engine: local, on the cores or the GPU of this machine; ray, on the cores of a Ray cluster.
+        address: The cluster of ray, such as ray://HOST:10001 or auto; without it one is started here. Its machines
+            need facekd, and the teacher and the data at the same paths.
+        quiet: Print nothing.
+    """
+    from facekd.engines.mapper import check_ray
+
+    if engine == "ray":
+        check_ray(address)
+    elif address is not None:
+        raise UserError(f"--address {address} is of a Ray cluster; add --engine ray or leave it out")
+    master, crops = _open(asked)
+    embed = partial(_embed_on_ray, asked, address) if engine == "ray" else None
+    made, computed = fill_cache(
+        master, crops, asked.seed, asked.views, asked.cache, quiet, augment=asked.augment, embed=embed
+    )
+    size = sum(path.stat().st_size for path in made.folder.iterdir())
+    say(f"{made.folder}: {asked.views} {asked.augment} views of {len(crops)} crops, {size / 2**20:.0f} MiB", quiet)
+    return CacheSummary(made.folder, computed, size)
+
+
+@door
+def verify(asked: Asked, *, samples: int = 64, quiet: bool = False) -> CacheSummary:
+    """Check every row of a cache against its checksum, and some against the teacher, computed afresh.
+
+    Example: facekd cache verify --teacher runs/teacher --data crops/ --views 8
+
+    Args:
+        samples: Rows that are computed afresh.
+        quiet: Print nothing.
+    """
+    from facekd.teachers.cache import KEY, TeacherCache
+
+    if samples < 1:
+        raise UserError(f"--samples {samples}: give one or more")
+    master, crops = _open(asked)
+    key = cache_key(master, crops, asked.seed, asked.views, asked.augment)
+    folder = asked.cache / key.name
+    if not (folder / KEY).is_file():
+        raise UserError(
+            f"{asked.cache}: holds no cache of these settings; 'facekd cache build' with the same flags makes it"
+        )
+    TeacherCache(folder, key).check(afresh(master, crops, asked.seed, asked.augment), samples)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    say(f"{folder}: whole; {samples} rows are what the teacher gives now", quiet)
+    return CacheSummary(folder, 0, size)
+
+
+@door
+def gc(cache: Path = HOME, *, days: float = 30, quiet: bool = False) -> GcSummary:
+    """Remove caches that no run has opened lately.
+
+    Example: facekd cache gc runs/teacher-cache --days 7
+
+    Args:
+        cache: The folder of caches.
+        days: Caches opened since are kept; 0 removes all.
+        quiet: Print nothing.
+    """
+    from facekd.teachers.cache import caches, remove, unused
+
+    if days < 0:
+        raise UserError(f"--days {days:g}: use zero or a number above it")
+    folders = unused(cache, days)
+    freed = 0
+    for folder in folders:
+        freed += remove(folder)
+        say(f"removed {folder}", quiet)
+    say(f"{cache}: {freed / 2**20:.0f} MiB freed, {len(caches(cache))} caches left", quiet)
+    return GcSummary(tuple(folders), freed)
+
+
+def _open(asked: Asked) -> tuple[Teacher, CropSet]:
+    from accelerate import Accelerator
+
+    from facekd.crops.training import read_training_crops
+    from facekd.teachers.teacher import load_teacher
+
+    crops = read_training_crops(asked.data, asked.held_out, asked.seed, asked.minimum, asked.drop).train
+    return load_teacher(asked.teacher, asked.contract, Accelerator().device, asked.teacher_backend), crops
+
+
+def _embed_on_ray(asked: Asked, address: str | None, key: CacheKey, tasks: Sequence[Task]) -> Iterator[Array]:
+    """The same by the workers of a cluster, which read teacher and crops themselves."""
+    from facekd.engines.ray import map_ordered
+
+    here = replace(
+        asked,
+        teacher=asked.teacher.absolute(),  # workers run in other folders
+        data=[path.absolute() for path in asked.data],
+        contract=asked.contract and asked.contract.absolute(),
+        drop=asked.drop and [path.absolute() for path in asked.drop],
+    )
+    try:
+        yield from map_ordered(partial(_embed_there, here, key), tasks, address)
+    except UserError as error:
+        # Ray's own subclass, whose text is a worker's traceback; its cause is what the user is to read.
+        raise getattr(error, "cause", error) from error
+
+
+def _embed_there(asked: Asked, key: CacheKey, task: Task) -> Array:
+    """On a worker: one core, as Ray reckons with."""
+    import torch
+
+    if key not in _opened:
+        torch.set_num_threads(1)
+        master, crops = _open(asked)
+        if cache_key(master, crops, asked.seed, asked.views, asked.augment) != key:
+            raise UserError(
+                f"{socket.gethostname()}: has another teacher, other crops or other versions of albumentations, OpenCV "
+                "or numpy than the machine that asks; give all machines of the cluster the same"
+            )
+        _opened.clear()
+        _opened[key] = master, crops
+    master, crops = _opened[key]
+    return teacher_says(master, draw_views(crops, asked.seed, asked.augment, task), crops.template)

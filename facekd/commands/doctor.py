@@ -1,0 +1,181 @@
+"""facekd doctor: what is installed, what works, and the command that mends what does not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from facekd.console import say, table
+from facekd.core.door import door
+
+PIP = "pip install --force-reinstall"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    state: Literal["ok", "absent", "broken"]  # absent: wanted by an extra only
+    found: str
+    mend: str = ""  # a command, where there is something to mend
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """All findings; exits with 1 when something is broken."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return int(any(finding.state == "broken" for finding in self.findings))
+
+
+@door
+def doctor(*, quiet: bool = False) -> Diagnosis:
+    """Say what is installed and works, and how to mend what does not. Exits with 1 when something is broken.
+
+    Example: facekd doctor
+
+    Args:
+        quiet: Print nothing; the exit code tells.
+    """
+    checks = (_python, _torch, _torchvision, _opencv, _yunet, _mtcnn, _onnxruntime, _gpu, _arithmetic, _gallery, _ray)
+    findings = tuple(check() for check in checks)
+    rows = [[f.what, f.state, f.found] for f in findings]
+    table("facekd " + importlib.metadata.version("facekd"), ["part", "state", "found"], rows, quiet, figures=False)
+    for finding in findings:
+        if finding.mend:
+            say(f"{finding.what}: {finding.mend}", quiet)
+    return Diagnosis(findings)
+
+
+def _python() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()}, {cores} cores")
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("torch", "broken", str(error), f"{PIP} 'torch>=2.6,<2.14'")
+    return Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _torchvision() -> Finding:
+    from facekd.faces.torchvision_cpu import repair
+
+    try:
+        case = repair()
+    except (ImportError, RuntimeError, OSError) as error:
+        return Finding(
+            "torchvision", "broken", str(error), f"{PIP} 'torchvision>=0.21,<0.29' (with torch's own version)"
+        )
+    version = importlib.metadata.version("torchvision")
+    if case == "whole":
+        return Finding("torchvision", "ok", f"{version}, its operators load")
+    return Finding("torchvision", "ok", f"{version}, built for CUDA beside a CPU torch; facekd brings the NMS it needs")
+
+
+def _opencv() -> Finding:
+    names = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+    wheels = [name for name in names if _version(name)]
+    if wheels != ["opencv-python-headless"]:
+        others = " ".join(name for name in wheels if name != "opencv-python-headless")
+        mend = (
+            f"pip uninstall -y {others} && {PIP} opencv-python-headless" if others else f"{PIP} opencv-python-headless"
+        )
+        return Finding("OpenCV", "broken", f"wheels that share one folder: {', '.join(wheels) or 'none'}", mend)
+    try:
+        import cv2
+    except ImportError as error:
+        return Finding("OpenCV", "broken", str(error), f"{PIP} opencv-python-headless")
+    return Finding("OpenCV", "ok", f"{cv2.__version__}, one wheel")
+
+
+def _yunet() -> Finding:
+    import numpy as np
+
+    from facekd.faces.detect import load_detector
+
+    try:
+        load_detector("yunet", threads=1)([np.zeros((64, 64, 3), np.uint8)])
+    except Exception as error:  # whatever breaks in files or runtime is what is looked for
+        return Finding("YuNet weights", "broken", f"{type(error).__name__}: {error}", f"{PIP} --no-deps facekd")
+    return Finding("YuNet weights", "ok", "come with facekd, the detector and its refiner run")
+
+
+def _mtcnn() -> Finding:
+    import numpy as np
+
+    from facekd.faces.detect import load_detector
+
+    try:
+        load_detector("mtcnn")([np.zeros((64, 64, 3), np.uint8)])
+    except Exception as error:  # whatever breaks in another package's files is what is looked for
+        return Finding(
+            "MTCNN weights", "broken", f"{type(error).__name__}: {error}", f"{PIP} --no-deps facenet-pytorch==2.5.3"
+        )
+    return Finding("MTCNN weights", "ok", f"facenet-pytorch {_version('facenet-pytorch')}, three networks run")
+
+
+def _onnxruntime() -> Finding:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        return Finding("ONNX Runtime", "broken", str(error), f"{PIP} onnxruntime")
+    return Finding(
+        "ONNX Runtime", "ok", f"{onnxruntime.__version__}: {', '.join(onnxruntime.get_available_providers())}"
+    )
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("GPU", "absent", "none that torch can use; everything runs on the processor")
+    return Finding("GPU", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
+
+
+def _arithmetic() -> Finding:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return Finding("Processor", "absent", f"{platform.machine()}; its features can't be read here")
+    known = {
+        "avx2": "AVX2",
+        "avx512f": "AVX512",
+        "avx512_vnni": "VNNI",
+        "avx512_bf16": "AVX512 bf16",
+        "amx_bf16": "AMX bf16",
+    }
+    found = [name for flag, name in known.items() if flag in flags]
+    return Finding("Processor", "ok", f"{platform.machine()}: {', '.join(found) or 'none of AVX2, AVX512, AMX'}")
+
+
+def _gallery() -> Finding:
+    try:
+        import lancedb
+    except ImportError as error:
+        return Finding("LanceDB", "broken", str(error), f"{PIP} lancedb")
+    return Finding("LanceDB", "ok", lancedb.__version__)
+
+
+def _ray() -> Finding:
+    version = _version("ray")
+    if version is None:
+        return Finding("Ray", "absent", "not installed; only --engine ray needs it: pip install 'facekd[ray]'")
+    return Finding("Ray", "ok", version)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,227 @@
+"""facekd export: a trained network or an ONNX embedder in, one checked ONNX file out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from facekd.console import say
+from facekd.core.door import door
+
+if TYPE_CHECKING:
+    from facekd.core.types import Array
+    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.export import Parity
+
+NOISE_CROPS = 16  # checked where no crops are given
+CHECKED, CALIBRATED = 64, 256  # crops; those checked are not those calibrated on where there are enough
+FARS = (1e-1, 1e-2, 1e-3, 1e-4)
+JUDGED_FAR = 1e-3  # or the lowest above it that the list can show
+MOST_LOST = 0.003  # of the TAR there
+SEED = 0  # of which crops are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The file, and how close it is to its source."""
+
+    path: Path
+    model_id: str
+    least_cosine: float
+    median_cosine: float
+    bytes: int
+    differences: list[dict[str, Any]]  # TAR at each FAR, exported minus source, with its interval; none without pairs
+
+
+@door
+def export(
+    run: Path,
+    model: Path,
+    *,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    uint8_input: bool = False,
+    contract: Path | None = None,
+    crops: Path | None = None,
+    pairs: Path | None = None,
+    thresholds: Path | None = None,
+    terms: str | None = None,
+    quiet: bool = False,
+) -> Exported:
+    """Write a network as one ONNX file: any batch size, unit embeddings, contract and model card inside.
+
+    PReLU is written in operators that runtimes run at full speed, the same function. The file is handed over only
+    after its embeddings agree with the network's: every cosine 0.9999 for fp32 and 0.999 for fp16, their median 0.97
+    for int8; and, where pairs are given, after its TAR at FAR 1e-3 is within 0.3 points of the network's.
+
+    An fp32 export is the same model as its source and shares its galleries. fp16 and int8 give other embeddings: they
+    are models of their own, to be enrolled anew. fp16 stores weights in half the space and computes in fp32.
+
+    Example: facekd export runs/student student.onnx --precision int8 --crops crops/ --pairs pairs.csv
+
+    Args:
+        run: The run folder of a trained network, or anybody's ONNX embedder.
+        model: The ONNX file to write.
+        precision: Of the weights; int8 is also computed in int8, its ranges taken from --crops.
+        uint8_input: The file takes uint8 RGB crops as they are; all preprocessing is done inside.
+        contract: What an ONNX embedder expects of a crop, where facekd does not know it.
+        crops: A crop store to check on, and to calibrate int8 on; without it noise images are used.
+        pairs: A pair list on those crops: the TAR of both is compared on it, and thresholds are taken from it.
+        thresholds: The thresholds.json of 'facekd verify' for this network; enroll takes them over with the model.
+        terms: The terms of the data it was trained on, in a sentence, for the model card.
+        quiet: Print nothing.
+    """
+    import tempfile
+
+    from facekd.core.files import write_bytes
+    from facekd.core.run import versions
+    from facekd.crops.read import read_crops
+    from facekd.deploy.card import CARD, TERMS, model_card
+    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.export import (
+        PRECISIONS,
+        bound,
+        check_parity,
+        prepared,
+        read_source,
+        serialised,
+        to_onnx,
+    )
+    from facekd.deploy.thresholds import (
+        THRESHOLDS,
+        known_thresholds,
+        measured_thresholds,
+        read_thresholds,
+        thresholds_text,
+    )
+    from facekd.errors import UserError
+    from facekd.nets.saved import load_model
+
+    if model.suffix != ".onnx":
+        raise UserError(f"{model}: the exported file's name has to end in .onnx")
+    if precision == "int8" and crops is None:
+        raise UserError("--precision int8 takes its ranges from real faces: give some hundred with --crops STORE")
+    if pairs is not None and crops is None:
+        raise UserError(f"--pairs {pairs}: names photos; give the store of their crops with --crops")
+    if thresholds is not None and not PRECISIONS[precision].same_model:
+        raise UserError(
+            f"--thresholds {thresholds}: are the source's, and {precision} scores otherwise; leave them out and give "
+            "--pairs: thresholds are taken from them"
+        )
+
+    source = Embedder.load(run, contract, quick=False)  # what is written is checked against the file itself
+    saved = load_model(run) if run.is_dir() or run.suffix == ".safetensors" else None
+    name = run.stem if saved is None else saved.name
+    given = read_thresholds(run) if PRECISIONS[precision].same_model else {}
+    if thresholds is not None:
+        given = measured_thresholds(thresholds, source.model_id)
+    crop_set = None if crops is None else read_crops(crops)
+    calibrated, checked = _drawn(source, crop_set)
+
+    say(f"exporting {name} in {precision} …", quiet)
+    graph = read_source(run) if saved is None else to_onnx(saved.net, saved.contract)
+    made = prepared(graph, source.contract, precision, uint8_input, calibrated)
+    own = bound(made, source.contract, precision)
+    about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
+    if terms is not None:
+        about[TERMS] = terms
+    with tempfile.TemporaryDirectory(prefix="facekd-export-") as folder:
+        # What is checked is the file itself, read as any user of it reads it.
+        candidate = Path(folder) / "model.onnx"
+        write_bytes(candidate, serialised(made, own, source.contract, precision, about))
+        exported = Embedder.load(candidate, quick=False)
+        parity = check_parity(source, exported, checked, precision)
+        differences, measured = _compare(run.stem, source, exported, crops, pairs, quiet)
+    _check_tar(differences, precision)
+
+    # The source's own, or those of the pairs given; what facekd carries for the source holds where there are neither.
+    kept = given or measured or known_thresholds(own)
+    if kept:
+        about[THRESHOLDS] = thresholds_text(kept)
+    checks = _checks(parity, differences, crops, pairs)
+    about[CARD] = model_card(name, own, source.contract, precision, checks, kept, terms)
+    data = serialised(made, own, source.contract, precision, about)
+    write_bytes(model, data)
+    say(
+        f"{model}: {len(data) / 1e6:.2f} MB, model {own.model_id}, its card in the metadata {CARD}; "
+        + "; ".join(f"{what} {value}" for what, value in checks.items()),
+        quiet,
+    )
+    return Exported(model, own.model_id, parity.least_cosine, parity.median_cosine, len(data), differences)
+
+
+def _drawn(source: Embedder, crop_set: Any) -> tuple[Array | None, Array]:
+    """The crops to calibrate on and those to check on; noise to check on where there are none."""
+    import numpy as np
+
+    rng, size = np.random.default_rng(SEED), source.contract.size
+    if crop_set is None:
+        return None, rng.integers(0, 256, (NOISE_CROPS, size, size, 3), np.uint8)
+    order = rng.permutation(len(crop_set))
+    checked = min(CHECKED, -(-len(order) // 2))
+    rest = order[checked:] if len(order) > 1 else order
+    return crop_set.batch(np.sort(rest[:CALIBRATED])), crop_set.batch(np.sort(order[:checked]))
+
+
+def _compare(
+    name: str, source: Embedder, exported: Embedder, crops: Path | None, pairs: Path | None, quiet: bool
+) -> tuple[list[dict[str, Any]], dict[float, float]]:
+    """TAR of the export minus that of its source at each FAR, and the export's own thresholds."""
+    if pairs is None or crops is None:
+        return [], {}
+    from facekd.crops.read import read_crops
+    from facekd.evaluation.model_rates import differences, judge_embeddings, wanted
+    from facekd.evaluation.protocols import embed_crops, read_list
+
+    crop_set = read_crops(crops)
+    listed = read_list(pairs, crop_set, crops)
+    ids = wanted(listed.pairs, listed.failed)
+    judged = []
+    for label, embedder in ((f"{name} exported", exported), (name, source)):
+        embeddings = embed_crops(label, embedder, crop_set, ids, quiet)
+        judged.append(judge_embeddings(label, embeddings, listed.pairs, listed.failed, listed.persons, FARS))
+    thresholds = {
+        one["far_asked"]: float(one["threshold"])
+        for one in judged[0].rates["tar"]
+        if one["threshold"] is not None and abs(one["threshold"]) <= 1
+    }
+    return differences(judged, listed.persons, FARS), thresholds
+
+
+def _judged(differences: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The difference that counts: at the lowest FAR, from 1e-3 up, that the list can show."""
+    shown = [one for one in differences if one["difference"] is not None and one["far_asked"] >= JUDGED_FAR]
+    return min(shown, key=lambda one: float(one["far_asked"]), default=None)
+
+
+def _check_tar(differences: list[dict[str, Any]], precision: str) -> None:
+    from facekd.errors import UserError
+
+    one = _judged(differences)
+    if one is not None and one["difference"] < -MOST_LOST:
+        raise UserError(
+            f"the exported network tells people apart worse than its source: TAR at FAR {one['far_asked']:g} is "
+            f"{_points(one)}, more than {100 * MOST_LOST:.1f} points lost in {precision}; nothing was written"
+        )
+
+
+def _points(one: dict[str, Any]) -> str:
+    low, high = 100 * one["low"], 100 * one["high"]
+    return f"{100 * one['difference']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
+
+
+def _checks(
+    parity: Parity, differences: list[dict[str, Any]], crops: Path | None, pairs: Path | None
+) -> dict[str, str]:
+    what = "noise images" if crops is None else "crops"
+    checks = {
+        "cosine to its source": f"least {parity.least_cosine:.6f}, median {parity.median_cosine:.6f} "
+        f"over {parity.crops} {what}"
+    }
+    one = _judged(differences)
+    if one is not None:
+        checks[f"TAR at FAR {one['far_asked']:g}"] = _points(one)
+    elif pairs is not None:
+        checks["TAR"] = "not shown: the list holds too few pairs"
+    return checks

@@ -1,0 +1,197 @@
+"""facekd leak: who of a training set is also among the people that a network will be judged on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facekd.console import say, table
+from facekd.core.door import door
+from facekd.enrollment.asked import check_threshold
+from facekd.errors import UserError
+
+if TYPE_CHECKING:
+    from facekd.core.types import Array
+    from facekd.crops.cropset import CropSet
+
+FAR = 1e-6  # at which two photos count as one person, where no threshold is given
+SHOWN = 20  # leaks that are printed
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A crop of the training set that shows somebody of the list."""
+
+    crop_id: str
+    identity: str | None
+    by: str  # name or embedding
+    photo: str  # of the list
+    person: str | None  # of that photo
+    score: float  # cosine of the two; NaN where only the name is the same
+
+
+@dataclass(frozen=True, slots=True)
+class LeakSummary:
+    """What was found."""
+
+    leaks: tuple[Leak, ...]  # at most one for each crop, the most alike first, those by name last
+    threshold: float
+    false_alarms: float  # pairs expected at or over the threshold if nobody were in both; NaN where it was given
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.leaks else 0
+
+
+@door
+def leak(
+    train: Path,
+    pairs: Path,
+    *,
+    embedder: Path,
+    contract: Path | None = None,
+    crops: Path | None = None,
+    threshold: float | None = None,
+    out: Path | None = None,
+    quiet: bool = False,
+) -> LeakSummary:
+    """Find the people of a training set who are also in a pair list, by name and by embedding.
+
+    Every crop of the training set is compared with every photo of the list. Without --threshold two photos count as
+    one person from the cosine on that one in a million pairs of different people of the list reaches. Exits with 1
+    when somebody was found.
+
+    Example: facekd leak crops/ pairs.txt --crops lfw-crops/ --embedder w600k_mbf.onnx --out leaks.csv
+
+    Args:
+        train: The training set: crop store, image Parquet or .rec.
+        pairs: What a network will be judged on: a pair list together with --crops, a crop store, image Parquet or .bin.
+        embedder: Run folder or ONNX file of a network that tells people apart well.
+        contract: What an ONNX embedder expects of a crop, where facekd does not know it.
+        crops: The crop store of a pair list's photos.
+        threshold: Cosine from which two photos show one person.
+        out: A CSV to write: identity, crop, how it was found. train-teacher and distill take it as --drop.
+        quiet: Print nothing.
+    """
+    import numpy as np
+
+    from facekd.crops.leaks import most_alike, spelling
+    from facekd.crops.read import read_crops
+    from facekd.deploy.embedder import Embedder
+    from facekd.evaluation.protocols import embed_crops
+
+    check_threshold(threshold)
+    if out is not None and out.suffix != ".csv":
+        raise UserError(f"{out}: leaks are written as .csv; give a name that ends so")
+    network = Embedder.load(embedder, contract)
+    learned, judged = read_crops(train), _judged(pairs, crops)
+    learned.check_fits(network.contract)
+    judged.check_fits(network.contract)
+    theirs = embed_crops("the list", network, judged, judged.ids, quiet).vectors
+    false_alarms = np.nan
+    if threshold is None:
+        threshold = _threshold(theirs, judged, pairs)
+        false_alarms = FAR * len(learned) * len(judged)
+    ours = embed_crops("the training set", network, learned, learned.ids, quiet).vectors
+    score, place = most_alike(ours, theirs)
+
+    found = [
+        Leak(
+            learned.ids[i],
+            learned.identities[i],
+            "embedding",
+            judged.sources[place[i]],
+            judged.identities[place[i]],
+            float(score[i]),
+        )
+        for i in np.argsort(-score, kind="stable")
+        if score[i] >= threshold
+    ]
+    known = {one.crop_id for one in found}
+    people = {spelling(name): (name, judged.sources[i]) for i, name in enumerate(judged.identities) if name is not None}
+    for crop_id, identity in zip(learned.ids, learned.identities, strict=True):
+        if crop_id not in known and identity is not None and spelling(identity) in people:
+            name, source = people[spelling(identity)]
+            found.append(Leak(crop_id, identity, "name", source, name, float("nan")))
+    summary = LeakSummary(tuple(found), threshold, false_alarms)
+    if out is not None:
+        _write(out, summary)
+    _print(summary, len(learned), len(judged), out, quiet)
+    return summary
+
+
+def _judged(pairs: Path, crops: Path | None) -> CropSet:
+    """The crops of the photos that a pair list names, or of a whole set."""
+    import numpy as np
+
+    from facekd.crops.bins import read_bin
+    from facekd.crops.pairs import read_pairs, resolve
+    from facekd.crops.read import photo_names, read_crops
+
+    if crops is None:
+        if pairs.suffix == ".bin":
+            return read_bin(pairs)[0]
+        if pairs.is_file() and pairs.suffix in (".txt", ".csv"):
+            raise UserError(f"{pairs}: names photos and holds none; give their crop store with --crops")
+        return read_crops(pairs)
+    listed, failed = resolve(read_pairs(pairs), photo_names(crops), str(crops))
+    crop_set = read_crops(crops)
+    wanted = {name for name in (*listed.left, *listed.right) if name not in failed}
+    return crop_set.take(np.flatnonzero([crop_id in wanted for crop_id in crop_set.ids]))
+
+
+def _threshold(vectors: Array, crops: CropSet, path: Path) -> float:
+    """The cosine that FAR of the impostor pairs of a labelled set reach.
+
+    Raises:
+        UserError: a set without labels, or with too few pairs.
+    """
+    import numpy as np
+
+    from facekd.rates.allpairs import all_pairs
+
+    ask = "give --threshold, such as the one that 'facekd verify' finds at a FAR you accept"
+    if any(identity is None for identity in crops.identities):
+        raise UserError(f"{path}: does not say who its people are, so no threshold can be taken from it; {ask}")
+    (rate,) = all_pairs(vectors, np.array(crops.identities), [FAR])
+    if rate.threshold is None:
+        raise UserError(f"{path}: its {rate.n_impostor} pairs of different people can't show a FAR of {FAR:g}; {ask}")
+    return rate.threshold
+
+
+def _write(out: Path, summary: LeakSummary) -> None:
+    from facekd.core.files import write_csv
+
+    rows = (
+        [
+            one.identity or "",
+            one.crop_id,
+            one.by,
+            one.photo,
+            one.person or "",
+            "" if one.by == "name" else f"{one.score:.4f}",
+        ]
+        for one in summary.leaks
+    )
+    write_csv(out, ["identity", "crop", "by", "photo", "person", "score"], rows)
+
+
+def _print(summary: LeakSummary, learned: int, judged: int, out: Path | None, quiet: bool) -> None:
+    by = Counter(one.by for one in summary.leaks)
+    people = len({one.identity for one in summary.leaks if one.identity is not None})
+    say(f"{learned} crops compared with {judged} photos, one person from a cosine of {summary.threshold:.4f}", quiet)
+    if not summary.leaks:
+        say("nobody is in both", quiet)
+        return
+    rows = [
+        [one.identity or "–", one.crop_id, one.by, one.photo, "–" if one.by == "name" else f"{one.score:.4f}"]
+        for one in summary.leaks[:SHOWN]
+    ]
+    title = f"{len(summary.leaks)} crops of {people} identities ({by['embedding']} by embedding, {by['name']} by name)"
+    table(title, ["identity", "crop", "by", "photo of the list", "cosine"], rows, quiet)
+    if len(summary.leaks) > SHOWN:
+        say(f"… and {len(summary.leaks) - SHOWN} more; " + (f"{out} has all" if out else "--out writes all"), quiet)
+    if summary.false_alarms == summary.false_alarms:
+        say(f"by chance {summary.false_alarms:.1f} pairs would be that alike if nobody were in both", quiet)

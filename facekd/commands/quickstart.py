@@ -1,0 +1,196 @@
+"""facekd quickstart: the whole line once, from photos to a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facekd.commands.quickstart_parts import name_people, write_report
+from facekd.commands.verify import Judged, far_name, judge, percent
+from facekd.console import say, table
+from facekd.core.door import door
+from facekd.core.files import read_json, write_json
+from facekd.core.run import environment, refuse_other_run, start_run
+from facekd.errors import UserError
+
+if TYPE_CHECKING:
+    from facekd.crops.cropset import CropSet
+    from facekd.deploy.embedder import Embedder
+
+PEOPLE, PHOTOS = 100, 8  # drawn where no photos are given
+HELD_OUT = 0.3  # share of the identities that no training sees
+TEACHER_NET, STUDENT_NET, DIM = "iresnet18-quarter", "mobilefacenet", 128
+FARS = (1e-1, 1e-2, 1e-3)
+BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Quickstart:
+    """Where everything lies."""
+
+    out: Path
+    summary: dict[str, Any]
+
+
+@door
+def quickstart(
+    *,
+    photos: Path | None = None,
+    out: Path | None = None,
+    teacher_views: int = 4000,
+    student_views: int = 2000,
+    seed: int = 0,
+    quiet: bool = False,
+) -> Quickstart:
+    """Run the whole line once: photos, crops, a teacher, a student with and one without it, rates, export, a gallery.
+
+    Without --photos it draws people who do not exist. The rates are of people whom no training saw. A killed run
+    goes on where it stopped; a finished one is not done again. Takes about four minutes on two cores.
+
+    Example: facekd quickstart --photos people.zip --out runs/mine
+
+    Args:
+        photos: A folder, zip or tar with a folder of photos for each person.
+        out: The folder for everything it makes.
+        teacher_views: Crops the teacher sees in its training, each time as another view.
+        student_views: Crops each student sees.
+        seed: Of the people drawn, the split, the initialisations, the order and the views.
+        quiet: Print nothing.
+    """
+    from facekd.commands.align import align
+    from facekd.commands.distill import distill
+    from facekd.commands.export import export
+    from facekd.commands.synth import synth
+    from facekd.commands.train_teacher import train_teacher
+    from facekd.crops.training import read_training_crops
+    from facekd.deploy.embedder import Embedder
+
+    out = out or Path("runs") / f"quickstart-{time.strftime('%Y%m%d')}"
+    names = ("photos", "out", "teacher_views", "student_views", "seed")
+    config = {key: value for key, value in locals().items() if key in names}
+    refuse_other_run(out, config)
+    start_run(out, "quickstart", config, inputs=() if photos is None else (photos,))
+    clock = Clock(out / "seconds.json")
+
+    if photos is None:
+        with clock("synth"):
+            synth(out / "synth", people=PEOPLE, photos=PHOTOS, seed=seed, quiet=quiet)
+        photos = out / "synth" / "photos"
+    with clock("align"):
+        aligned = align(photos, out / "crops", quiet=quiet)
+    done = _done(out, aligned.new)
+    if done is not None:
+        say(f"{out}: nothing has changed since this run was finished, so nothing is done", quiet)
+        _print(done, quiet)
+        return Quickstart(out, done)
+
+    crops = out / "crops"
+    data = read_training_crops([crops], HELD_OUT, seed)
+    if not data.names:
+        raise UserError(f"{photos}: no photo lies in a folder named for its person; give a folder for each person")
+    shared = {"data": [crops], "dim": DIM, "batch": BATCH, "held_out": HELD_OUT, "seed": seed, "quiet": quiet}
+    teacher_epochs, student_epochs = teacher_views / len(data.train), student_views / len(data.train)
+    with clock("teacher"):
+        train_teacher(out=out / "teacher", net=TEACHER_NET, epochs=teacher_epochs, **shared)  # type: ignore[arg-type]
+    with clock("student_alone"):
+        distill(out=out / "student-alone", epochs=student_epochs, net=STUDENT_NET, **shared)  # type: ignore[arg-type]
+    with clock("student"):
+        distill(
+            out=out / "student",
+            teacher=out / "teacher",
+            epochs=student_epochs,
+            net=STUDENT_NET,
+            **shared,  # type: ignore[arg-type]
+        )
+    with clock("student_onnx"):
+        exported = export(out / "student", out / "student.onnx", crops=crops, quiet=quiet)
+
+    with clock("verify"):
+        models = {
+            "teacher": Embedder.load(out / "teacher"),
+            "student_alone": Embedder.load(out / "student-alone"),
+            "student": Embedder.load(out / "student"),
+            "student_onnx": Embedder.load(out / "student.onnx"),
+        }
+        judged = _verify(out, models, data.held, seed, quiet)
+    with clock("gallery"):
+        named = name_people(out, judged[-1], models["student_onnx"], data.held)
+
+    summary: dict[str, Any] = {
+        "rows": {one.name: _row(one, models[one.name], clock.seconds.get(one.name, 0.0)) for one in judged},
+        "align": aligned.statuses,
+        "identities": {"trained": len(data.names), "held_out": len(set(data.held.identities))},
+        "crops": {"trained": len(data.train), "held_out": len(data.held)},
+        "export_least_cosine": exported.least_cosine,
+        "gallery": named,
+        "seconds": dict(clock.seconds),
+        "total_seconds": sum(clock.seconds.values()),
+        "environment": environment(),
+    }
+    # An ONNX file's multiply-adds are those of the network it was written from.
+    summary["rows"]["student_onnx"]["macs"] = summary["rows"]["student"]["macs"]
+    write_report(out, summary, judged, data.held)
+    write_json(out / "summary.json", summary)  # last: it says that the run is finished
+    _print(summary, quiet)
+    say(f"report: {out / 'report.html'}", quiet)
+    return Quickstart(out, summary)
+
+
+class Clock:
+    """Seconds spent on each step, kept in a file so that a resumed run adds to them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = read_json(path) if path.exists() else {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.monotonic() - start
+        write_json(self.path, self.seconds)
+
+
+def _done(out: Path, newly_aligned: int) -> dict[str, Any] | None:
+    """The summary of a finished run whose photos are still the same.
+
+    Raises:
+        UserError: photos were added or replaced since; what was trained on the others stays as it is.
+    """
+    if not (out / "summary.json").exists():
+        return None
+    if newly_aligned:
+        raise UserError(f"{out}: {newly_aligned} photos are new since this run was finished; choose another --out")
+    summary: dict[str, Any] = read_json(out / "summary.json")
+    return summary
+
+
+def _verify(out: Path, models: dict[str, Embedder], held: CropSet, seed: int, quiet: bool) -> list[Judged]:
+    """Every pair of the held-out crops, by every model; the pair list is left beside the rates."""
+    from facekd.crops.pairs import all_pairs, write_pairs
+
+    pairs = all_pairs(held.ids, [str(identity) for identity in held.identities], seed)
+    write_pairs(out / "pairs.csv", pairs)
+    return [judge(name, model, held, pairs, frozenset(), FARS, quiet=quiet) for name, model in models.items()]
+
+
+def _row(one: Judged, model: Embedder, seconds: float) -> dict[str, Any]:
+    """One model's line of the summary."""
+    network = model.network
+    cost = {"parameters": network.parameters, "macs": network.macs, "bytes": network.bytes, "seconds": seconds}
+    return {**one.rates, **cost}
+
+
+def _print(summary: dict[str, Any], quiet: bool) -> None:
+    rows = []
+    for name, row in summary["rows"].items():
+        tars = [percent(rate["tar"], 1) for rate in row["tar"]]
+        cost = [f"{row['parameters'] / 1e6:.2f} M", f"{row['macs'] / 1e6:.0f} M", f"{row['seconds']:.0f} s"]
+        rows.append([name, percent(row["eer"], 1), *tars, *cost])
+    columns = ["model", "EER", *(f"TAR@{far_name(far)}" for far in FARS), "parameters", "MACs", "trained in"]
+    people = summary["identities"]["held_out"]
+    table(f"{people} people whom no training saw; {summary['total_seconds']:.0f} s in all", columns, rows, quiet)

@@ -1,0 +1,188 @@
+"""The last two steps of the quickstart: a gallery that names people, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facekd.commands.verify import Judged, far_name, percent, rates_table
+
+if TYPE_CHECKING:
+    from facekd.crops.cropset import CropSet
+    from facekd.deploy.embedder import Embedder
+    from facekd.reports.document import Pictures, Table
+
+NAMING_FAR = 1e-2  # of the threshold that the gallery takes over
+GAP_FAR = 1e-2  # where the share of the gap is stated
+SHOWN_PEOPLE, SHOWN_CROPS = 6, 6
+TITLES = {
+    "teacher": "teacher",
+    "student_alone": "student alone (labels only)",
+    "student": "student distilled",
+    "student_onnx": "student as ONNX",
+}
+
+
+def name_people(out: Path, student: Judged, embedder: Embedder, held: CropSet) -> dict[str, Any]:
+    """Enroll every other held-out person with half of their crops, then identify all crops that were not enrolled.
+
+    Leaves a gallery in ``out/people.gallery``; people that were not enrolled have to come out as unknown.
+    """
+    import numpy as np
+
+    from facekd.core.types import Embeddings
+    from facekd.crops.store import CropStore
+    from facekd.gallery.gallery import Gallery, Person, template_of
+    from facekd.gallery.meta import GalleryMeta
+
+    rate = next(rate for rate in student.rates["tar"] if rate["far_asked"] == NAMING_FAR)
+    if rate["threshold"] is None:
+        return {"skipped": f"too few impostor pairs for a threshold at FAR {far_name(NAMING_FAR)}"}
+    vectors = embedder.embed(held.batch(np.arange(len(held))))
+    names = np.array([str(name) for name in held.identities])
+    enrolled: list[Person] = []
+    probes: list[int] = []
+    for number, name in enumerate(sorted(set(names))):
+        places = np.flatnonzero(names == name)
+        own = places[: len(places) // 2] if number % 2 == 0 else places[:0]
+        template = template_of(vectors[own].astype(np.float64).sum(axis=0)) if len(own) else None
+        if template is not None:
+            enrolled.append(Person(str(name), template, tuple(held.sources[i] for i in own)))
+        probes += [int(i) for i in places[len(own) :]]
+    aligned = CropStore.open(out / "crops").settings
+    meta = GalleryMeta(
+        contract=embedder.contract,
+        model=str((out / "student.onnx").resolve()),
+        detector=aligned["detector"],
+        min_face=aligned["min_face"],
+        weights_sha256=aligned["weights_sha256"],
+        threshold=rate["threshold"],
+    )
+    gallery = Gallery.create(out / "people.gallery", meta)
+    with gallery.writing():
+        gallery.upsert(enrolled)
+    known = {person.person_id for person in enrolled}
+    ids = tuple(held.ids[i] for i in probes)
+    answers = gallery.identify(Embeddings(vectors[probes], ids, embedder.model_id), rate["threshold"])
+    asked = [(str(held.identities[i]), answer.person_id) for i, answer in zip(probes, answers, strict=True)]
+    return {
+        "threshold": rate["threshold"],
+        "threshold_far": NAMING_FAR,
+        "people": len(known),
+        "probes_of_enrolled": sum(name in known for name, _ in asked),
+        "named_right": sum(name in known and found == name for name, found in asked),
+        "named_wrong": sum(name in known and found not in (None, name) for name, found in asked),
+        "probes_of_strangers": sum(name not in known for name, _ in asked),
+        "strangers_unknown": sum(name not in known and found is None for name, found in asked),
+    }
+
+
+def gap_closed(summary: dict[str, Any]) -> float | None:
+    """(student − alone) / (teacher − alone) of TAR at GAP_FAR; None where the teacher is not ahead."""
+    tar = {
+        name: next(rate["tar"] for rate in row["tar"] if rate["far_asked"] == GAP_FAR)
+        for name, row in summary["rows"].items()
+    }
+    if None in tar.values() or tar["teacher"] <= tar["student_alone"]:
+        return None
+    return float((tar["student"] - tar["student_alone"]) / (tar["teacher"] - tar["student_alone"]))
+
+
+def write_report(out: Path, summary: dict[str, Any], judged: Sequence[Judged], held: CropSet) -> None:
+    """``out/report.html``: what came out, with what went in and what it cost."""
+    from facekd.core.run import read_metrics
+    from facekd.reports import plots
+    from facekd.reports.document import Figure, Repeat, Section, Text, write_html
+
+    rows, gap = summary["rows"], gap_closed(summary)
+    fars = [rate["far_asked"] for rate in rows["teacher"]["tar"]]
+    curves = {TITLES[one.name]: one.curve for one in judged if one.name != "student_onnx"}
+    runs = {"teacher": "teacher", "student_alone": "student-alone", "student": "student"}
+    metrics = {TITLES[name]: read_metrics(out / folder) for name, folder in runs.items()}
+    tar = {name: next(r["tar"] for r in row["tar"] if r["far_asked"] == GAP_FAR) for name, row in rows.items()}
+    lead = (
+        f"On {summary['identities']['held_out']} people whom no training saw, the distilled student accepts "
+        f"{percent(tar['student'], 1)} of genuine pairs at FAR {far_name(GAP_FAR)}, the same student without a teacher "
+        f"{percent(tar['student_alone'], 1)}, the teacher {percent(tar['teacher'], 1)}"
+        + (f": {100 * gap:.0f} % of the gap is closed." if gap is not None else ".")
+    )
+    num_pairs = sum(rows["teacher"]["pairs"].values())
+    note = f"All {num_pairs} pairs of the held-out people; the accuracy's folds share no person."
+    sections = [
+        Section(
+            "What came out",
+            (
+                rates_table({TITLES[name]: row for name, row in rows.items()}, fars, note),
+                Figure(
+                    plots.roc(
+                        curves, {TITLES[one.name]: one.drawn.band for one in judged if TITLES[one.name] in curves}
+                    ),
+                    "ROC on people whom no training saw, with 95 % bands that take the person as the unit",
+                ),
+                Figure(plots.histograms(judged[-1].scores), "Scores of the exported student"),
+            ),
+        ),
+        Section("What it cost", (_cost_table(summary),)),
+        Section(
+            "How it learnt",
+            (
+                Figure(plots.training(metrics, y="labels", y_label="label term of the loss"), "Loss while training"),
+                Figure(plots.training(metrics, y="held_out_eer", y_label="EER"), "EER on held-out people"),
+            ),
+        ),
+        Section("Who was named", (Text(_gallery_text(summary["gallery"])),)),
+        Section("What went in", (_photos_table(summary), _sample(held))),
+    ]
+    repeat = Repeat((f"facekd quickstart --config {out / 'run.yaml'}",), summary["environment"])
+    write_html(out / "report.html", title="facekd quickstart", lead=lead, sections=sections, repeat=repeat)
+
+
+def _cost_table(summary: dict[str, Any]) -> Table:
+    from facekd.reports.document import Table
+
+    rows = []
+    for name, row in summary["rows"].items():
+        cost = (f"{row['parameters'] / 1e6:.3f} M", f"{row['macs'] / 1e6:.0f} M", f"{row['bytes'] / 1e6:.2f} MB")
+        rows.append((TITLES[name], *cost, f"{row['seconds']:.1f} s"))
+    others = ", ".join(
+        f"{step} {seconds:.0f} s" for step, seconds in summary["seconds"].items() if step not in summary["rows"]
+    )
+    note = f"Seconds are of the training, for the ONNX file of its export. The other steps: {others}."
+    return Table("Cost", ("model", "parameters", "multiply-adds", "file", "time"), tuple(rows), note)
+
+
+def _photos_table(summary: dict[str, Any]) -> Table:
+    from facekd.reports.document import Table
+
+    rows = tuple((status, str(count)) for status, count in summary["align"].items())
+    people, crops = summary["identities"], summary["crops"]
+    note = (
+        f"{crops['trained']} crops of {people['trained']} people were trained on, {crops['held_out']} crops of "
+        f"{people['held_out']} people held out."
+    )
+    return Table("Every photo is accounted for", ("status", "photos"), rows, note)
+
+
+def _gallery_text(named: dict[str, Any]) -> str:
+    if "skipped" in named:
+        return f"No gallery was made: {named['skipped']}."
+    return (
+        f"{named['people']} people were enrolled with half of their photos. Of {named['probes_of_enrolled']} other "
+        f"photos of them {named['named_right']} were named right and {named['named_wrong']} wrong, the rest came out "
+        f"as unknown. Of {named['probes_of_strangers']} photos of people who were not enrolled "
+        f"{named['strangers_unknown']} came out as unknown. The threshold {named['threshold']:.3f} is the student's at "
+        f"FAR {far_name(named['threshold_far'])} on the pairs above, so it has seen these people."
+    )
+
+
+def _sample(held: CropSet) -> Pictures:
+    import numpy as np
+
+    from facekd.reports.document import Picture, Pictures
+
+    names = np.array([str(name) for name in held.identities])
+    items = []
+    for name in sorted(set(names))[:SHOWN_PEOPLE]:
+        items += [Picture(held.encoded(int(i)), name) for i in np.flatnonzero(names == name)[:SHOWN_CROPS]]
+    return Pictures("Crops of held-out people", tuple(items))

@@ -1,0 +1,153 @@
+"""The photos of an enrolment: what is known of them already, and the embeddings of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from facekd.console import progress
+from facekd.ingest.photos import Embedded, Search, embed_photos, in_batches
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from facekd.deploy.embedder import Embedder
+    from facekd.enrollment.gate import Gate
+    from facekd.enrollment.sources import People
+    from facekd.gallery.photos import PhotoTable
+    from facekd.photos.find import PhotoFile
+
+PART = 512  # photos written together: what a kill can cost
+GROUP = 4096  # photos whose people are looked up together
+FACE = ("score", "quality", "eyes", "yaw", "pitch")
+
+
+def settings_of(min_face: int, weights_sha256: str | None) -> str:
+    """What the crop of a photo depends on beside the photo and the gallery's detector."""
+    return f"min_face={min_face}" + ("" if weights_sha256 is None else f" weights={weights_sha256[:12]}")
+
+
+class NewPhotos:
+    """Embeds the photos that a table lacks or that have changed, and writes them into it, a part at a time.
+
+    Args:
+        base: the table of the gallery, where `table` is a dry run's own: what is known of each person is taken from it.
+    """
+
+    def __init__(
+        self, table: PhotoTable, embedder: Embedder, search: Search, gate: Gate, base: PhotoTable | None = None
+    ) -> None:
+        self.table, self.embedder, self.search, self.gate, self.base = table, embedder, search, gate, base
+        self.settings = settings_of(search.min_face, search.weights_digest())
+        self.embedded = 0
+        self._stamps: dict[tuple[str, str], str | None] = {}  # of the photos that are on their way
+        self._replaced: set[tuple[str, str]] = set()  # those of them that the table holds in another form
+
+    def run(self, people: People, quiet: bool) -> int:
+        """Bring the table up to date; returns how many photos were embedded."""
+        embedded = embed_photos(self._unknown(people.photos), self.embedder, self.search, refuses=self.gate.refuses)
+        for part in in_batches(progress(embedded, len(people.photos), "enroll", quiet), PART):
+            self._write(part)
+        return self.embedded
+
+    def _unknown(self, photos: Sequence[PhotoFile]) -> Iterator[PhotoFile]:
+        """The photos to embed; read ahead of the embedding, some people at a time."""
+        from facekd.core.files import sha256_bytes
+        from facekd.photos.find import read_bytes, stamp
+
+        for group in groups(photos):
+            known = self._known([person for person, _ in group])
+            for person, own in group:
+                moved: dict[str, str | None] = {}  # photos whose bytes are the same, with another stamp
+                for photo in own:
+                    key, now = (person, photo.source), stamp(photo)
+                    row = known.get(key)
+                    if row is not None and self._holds(row):
+                        if now is not None and row["stamp"] == now:
+                            continue
+                        try:
+                            digest = sha256_bytes(read_bytes(photo))
+                        except OSError:
+                            digest = None
+                        if digest is not None and digest == row["sha256"]:
+                            moved[photo.source] = now
+                            continue
+                    if row is not None:
+                        self._replaced.add(key)
+                    if not self._stamps:
+                        self.search.check()  # once, before the cores want the detector all together
+                    self._stamps[key] = now  # taken before the file is read, so that a later change shows
+                    yield photo
+                self._restamp(person, moved)
+
+    def _known(self, person_ids: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
+        if self.base is not None:
+            self.table.put(self.base.of(person_ids), new=True)
+        rows = self.table.known(person_ids).to_pylist()
+        return {(row["person_id"], row["source"]): row for row in rows}
+
+    def _holds(self, row: dict[str, Any]) -> bool:
+        """Whether what is known of a photo is what would come out now, if the photo is the same."""
+        if row["settings"] != self.settings or row["sha256"] is None:
+            return False
+        refused: bool = row["status"] == "low_quality"
+        return row["status"] not in ("ok", "low_quality") or bool(self.gate.refuses(row)) == refused
+
+    def _restamp(self, person: str, moved: dict[str, str | None]) -> None:
+        import pyarrow as pa
+
+        if not moved:
+            return
+        rows = self.table.rows(person, list(moved))
+        stamps = pa.array([moved[source] for source in rows["source"].to_pylist()], pa.string())
+        self.table.put(rows.set_column(rows.schema.get_field_index("stamp"), "stamp", stamps), new=False)
+
+    def _write(self, part: Sequence[Embedded]) -> None:
+        keys = [(record.identity or "", record.source) for record, _ in part]
+        self.table.put(self._rows(part, keys), new=self._replaced.isdisjoint(keys))
+        self._replaced.difference_update(keys)
+        self.embedded += len(part)
+
+    def _rows(self, part: Sequence[Embedded], keys: Sequence[tuple[str, str]]) -> pa.Table:
+        import numpy as np
+        import pyarrow as pa
+
+        dim = self.embedder.contract.dim
+        rows = []
+        vectors = np.zeros((len(part), dim), np.float32)
+        for place, ((record, own), key) in enumerate(zip(part, keys, strict=True)):
+            face = record.crops[0] if record.crops else dict.fromkeys(FACE)
+            rows.append(
+                {
+                    "person_id": key[0],
+                    "source": record.source,
+                    "sha256": record.sha256,
+                    "stamp": self._stamps.pop(key),
+                    "settings": self.settings,
+                    "status": record.status,
+                    "reason": record.reason if record.status != "ok" else "",
+                    "accepted": False,
+                    **{name: face[name] for name in FACE},
+                }
+            )
+            if record.status == "ok":
+                vectors[place] = own[0]
+        without = pa.array([row["status"] != "ok" for row in rows])
+        table = pa.Table.from_pylist(rows, self.table.schema.remove(self.table.schema.get_field_index("embedding")))
+        embeddings = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim, mask=without)
+        return table.append_column(self.table.schema.field("embedding"), embeddings)
+
+
+def groups(photos: Sequence[PhotoFile]) -> Iterator[list[tuple[str, list[PhotoFile]]]]:
+    """Some people at a time, each with their photos: as many as have GROUP photos together, and at least one."""
+    waiting: list[tuple[str, list[PhotoFile]]] = []
+    count = 0
+    for person, own in groupby(photos, key=lambda photo: photo.identity or ""):
+        waiting.append((person, list(own)))
+        count += len(waiting[-1][1])
+        if count >= GROUP:
+            yield waiting
+            waiting, count = [], 0
+    if waiting:
+        yield waiting

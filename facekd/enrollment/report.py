@@ -1,0 +1,194 @@
+"""What an enrolment tells its user, with names or without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facekd.console import say, table
+from facekd.core.printable import printable_line
+from facekd.enrollment.suspects import Suspect
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from facekd.enrollment.sources import People
+
+SHOWN = 20  # photos, people and suspects that are listed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollSummary:
+    """What became of the people and their photos."""
+
+    gallery: Path
+    dry_run: bool  # nothing was written
+    accepted: bool  # suspects were written too
+    enrolled: int  # people in the gallery
+    new: tuple[str, ...]  # people, as all that follow
+    changed: tuple[str, ...]  # another template, photos or metadata than before
+    unchanged: int
+    held_back: tuple[str, ...]  # suspected mix-ups: not written, or as they were before
+    not_enrolled: tuple[str, ...]  # people none of whose photos could be used
+    statuses: dict[str, int]  # of the photos
+    embedded: int  # photos embedded by this run
+    kept: int  # photos of earlier runs that are not in PEOPLE now and count
+    failed: tuple[tuple[str, str, str], ...]  # photos not taken: source, status, reason
+    suspects: tuple[Suspect, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def written(self) -> int:
+        """People new in the gallery, or with another template, photos or metadata than before."""
+        return len(self.new) + len(self.changed)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed or self.held_back or self.not_enrolled else 0
+
+    def __str__(self) -> str:
+        lines = [self.title(), *(f"{what}: {number}" for what, number in self.figures().items())]
+        lines += [f"held back: {person}" for person in self.held_back]
+        lines += [f"not enrolled: {person}" for person in self.not_enrolled]
+        for one in self.suspects:
+            what = (
+                f"looks like {one.other}" if one.other is not None else f"{one.source} does not match the other photos"
+            )
+            lines.append(f"{one.person}: {what}, score {one.score:.4f}")
+        lines += [f"{source}: {status}, {reason}" for source, status, reason in self.failed]
+        return "\n".join([*lines, *self.notes])
+
+    def title(self) -> str:
+        """Where the gallery stands."""
+        dry = ", nothing was written (dry run)" if self.dry_run else ""
+        return f"{self.gallery}: {self.enrolled} people enrolled{dry}"
+
+    def figures(self) -> dict[str, int]:
+        """The counts, by what they count."""
+        photos = sorted(self.statuses.items(), key=lambda item: -item[1])
+        return {
+            "people new": len(self.new),
+            "people changed": len(self.changed),
+            "people unchanged": self.unchanged,
+            "people held back": len(self.held_back),
+            "people not enrolled": len(self.not_enrolled),
+            "photos embedded now": self.embedded,
+            **{f"photos {status}": count for status, count in photos},
+        }
+
+
+class Names:
+    """How people and photos are called in print: by name, or by their place in the sorted list of those given."""
+
+    def __init__(self, private: bool, people: Sequence[str], photos: Sequence[str]) -> None:
+        self._people = {name: place for place, name in enumerate(people, 1)} if private else None
+        self._photos = {name: place for place, name in enumerate(photos, 1)} if private else None
+
+    def person(self, name: str) -> str:
+        """A person's name, ``person 3``, or what is said of one who is not among those given."""
+        return _called(self._people, name, "person", "a person of the gallery")
+
+    def photo(self, name: str) -> str:
+        """A photo's name or ``photo 17``."""
+        return _called(self._photos, name, "photo", "a photo of an earlier run")
+
+
+def _called(places: dict[str, int] | None, name: str, kind: str, other: str) -> str:
+    if places is None:
+        return printable_line(name)
+    return f"{kind} {places[name]}" if name in places else other
+
+
+def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: bool) -> None:
+    """The tables, the photos not taken, and who was held back and why."""
+    listed = [photo.source for photo in found.photos] + [row[0] for row in found.refused]
+    names = Names(private, found.ids(), listed)
+    figures = [[what, str(number)] for what, number in summary.figures().items()]
+    table(summary.title(), ["this run", "number"], figures, quiet)
+    if found.others:
+        say(f"{found.others} other files were passed over: their names are no photos'", quiet)
+    for note in summary.notes if not private else summary.notes[len(found.notes) :]:
+        say(note, quiet)
+    if summary.dry_run:
+        _people("would be new", summary.new, names, quiet)
+        _people("would change", summary.changed, names, quiet)
+    if summary.failed:
+        where = "" if summary.dry_run else f"; {summary.gallery}/ledger.parquet has all"
+        say(f"{len(summary.failed)} photos could not be used{where}:", quiet)
+        for source, status, reason in summary.failed[:SHOWN]:
+            say(f"  {names.photo(source)}: {status}" + ("" if private else f", {reason}"), quiet)
+        _more(len(summary.failed), quiet)
+    _people("not enrolled, for want of a usable photo (an earlier template stays)", summary.not_enrolled, names, quiet)
+    _suspects(summary, names, quiet)
+    what = "would be held back" if summary.dry_run else "held back (an earlier template stays)"
+    _people(f"{what}; --accept-suspects writes them", summary.held_back, names, quiet)
+
+
+def _people(title: str, people: Sequence[str], names: Names, quiet: bool) -> None:
+    if people:
+        say(f"{title}:", quiet)
+        for person in people[:SHOWN]:
+            say(f"  {names.person(person)}", quiet)
+        _more(len(people), quiet)
+
+
+def _more(count: int, quiet: bool) -> None:
+    if count > SHOWN:
+        say(f"  … and {count - SHOWN} more", quiet)
+
+
+def _suspects(summary: EnrollSummary, names: Names, quiet: bool) -> None:
+    if not summary.suspects:
+        return
+    rows = []
+    for one in summary.suspects[:SHOWN]:
+        other = names.person(one.other) if one.other is not None else names.photo(one.source or "")
+        what = "look like one person" if one.kind == "two_ids" else "does not match the other photos"
+        rows.append([names.person(one.person), other, what, f"{one.score:.4f}"])
+    title = f"{len(summary.suspects)} suspected mix-ups" + (", written all the same" if summary.accepted else "")
+    table(title, ["person", "other person or photo", "what", "score"], rows, quiet)
+    _more(len(summary.suspects), quiet)
+
+
+def write_report(path: Path, suspects: Sequence[Suspect]) -> None:
+    """The suspected mix-ups as .parquet or .csv, for its owner only.
+
+    In a CSV a name that a spreadsheet would take for a formula has an apostrophe before it.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    import pyarrow as pa
+
+    fields = [(name, pa.string()) for name in ("kind", "person", "other", "source")]
+    schema = pa.schema([*fields, ("score", pa.float64())])
+    write_table(path, pa.Table.from_pylist([asdict(suspect) for suspect in suspects], schema))
+
+
+def write_table(path: Path, rows: pa.Table) -> None:
+    """A pyarrow Table as .parquet or .csv; in a CSV no text is a formula to a spreadsheet.
+
+    Source: OWASP, "CSV Injection": texts that begin with = + - @, a tab or a carriage return get an apostrophe.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv
+    import pyarrow.parquet as pq
+
+    from facekd.core.files import atomic_write
+
+    if path.suffix == ".csv":
+        for place, column in enumerate(rows.schema):
+            if pa.types.is_string(column.type):
+                safe = pc.replace_substring_regex(rows[column.name], r"^([=+\-@\t\r])", r"'\1")
+                rows = rows.set_column(place, column, safe)
+    with atomic_write(path) as file:
+        if path.suffix == ".csv":
+            pyarrow.csv.write_csv(rows, file)
+        else:
+            pq.write_table(rows, file)

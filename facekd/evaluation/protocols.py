@@ -1,0 +1,247 @@
+"""What 'facekd verify' compares: a pair list, an insightface set, or all pairs; by crops or by stored embeddings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from facekd.console import progress
+from facekd.errors import UserError
+
+if TYPE_CHECKING:
+    from facekd.core.types import Array, Embeddings, PairList
+    from facekd.crops.cropset import CropSet
+    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embeddings import Embedded
+
+CROPS = 64  # embedded together
+
+Persons: TypeAlias = "tuple[Array, Array]"  # int[P] twice: who is on either side of each pair
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A pair list in terms of the ids that are embedded."""
+
+    name: str  # the list's, for people
+    pairs: PairList
+    failed: frozenset[str]  # photos of the list that gave no crop, under their own names
+    persons: Persons | None  # None where somebody is not known
+    left_out: dict[str, int]  # pairs by why they don't count
+
+
+@dataclass(frozen=True, slots=True)
+class Everybody:
+    """All pairs of the photos whose person is known."""
+
+    name: str
+    ids: tuple[str, ...]
+    persons: tuple[str, ...]  # one for each id
+    photos: tuple[str, ...]  # one for each id: a name by which `known` finds it
+    failed_persons: tuple[str, ...]  # of photos that gave no crop
+    failed_photos: tuple[str, ...]
+    left_out: dict[str, int]  # photos by why they don't count
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model that is judged: where its embeddings come from."""
+
+    name: str
+    file: Path
+    model_id: str
+    embed: Callable[[Sequence[str]], Embeddings]  # ids -> their embeddings, in that order
+    embedder: Embedder | None  # None where only its embeddings are there
+
+
+def read_list(path: Path, source: CropSet | Embedded, crops: Path | None) -> Listed:
+    """The pairs of a list of any kind that `crops.pairs.read_pairs` reads, among the photos of `source`.
+
+    Raises:
+        UserError: a list that is none, contradicts itself or the crops' identities, or names unknown photos.
+    """
+    import numpy as np
+
+    from facekd.crops.pairs import read_pairs, resolve, take, without_repeats
+
+    listed, left_out = without_repeats(read_pairs(path), str(path))
+    names, persons_of = known(source, crops)
+    where = str(crops) if crops is not None else "the embeddings"
+    pairs, failed = resolve(listed, names, where)
+    persons = _persons(listed, persons_of, path)
+    different = np.fromiter((a != b for a, b in zip(pairs.left, pairs.right, strict=True)), bool, len(pairs.left))
+    if not different.all():
+        kept = np.flatnonzero(different)
+        left_out["same bytes"] = len(different) - len(kept)
+        pairs = take(pairs, kept)
+        persons = None if persons is None else (persons[0][kept], persons[1][kept])
+    name = f"CFP {path.name}" if path.is_dir() else path.name
+    return Listed(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count})
+
+
+def read_bin_set(path: Path) -> tuple[CropSet, Listed]:
+    """The crops and pairs of an insightface ``.bin`` set, whose people are not known.
+
+    Raises:
+        UserError: as `crops.bins.read_bin`, or pairs labelled both ways.
+    """
+    from facekd.crops.bins import read_bin
+    from facekd.crops.pairs import without_repeats
+
+    crops, pairs = read_bin(path)
+    pairs, left_out = without_repeats(pairs, str(path))
+    return crops, Listed(path.name, pairs, frozenset(), None, {why: count for why, count in left_out.items() if count})
+
+
+def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
+    """Every photo of `source` that has a label; of a crop store also those that gave no crop.
+
+    Raises:
+        UserError: no photo has a label.
+    """
+    from facekd.crops.pairs import person_in_name
+    from facekd.crops.store import FAILED, CropStore
+
+    ids = _ids(source)
+    rows = zip(ids, source.identities, source.sources, strict=True)
+    # CFP's photos are filed under 'frontal' and 'profile': their names know better.
+    labelled = [(i, person_in_name(photo) or str(label), photo) for i, label, photo in rows if label is not None]
+    if not labelled:
+        raise UserError(f"{path}: none of its photos says who it shows, so all pairs have no label; give --pairs")
+    times = Counter(photo for *_, photo in labelled)
+    failed: list[tuple[str, str]] = []
+    left_out = {"without identity": len(ids) - len(labelled)}
+    if path.is_dir():
+        ledger = CropStore.open(path).ledger().select(["source", "status", "identity"]).to_pylist()
+        gone = [(row["source"], row["identity"]) for row in ledger if row["status"] in FAILED]
+        failed = [(photo, person_in_name(photo) or str(label)) for photo, label in gone if label is not None]
+        left_out["without crop and identity"] = len(gone) - len(failed)
+    return Everybody(
+        name=path.name,
+        ids=tuple(i for i, *_ in labelled),
+        persons=tuple(person for _, person, _ in labelled),
+        photos=tuple(photo if times[photo] == 1 else i for i, _, photo in labelled),
+        failed_persons=tuple(person for _, person in failed),
+        failed_photos=tuple(photo for photo, _ in failed),
+        left_out={why: count for why, count in left_out.items() if count},
+    )
+
+
+def qualities(crops: Path | None) -> dict[str, float] | None:
+    """The quality of each crop of a store, by its id; None where there is no store."""
+    from facekd.crops.store import CropStore
+
+    if crops is None or not crops.is_dir():
+        return None
+    lying, rows = CropStore.open(crops).mapped()
+    table = lying.select(["crop_id", "quality"]).take(rows)
+    return dict(zip(table["crop_id"].to_pylist(), table["quality"].to_pylist(), strict=True))
+
+
+def with_groups(listed: Listed, columns: Sequence[str], path: Path | None) -> Listed:
+    """The list with only the group columns asked for.
+
+    Raises:
+        UserError: a column that the list has not.
+    """
+    for column in columns:
+        if column not in listed.pairs.groups:
+            has = ", ".join(listed.pairs.groups) or "none"
+            raise UserError(f"{path}: has no group column {column!r}; its group columns: {has}")
+    return replace(
+        listed, pairs=replace(listed.pairs, groups={column: listed.pairs.groups[column] for column in columns})
+    )
+
+
+def from_crops(name: str, file: Path, embedder: Embedder, crops: CropSet, quiet: bool) -> Subject:
+    """A model that embeds crops when it is asked for them."""
+    return Subject(name, file, embedder.model_id, lambda ids: embed_crops(name, embedder, crops, ids, quiet), embedder)
+
+
+def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: Embedder | None) -> Subject:
+    """A model whose embeddings were written by 'facekd embed'."""
+    from facekd.core.types import Embeddings
+
+    stored = embedded.embeddings
+    row = {crop_id: i for i, crop_id in enumerate(stored.ids)}
+    if len(row) < len(stored.ids):
+        raise UserError(
+            f"{file}: {len(stored.ids) - len(row)} ids are embedded more than once; keep one embedding for each id"
+        )
+
+    def pick(ids: Sequence[str]) -> Embeddings:
+        missing = [crop_id for crop_id in ids if crop_id not in row]
+        if missing:
+            raise UserError(
+                f"{file}: lacks {len(missing)} embeddings that another file has (first: {missing[0]}); embed the same "
+                "photos with each model"
+            )
+        return Embeddings(stored.vectors[[row[crop_id] for crop_id in ids]], tuple(ids), stored.model_id)
+
+    return Subject(name, file, stored.model_id, pick, embedder)
+
+
+def embed_crops(name: str, embedder: Embedder, crops: CropSet, ids: Sequence[str], quiet: bool) -> Embeddings:
+    """The embeddings of the crops called `ids`, by one model, in their order.
+
+    Raises:
+        UserError: crops of another size than the model's, or a crop for which it gives no direction.
+    """
+    import numpy as np
+
+    from facekd.core.types import Embeddings
+
+    place = {crop_id: i for i, crop_id in enumerate(crops.ids)}
+    pieces = [np.zeros((0, embedder.contract.dim), np.float32)]
+    starts = range(0, len(ids), CROPS)
+    for start in progress(starts, len(ids), f"embed by {name}", quiet, unit=CROPS):
+        batch = crops.batch(np.array([place[crop_id] for crop_id in ids[start : start + CROPS]]))
+        pieces.append(embedder.embed(batch))
+    return Embeddings(np.concatenate(pieces), tuple(ids), embedder.model_id)
+
+
+def known(source: CropSet | Embedded, crops: Path | None) -> tuple[Mapping[str, str | None], Mapping[str, str | None]]:
+    """By each name that a list may use: the id of the photo's crop or embedding, and its person."""
+    from facekd.crops.read import by_name, photo_names, photo_persons
+
+    if crops is not None and crops.is_dir():
+        return photo_names(crops), photo_persons(crops)
+    ids = _ids(source)
+    names: dict[str, str | None] = by_name(zip(source.sources, ids, strict=True))
+    persons: dict[str, str | None] = by_name(zip(source.sources, source.identities, strict=True))
+    return names | {i: i for i in ids}, persons | dict(zip(ids, source.identities, strict=True))
+
+
+def _ids(source: CropSet | Embedded) -> tuple[str, ...]:
+    from facekd.crops.cropset import CropSet
+
+    return source.ids if isinstance(source, CropSet) else source.embeddings.ids
+
+
+def _persons(pairs: PairList, persons_of: Mapping[str, str | None], path: Path) -> Persons | None:
+    """Who is on either side of each pair, by LFW's names or the photos' labels; None where somebody is not known."""
+    import numpy as np
+
+    from facekd.crops.pairs import person_in_name
+
+    number: dict[str, int] = {}
+    shown: dict[str, int] = {}  # the person of each photo; a long list names each many times
+    for name in dict.fromkeys((*pairs.left, *pairs.right)):
+        person = person_in_name(name) or persons_of.get(name)
+        if person is None:
+            return None
+        shown[name] = number.setdefault(person, len(number))
+    sides = [np.fromiter((shown[name] for name in side), np.int64, len(side)) for side in (pairs.left, pairs.right)]
+    against = np.flatnonzero((sides[0] == sides[1]) != pairs.same)
+    if len(against):
+        first = int(against[0])
+        says = "the same person" if pairs.same[first] else "two people"
+        raise UserError(
+            f"{path}: {len(against)} pairs are labelled against the people that the photos are filed under (first: "
+            f"pair {first + 1}, {pairs.left[first]!r} and {pairs.right[first]!r}, is said to show {says}); correct the "
+            "list or the photos' identities"
+        )
+    return sides[0], sides[1]

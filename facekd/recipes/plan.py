@@ -1,0 +1,216 @@
+"""What the teacher's and the student's recipes share before the first step: their crops, plan, sampler and folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from facekd.core.door import until_the_end
+from facekd.core.files import exclusive
+from facekd.core.run import default_out, refuse_other_run, start_run
+from facekd.errors import UserError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor, nn
+
+    from facekd.core.contract import Contract
+    from facekd.core.types import Array
+    from facekd.crops import Augment
+    from facekd.crops.training import TrainingCrops
+    from facekd.training.loop import Batch, Plan
+    from facekd.training.samplers import Sampler
+
+SamplerName = Literal["shuffled", "balanced", "sqrt"]
+Precision = Literal["fp32", "bf16", "fp16"]
+OptimizerName = Literal["muon", "sgd", "adamw"]
+PEAK_LR: Mapping[OptimizerName, float] = {"muon": 0.02, "sgd": 0.05, "adamw": 0.001}  # unless one is asked for
+BEGUN_SHARE = 0.05  # of these: a higher rate destroys what the network that a run begins at knows
+ScheduleName = Literal["cosine", "poly"]
+
+Forward: TypeAlias = "Callable[[Tensor], Tensor]"
+
+MOST_WARMUP = 500  # steps; a tenth of a short run
+
+
+def make_plan(
+    crops: int,
+    *,
+    epochs: float,
+    batch: int,
+    lr: float | None,
+    weight_decay: float,
+    optimizer: OptimizerName = "muon",
+    schedule: ScheduleName = "cosine",
+    ema: float = 0.0,
+    accumulate: int = 1,
+    begun: bool = False,
+) -> Plan:
+    """The steps in which `crops` crops are seen `epochs` times; the first tenth of them warms up.
+
+    Without `lr` it is the optimizer's own of `PEAK_LR`, of which a network that is trained already gets BEGUN_SHARE.
+
+    Args:
+        begun: the run begins at a trained network.
+
+    Raises:
+        UserError: a number out of its range, or not one step.
+    """
+    from facekd.training.loop import Plan
+    from facekd.training.parallel import num_processes
+
+    peak_lr = PEAK_LR[optimizer] * (BEGUN_SHARE if begun else 1.0) if lr is None else lr
+    problems = [
+        (not 0 < epochs < math.inf, f"--epochs {epochs}: use a number above zero"),
+        (batch < 2, f"--batch {batch}: use 2 or more, a norm over one crop is undefined"),
+        (batch % num_processes() != 0, f"--batch {batch}: does not fall into {num_processes()} processes; change it"),
+        (
+            accumulate < 1 or batch % (accumulate * num_processes()) != 0,
+            f"--accumulate {accumulate}: does not divide --batch {batch} on {num_processes()} processes; change one",
+        ),
+        (not 0 < peak_lr < math.inf, f"--lr {lr}: use a number above zero, such as {PEAK_LR[optimizer]:g}"),
+        (not 0 <= ema < 1, f"--ema {ema:g}: use a number from 0 up to, but not, 1, such as 0.999"),
+        (not 0 <= weight_decay < math.inf, f"--weight-decay {weight_decay}: use zero or a number above it"),
+    ]
+    for wrong, sentence in problems:
+        if wrong:
+            raise UserError(sentence)
+    steps = round(epochs * crops / batch)
+    warmup = min(max(1, steps // 10), MOST_WARMUP)
+    return Plan(
+        steps=steps,
+        warmup=warmup,
+        peak_lr=peak_lr,
+        weight_decay=weight_decay,
+        optimizer=optimizer,
+        schedule=schedule,
+        ema=ema,
+        accumulate=accumulate,
+    )
+
+
+def accelerate(precision: Precision | None) -> Accelerator:
+    """Hugging Face's Accelerate: the device, and the precision that a launcher or `precision` asks for.
+
+    Raises:
+        UserError: fp16 without a GPU.
+    """
+    import torch
+    from accelerate import Accelerator
+
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("--precision fp16: needs a GPU; leave it out, or use bf16")
+    return Accelerator(mixed_precision=None if precision is None else precision.replace("fp32", "no"))
+
+
+def stepper(net: nn.Module, compile: bool, shape: tuple[int, ...], accelerator: Accelerator, quiet: bool) -> Forward:
+    """The call that training makes of `net`: itself, or through torch.compile for images of `shape`."""
+    import torch
+
+    from facekd.console import say
+    from facekd.training.speed import compiled
+
+    if not compile:
+        return net
+    images_BCHW = torch.zeros(shape, device=accelerator.device).to(memory_format=torch.channels_last)
+    net.to(accelerator.device)
+    with accelerator.autocast():  # as in training: another precision would be compiled anew
+        return compiled(net, images_BCHW, lambda line: say(line, quiet))
+
+
+def begin(out: Path | None, command: str, config: Mapping[str, Any], inputs: tuple[Path, ...]) -> Path:
+    """The run's folder, begun and held until the command ends; of several processes the first one does that.
+
+    Raises:
+        UserError: another command writes the folder, it holds a run with other settings, or several processes have no
+            folder named.
+    """
+    from facekd.training.parallel import num_processes, rank
+
+    if out is None and num_processes() > 1:
+        raise UserError("several processes train one run: name its folder with --out")
+    out = out or default_out(command)
+    if rank() == 0:
+        until_the_end(exclusive(out))
+    refuse_other_run(out, config)
+    if rank() == 0:
+        start_run(out, command, {**config, "out": out}, inputs)
+    return out
+
+
+def one_process(parts: Sequence[str]) -> None:
+    """Pass where nothing trains that keeps a state of its own in each process.
+
+    Raises:
+        UserError: several processes, and parts that would drift apart.
+    """
+    from facekd.training.parallel import num_processes
+
+    if parts and num_processes() > 1:
+        raise UserError(f"{', '.join(parts)}: trains in one process so far; start it without torchrun")
+
+
+def make_sampler(
+    name: SamplerName, data: TrainingCrops, batch: int, per_person: int, seed: int, views: int = 0
+) -> Sampler:
+    """The sampler of that name over the training crops.
+
+    Args:
+        views: how many views of a crop there are, shown in turn; 0 is one for each time.
+
+    Raises:
+        UserError: as `training.samplers`.
+    """
+    from facekd.training import samplers
+
+    if name == "balanced":
+        sample = samplers.balanced(data.labels, batch, per_person, seed)
+    elif name == "sqrt":
+        sample = samplers.square_root(data.labels, batch, seed)
+    else:
+        sample = samplers.shuffled(len(data.train), batch, seed)
+    return samplers.in_turn(sample, views) if views else sample
+
+
+def batch_loader(
+    data: TrainingCrops,
+    contract: Contract,
+    sample: Sampler,
+    seed: int,
+    *,
+    augment: Augment = "plain",
+    teacher: Contract | None = None,
+    kept: Callable[[Array, Array], Array] | None = None,
+) -> Callable[[int], Batch]:
+    """A pure function from step to batch; several threads may call it. Of several processes each gets its part.
+
+    Args:
+        augment: the kind of views, as `crops.views.view_batch`.
+        teacher: of the network that is to see the same views.
+        kept: crops and view numbers, int64[B] each -> float32[B, D]: what a teacher said of them, in place of that.
+    """
+    import numpy as np
+    import torch
+
+    from facekd.core.pixels import to_input
+    from facekd.crops.views import view_batch
+    from facekd.training.loop import Batch
+    from facekd.training.parallel import num_processes, rank
+
+    def load(step: int) -> Batch:
+        places, numbers = (np.array_split(whole, num_processes())[rank()] for whole in sample(step))
+        views = view_batch(data.train, seed, places, numbers, augment)
+        return Batch(
+            images_BCHW=torch.from_numpy(to_input(views, contract, template=data.train.template)),
+            labels_B=torch.from_numpy(data.labels[places]),
+            crop_ids=tuple(data.train.ids[i] for i in places),
+            teacher_images_BCHW=None
+            if teacher is None or kept is not None
+            else torch.from_numpy(to_input(views, teacher, template=data.train.template)),
+            teacher_BD=None if kept is None else torch.from_numpy(kept(places, numbers)),
+            step=step,
+        )
+
+    return load

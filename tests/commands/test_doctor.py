@@ -1,0 +1,46 @@
+"""facekd doctor on the real machine, sound and broken."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from facekd.commands.doctor import doctor
+
+
+def test_a_sound_machine_has_nothing_broken() -> None:
+    diagnosis = doctor(quiet=True)
+    states = {finding.what: finding.state for finding in diagnosis.findings}
+    assert diagnosis.exit_code == 0, [f for f in diagnosis.findings if f.state == "broken"]
+    assert {"torch", "torchvision", "OpenCV", "MTCNN weights", "GPU", "Processor", "Ray"} <= set(states)
+    assert states["MTCNN weights"] == "ok"
+
+
+def doctor_beside(folder: Path) -> subprocess.CompletedProcess[str]:
+    """The real command, with `folder` first on the path of modules and packages."""
+    return subprocess.run(
+        [sys.executable, "-m", "facekd", "doctor"],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_second_opencv_wheel_is_found_and_the_command_that_mends_it_is_said(tmp_path: Path) -> None:
+    wheel = tmp_path / "opencv_python-4.13.0.dist-info"
+    wheel.mkdir()
+    (wheel / "METADATA").write_text("Metadata-Version: 2.1\nName: opencv-python\nVersion: 4.13.0\n")
+    result = doctor_beside(tmp_path)
+    assert result.returncode == 1
+    assert "pip uninstall -y opencv-python &&" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path) -> None:
+    (tmp_path / "lancedb.py").write_text("raise ImportError('its library is gone')\n")
+    result = doctor_beside(tmp_path)
+    assert result.returncode == 1
+    assert "pip install --force-reinstall lancedb" in result.stderr
