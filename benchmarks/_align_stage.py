@@ -79,7 +79,8 @@ def cost(count: int) -> dict[str, float]:
 def measured(photos: Path, out: Path) -> dict[str, float]:
     """``facekd align`` in this process: photos aligned in a second, and memory before and at its greatest."""
     from facekd.commands.align import align
-    from facekd.ingest.alignment import DETECTOR, detector_maker
+    from facekd.core.choices import DETECTOR
+    from facekd.ingest.alignment import detector_maker
 
     detector_maker(DETECTOR, None, 20)()
     loaded = high_water()

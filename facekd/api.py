@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from facekd.core.door import left_as_it_was
+from facekd.core.choices import DETECTOR, Choice, DetectorName
+from facekd.core.process import left_as_it_was
 from facekd.core.types import Array
 from facekd.deploy import embedder as deploy
 from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
-from facekd.ingest.alignment import DETECTOR, Choice, DetectorName
 from facekd.ingest.photos import Search, embed_photos, photos_at
 from facekd.photos.find import PhotoFile, one_photo
 from facekd.photos.memory import Held, held, is_held

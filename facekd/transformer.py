@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from facekd.core.choices import DETECTOR, Choice, DetectorName
 from facekd.core.types import Array
-from facekd.ingest.alignment import DETECTOR, Choice, DetectorName
 from facekd.ingest.photos import Search, embed_photos, load_embedder
 from facekd.photos.find import PhotoFile, one_photo
 

@@ -12,7 +12,7 @@ import facekd
 PACKAGE = Path(facekd.__file__).parent
 
 FLOORS = {
-    "core": 0, "errors": 0, "console": 0,
+    "core": 0, "settings": 0, "errors": 0, "console": 0,
     "photos": 1, "faces": 1, "crops": 1, "nets": 1, "losses": 1, "rates": 1,
     "training": 2, "teachers": 2, "deploy": 2, "gallery": 2, "engines": 2, "reports": 2,
     "ingest": 3,
@@ -25,6 +25,7 @@ FLOORS = {
 # What a room may import beside the standard library and facekd. The rooms from `ingest` up may import all of it.
 THIRD_PARTY = {
     "errors": set(),
+    "settings": {"cyclopts"},
     "console": {"rich"},
     "core": {"numpy", "cv2", "pyarrow", "yaml"},
     "photos": {"numpy", "cv2", "PIL"},

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.console import progress, say, table
-from facekd.core.door import door
+from facekd.core.choices import DETECTOR, Choice, DetectorName, Engine
 from facekd.core.run import default_out, start_run
 from facekd.engines.local import batches
-from facekd.engines.mapper import Engine, mapper
+from facekd.engines.mapper import mapper
 from facekd.errors import UserError
-from facekd.ingest.alignment import BATCH, DETECTOR, Choice, DetectorName, align_batch, detector_maker
+from facekd.ingest.alignment import BATCH, align_batch, detector_maker
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     from facekd.crops.store import CropStore, PhotoRecord

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facekd.console import say, table
-from facekd.core.door import door
 from facekd.errors import UserError
+from facekd.settings.door import door
 
 SHOWN = 20  # crops that are printed
 

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
 from facekd.console import say
-from facekd.core.door import as_paths, door
-from facekd.crops import Augment
+from facekd.core.choices import Augment, Backend, Engine
 from facekd.errors import UserError
-from facekd.recipes.cache import HOME, Backend, Task, afresh, cache_key, draw_views, fill_cache, teacher_says
+from facekd.recipes.cache import HOME, Task, afresh, cache_key, draw_views, fill_cache, teacher_says
+from facekd.settings.door import door
+from facekd.settings.group import as_paths
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from facekd.teachers.cache import CacheKey
     from facekd.teachers.teacher import Teacher
 
-Engine = Literal["local", "ray"]
 
 VIEWS = 8
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facekd.console import say
-from facekd.core.door import door
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
 from facekd.evaluation.lists import (
@@ -22,6 +21,7 @@ from facekd.evaluation.lists import (
     rates_json,
     training_of,
 )
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     from facekd.core.types import Array

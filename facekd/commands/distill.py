@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from facekd.console import say
-from facekd.core.door import door
-from facekd.crops import Augment
+from facekd.core.choices import Augment, Backend, Combine, HeadName, OptimizerName, Precision, SamplerName, ScheduleName
 from facekd.errors import UserError
 from facekd.recipes.artifacts import Trained
-from facekd.recipes.cache import HOME, Backend
+from facekd.recipes.cache import HOME
 from facekd.recipes.card import Subject
-from facekd.recipes.label_heads import HeadName, balance_classes, check_head
-from facekd.recipes.plan import OptimizerName, Precision, SamplerName, ScheduleName
+from facekd.recipes.label_heads import balance_classes, check_head
 from facekd.recipes.teachers import (
-    Combine,
     check_ways,
     embed_by,
     fit_map,
@@ -38,6 +35,7 @@ from facekd.recipes.terms import (
     read_resolution,
     read_terms,
 )
+from facekd.settings.door import door
 
 
 @door

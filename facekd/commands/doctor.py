@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from facekd.console import say, table
-from facekd.core.door import door
+from facekd.settings.door import door
 
 PIP = "pip install --force-reinstall"
 

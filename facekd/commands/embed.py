@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facekd.console import progress, say
-from facekd.core.door import door
+from facekd.core.choices import DETECTOR, Choice, DetectorName, Engine
 from facekd.core.run import environment
-from facekd.engines.mapper import Engine, mapper
-from facekd.ingest.alignment import BATCH, DETECTOR, Choice, DetectorName
+from facekd.engines.mapper import mapper
+from facekd.ingest.alignment import BATCH
 from facekd.ingest.parts import missing_items, part_paths, parts_folder, write_parts
 from facekd.ingest.photos import (
     Search,
@@ -26,6 +26,7 @@ from facekd.ingest.photos import (
     own_model,
     photos_at,
 )
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,15 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facekd.core.door import door
+from facekd.core.choices import DetectorName
 from facekd.enrollment.asked import Enrolment, search_of
 from facekd.enrollment.gate import make_gate
 from facekd.enrollment.photos import NewPhotos
 from facekd.enrollment.plan import make_plan
 from facekd.enrollment.report import EnrollSummary, print_summary, write_report
 from facekd.enrollment.sources import People, read_people
-from facekd.ingest.alignment import DetectorName
 from facekd.ingest.photos import in_batches, load_embedder, own_model
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     from facekd.deploy.embedder import Embedder

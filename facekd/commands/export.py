@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from facekd.console import say
-from facekd.core.door import door
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     from facekd.core.types import Array

@@ -10,8 +10,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from facekd.console import progress, say, table
-from facekd.core.door import door
 from facekd.errors import UserError
+from facekd.settings.door import door
 
 LOT = 4096  # people read or written together
 SHOWN = 20  # people that are listed

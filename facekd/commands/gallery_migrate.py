@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from facekd.console import progress, say, table
-from facekd.core.door import door
 from facekd.enrollment.asked import check_threshold
 from facekd.errors import UserError
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     import pyarrow as pa

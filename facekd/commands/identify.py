@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facekd.console import progress, say, table
-from facekd.core.door import door
 from facekd.core.printable import printable_line
 from facekd.enrollment.asked import check_threshold
 from facekd.enrollment.report import Names, write_table
 from facekd.errors import UserError
 from facekd.ingest.photos import Search, embed_photos, in_batches, load_embedder, photos_at
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from facekd.console import progress, say
-from facekd.core.door import door
 from facekd.errors import UserError
 from facekd.recipes.artifacts import Trained
+from facekd.settings.door import door
 
 
 @door

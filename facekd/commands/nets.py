@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from facekd.console import table
-from facekd.core.door import door
 from facekd.errors import UserError
+from facekd.settings.door import door
 
 
 @dataclass(frozen=True, slots=True)

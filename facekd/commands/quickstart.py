@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from facekd.commands.quickstart_parts import name_people, write_report
 from facekd.commands.verify import Judged, far_name, judge, percent
 from facekd.console import say, table
-from facekd.core.door import door
 from facekd.core.files import read_json, write_json
 from facekd.core.run import environment, refuse_other_run, start_run
 from facekd.errors import UserError
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     from facekd.crops.cropset import CropSet
@@ -95,16 +95,16 @@ def quickstart(
     shared = {"data": [crops], "dim": DIM, "batch": BATCH, "held_out": HELD_OUT, "seed": seed, "quiet": quiet}
     teacher_epochs, student_epochs = teacher_views / len(data.train), student_views / len(data.train)
     with clock("teacher"):
-        train_teacher(out=out / "teacher", net=TEACHER_NET, epochs=teacher_epochs, **shared)  # type: ignore[arg-type]
+        train_teacher(out=out / "teacher", net=TEACHER_NET, epochs=teacher_epochs, **shared)
     with clock("student_alone"):
-        distill(out=out / "student-alone", epochs=student_epochs, net=STUDENT_NET, **shared)  # type: ignore[arg-type]
+        distill(out=out / "student-alone", epochs=student_epochs, net=STUDENT_NET, **shared)
     with clock("student"):
         distill(
             out=out / "student",
             teacher=out / "teacher",
             epochs=student_epochs,
             net=STUDENT_NET,
-            **shared,  # type: ignore[arg-type]
+            **shared,
         )
     with clock("student_onnx"):
         exported = export(out / "student", out / "student.onnx", crops=crops, quiet=quiet)

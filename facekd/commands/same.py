@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from facekd.commands.identify import gallery_embedder, gallery_thresholds
 from facekd.console import say
-from facekd.core.door import door
+from facekd.core.choices import DetectorName
 from facekd.core.printable import printable_line
 from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.enrollment.asked import check_threshold
 from facekd.errors import UserError
-from facekd.ingest.alignment import DetectorName
 from facekd.ingest.photos import Search, embed_batch, load_embedder
 from facekd.photos.find import one_photo
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

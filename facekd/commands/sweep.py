@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from facekd.commands.compare import SEED, closed_json
 from facekd.commands.sweep_grid import ALONE, RANDOM, Cell, plain, read_grid
 from facekd.console import say
-from facekd.core.door import door
 from facekd.core.files import read_json, write_bytes, write_json
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
 from facekd.evaluation.lists import Compared, everyone, lowest_far, pair_scores, rates_json
 from facekd.recipes.random_teacher import save_random_teacher
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     from facekd.core.types import Array

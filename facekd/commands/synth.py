@@ -13,12 +13,12 @@ import numpy as np
 import yaml
 
 from facekd.console import progress, say
-from facekd.core.door import door
 from facekd.core.files import write_bytes
 from facekd.core.run import default_out, start_run
 from facekd.core.types import Array
 from facekd.errors import UserError
 from facekd.photos.synth import jpeg, person, render
+from facekd.settings.door import door
 
 SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 10, 128  # the contact sheet shows the first people and photos only
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.console import say
-from facekd.core.door import door
-from facekd.crops import Augment
+from facekd.core.choices import Augment, HeadName, OptimizerName, Precision, SamplerName, ScheduleName
 from facekd.errors import UserError
 from facekd.recipes.artifacts import Trained
 from facekd.recipes.card import Subject
-from facekd.recipes.label_heads import HeadName, balance_classes, check_head, head_loss
-from facekd.recipes.plan import OptimizerName, Precision, SamplerName, ScheduleName
+from facekd.recipes.label_heads import balance_classes, check_head, head_loss
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     from torch import Tensor

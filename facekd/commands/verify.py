@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from facekd.console import say
-from facekd.core.door import door
+from facekd.core.choices import Engine
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
 from facekd.evaluation.model_rates import Drawn, Judged, judge, rates_of
 from facekd.evaluation.report import rates_table
 from facekd.evaluation.text import far_name, percent, tar_text
+from facekd.settings.door import door
 
 if TYPE_CHECKING:
     from facekd.crops.cropset import CropSet
@@ -26,7 +27,6 @@ __all__ = ["Judged", "Verification", "far_name", "judge", "percent", "rates_of",
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4)
 FILES = (".onnx", ".safetensors", ".parquet", ".npz")  # of models and embeddings; what else is there is a folder
-Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from facekd.core.choices import Augment
 from facekd.core.files import sha256_bytes
 from facekd.core.types import Array
-from facekd.crops import Augment
 from facekd.crops.cropset import CropSet
 
 CODE = 2  # of this file; raise it with whatever changes a view's bytes: embeddings of views are kept by it

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from facekd.core.choices import Engine
 from facekd.engines import local
 from facekd.errors import UserError
 
 R = TypeVar("R")
-Engine = Literal["local", "ray"]
 
 
 class Mapper(Protocol):

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from facekd.core.choices import DETECTOR, DetectorName
 from facekd.enrollment.gate import Gate
 from facekd.errors import UserError
-from facekd.ingest.alignment import DETECTOR, DetectorName
 from facekd.ingest.photos import Search
 
 

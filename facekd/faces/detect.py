@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from facekd.core.door import set_torch_threads
 from facekd.core.files import sha256_file
+from facekd.core.process import set_torch_threads
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, Faces
 from facekd.errors import UserError

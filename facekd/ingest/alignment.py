@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from facekd.core.door import set_torch_threads
+from facekd.core.process import set_torch_threads
 from facekd.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 BATCH = 16  # photos handed to a worker together
 TOGETHER = 2**21  # pixels of decoded photos that wait for each other
-DetectorName = Literal["yunet", "mtcnn", "facenet", "none"]
-DETECTOR: DetectorName = "yunet"  # where none is asked for and none was used before
-Choice = Literal["largest", "centre", "best", "all"]
 
 
 def align_batch(

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from facekd.console import say
-from facekd.core.door import set_torch_threads
+from facekd.core.choices import DETECTOR, Choice, DetectorName
+from facekd.core.process import set_torch_threads
 from facekd.engines.mapper import on_cores
-from facekd.ingest.alignment import BATCH, DETECTOR, Choice, DetectorName, align_batch, detector_maker
+from facekd.ingest.alignment import BATCH, align_batch, detector_maker
 
 if TYPE_CHECKING:
     from facekd.core.types import Array

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from facekd.core.contract import Contract, known_contract, read_contract
-from facekd.core.door import set_torch_threads
 from facekd.core.files import sha256_bytes, sha256_file
 from facekd.core.kept import keep, kept
+from facekd.core.process import set_torch_threads
 from facekd.core.suggest import nearest
 from facekd.core.types import Array
 from facekd.errors import UserError

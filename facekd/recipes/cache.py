@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from facekd.console import progress
-from facekd.crops import Augment
+from facekd.core.choices import Augment
 from facekd.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from facekd.teachers.cache import CacheKey, TeacherCache
     from facekd.teachers.teacher import Teacher
 
-Backend = Literal["onnxruntime", "openvino", "torch"]
 Task = tuple[int, slice]  # a view's number, and the crops of a block  # a view's number, and the crops of a block
 
 HOME = Path("runs/teacher-cache")

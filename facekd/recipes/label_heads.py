@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from facekd.core.choices import HeadName
 from facekd.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
 
     from facekd.core.types import Array
     from facekd.nets.heads import Head
-
-HeadName = Literal["softmax", "normsoftmax", "cosface", "arcface", "adaface", "subarcface"]
 
 
 def check_head(name: HeadName, margin: float | None, scale: float | None) -> None:

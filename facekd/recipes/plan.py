@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from facekd.core.door import until_the_end
+from facekd.core.choices import OptimizerName, Precision, SamplerName, ScheduleName
 from facekd.core.files import exclusive
+from facekd.core.process import until_the_end
 from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.errors import UserError
 
@@ -16,19 +17,15 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor, nn
 
+    from facekd.core.choices import Augment
     from facekd.core.contract import Contract
     from facekd.core.types import Array
-    from facekd.crops import Augment
     from facekd.crops.training import TrainingCrops
     from facekd.training.loop import Batch, Plan
     from facekd.training.samplers import Sampler
 
-SamplerName = Literal["shuffled", "balanced", "sqrt"]
-Precision = Literal["fp32", "bf16", "fp16"]
-OptimizerName = Literal["muon", "sgd", "adamw"]
 PEAK_LR: Mapping[OptimizerName, float] = {"muon": 0.02, "sgd": 0.05, "adamw": 0.001}  # unless one is asked for
 BEGUN_SHARE = 0.05  # of these: a higher rate destroys what the network that a run begins at knows
-ScheduleName = Literal["cosine", "poly"]
 
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
 

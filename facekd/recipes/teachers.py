@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from facekd.console import progress
+from facekd.core.choices import Backend, Combine
 from facekd.errors import UserError
-from facekd.recipes.cache import Backend, fill_cache
+from facekd.recipes.cache import fill_cache
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from facekd.core.choices import Augment, HeadName
     from facekd.core.contract import Contract
     from facekd.core.types import Array
-    from facekd.crops import Augment
     from facekd.crops.cropset import CropSet
     from facekd.crops.training import TrainingCrops
-    from facekd.recipes.label_heads import HeadName
     from facekd.teachers.several import Together
     from facekd.teachers.teacher import Teacher
     from facekd.training.loop import Batch
 
-Combine = Literal["concat", "average"]
 
 JOINT = "teacher"  # below the run folder: the teacher that was trained with the student
 JOINT_DIM = 512  # of its embedding

@@ -20,8 +20,8 @@ from facekd.cli import run
 from facekd.commands import cache as stage
 from facekd.commands.cache import Asked, build, fill_cache, gc, verify
 from facekd.commands.distill import distill
+from facekd.core.choices import Augment
 from facekd.core.pixels import to_input, unit
-from facekd.crops import Augment
 from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
 from facekd.crops.views import view, view_batch

@@ -17,6 +17,7 @@ from toy import SMALL, Killed, contract_file, keys, killed_after, onnx_of, perso
 from facekd.commands.distill import distill
 from facekd.commands.nets import nets
 from facekd.commands.train_teacher import train_teacher
+from facekd.core.choices import HeadName
 from facekd.core.pixels import encode_crop
 from facekd.core.run import read_metrics
 from facekd.crops.training import read_training_crops
@@ -25,7 +26,7 @@ from facekd.losses.heads import norm_quality
 from facekd.nets.heads import HEAD, HEADS, Head, load_head
 from facekd.nets.saved import MODEL, load_model
 from facekd.recipes import train as training_walk
-from facekd.recipes.label_heads import HeadName, head_loss
+from facekd.recipes.label_heads import head_loss
 from facekd.recipes.terms import DEFAULTS, term_table
 from facekd.teachers import teacher as teachers
 from facekd.training.checkpoint import LAST

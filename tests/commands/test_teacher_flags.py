@@ -17,12 +17,13 @@ from toy import SETTINGS, onnx_of, person, record, save_run, tiny_net
 
 from facekd.cli import run
 from facekd.commands.train_teacher import train_teacher
+from facekd.core.choices import HeadName
 from facekd.core.run import read_metrics
 from facekd.crops.store import CropStore
 from facekd.crops.training import read_training_crops
 from facekd.nets.heads import HEAD, HEADS, Head, load_head
 from facekd.nets.saved import MODEL, load_model
-from facekd.recipes.label_heads import HeadName, balance_classes, head_loss
+from facekd.recipes.label_heads import balance_classes, head_loss
 from facekd.recipes.plan import PEAK_LR, make_plan
 from facekd.training.checkpoint import LAST
 from facekd.training.schedule import learning_rate

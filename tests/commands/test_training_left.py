@@ -19,8 +19,8 @@ from facekd.commands.distill import distill
 from facekd.commands.export import export
 from facekd.commands.train_teacher import train_teacher
 from facekd.core.contract import Contract
-from facekd.core.door import left_as_it_was
 from facekd.core.files import read_json
+from facekd.core.process import left_as_it_was
 from facekd.core.run import read_metrics
 from facekd.crops.store import CropStore
 from facekd.crops.training import read_training_crops

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from facekd.core.choices import Augment
 from facekd.core.pixels import encode_crop
-from facekd.crops import Augment, views
+from facekd.crops import views
 from facekd.crops.cropset import CropSet
 from facekd.crops.views import augmentation_id, view, view_batch
 

@@ -1,4 +1,4 @@
-"""The door that every command has: it takes text for paths, and leaves the caller's process as it was.
+"""A command's process is left as it was.
 
 A command is called by the command line, whose process ends after it, and from Python, where the process is somebody
 else's: a service, a notebook, another command. What libraries keep for the whole process (torch's threads and random
@@ -11,53 +11,15 @@ Restored for the whole process: two threads that run commands at once share thes
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from typing import Any
 
 _own: ContextVar[ExitStack | None] = ContextVar("own", default=None)  # what the command of this thread still holds
 _open: list[ExitStack] = []  # of all threads, for the threads that a command makes have no command of their own
-
-
-def door(command: Callable[P, R]) -> Callable[P, R]:
-    """`command`, taking ``str`` for each ``Path`` and for a list of them one alone, and leaving no trace behind."""
-    signature = inspect.signature(command)
-    paths = {
-        name: "list[" in str(parameter.annotation) and not str(parameter.annotation).startswith("Path")
-        for name, parameter in signature.parameters.items()
-        if re.search(r"\bPath\b", str(parameter.annotation))
-    }
-
-    @functools.wraps(command)
-    def entered(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = signature.bind_partial(*args, **kwargs)  # the command itself says what is missing
-        for name, value in given.arguments.items():
-            if name in paths:
-                given.arguments[name] = as_paths(value, several=paths[name])
-            elif isinstance(value, os.PathLike):  # a gallery is text, for it may lie in an object store
-                given.arguments[name] = os.fspath(value)
-        with left_as_it_was():
-            return command(*given.args, **given.kwargs)
-
-    return entered
-
-
-def as_paths(value: Any, several: bool = False) -> Any:
-    """`value` with each text in it as a Path; where there may be `several`, one alone as a list."""
-    if isinstance(value, str | os.PathLike):
-        path = Path(value)
-        return [path] if several else path
-    return [as_paths(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 @contextlib.contextmanager

@@ -14,9 +14,10 @@ from accelerate.state import AcceleratorState
 
 from facekd.cli import COMMANDS, GROUPS
 from facekd.commands.cache import Asked
-from facekd.core.door import door, left_as_it_was, set_torch_threads, until_the_end
 from facekd.core.files import exclusive
+from facekd.core.process import left_as_it_was, set_torch_threads, until_the_end
 from facekd.errors import UserError
+from facekd.settings.door import door
 
 TARGETS = [target for target, _ in COMMANDS.values()]
 TARGETS += [target for _, commands in GROUPS.values() for target, _ in commands.values()]

@@ -1,0 +1,37 @@
+"""The door that every command has: settings whole or by name, text for paths, and the process left as it was."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from facekd.core.process import left_as_it_was
+from facekd.settings.group import as_paths, grouped, takes_paths
+
+R = TypeVar("R")
+
+
+def door(command: Callable[..., R]) -> Callable[..., R]:
+    """`command`, taking its settings whole or by their fields' names, ``str`` for each ``Path``, leaving no trace."""
+    signature = inspect.signature(command)
+    paths = {
+        name: kind
+        for name, parameter in signature.parameters.items()
+        if (kind := takes_paths(str(parameter.annotation)))
+    }
+
+    @functools.wraps(command)
+    def entered(*args: Any, **kwargs: Any) -> R:
+        given = signature.bind_partial(*args, **grouped(command, kwargs))  # the command itself says what is missing
+        for name, value in given.arguments.items():
+            if name in paths:
+                given.arguments[name] = as_paths(value, several=paths[name] == "several")
+            elif isinstance(value, os.PathLike):  # a gallery is text, for it may lie in an object store
+                given.arguments[name] = os.fspath(value)
+        with left_as_it_was():
+            return command(*given.args, **given.kwargs)
+
+    return entered

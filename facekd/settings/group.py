@@ -1,0 +1,112 @@
+"""What makes a class a group of settings, and how groups and flat names turn into each other.
+
+A command's signature is made of groups. The command line and run.yaml know their fields by name alone; from Python a
+command takes both: ``distill(data=TrainingData(data=[crops]))`` and ``distill(data=crops)``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast, dataclass_transform
+
+from cyclopts import Group, Parameter
+
+C = TypeVar("C", bound=type)
+
+# In the order in which --help shows them; what people use first comes first.
+PANELS = ("Most used", "Data", "Teacher", "Objective", "Student", "Network", "Optimization", "Views", "Model", "Faces",
+          "Quality", "Decision", "Runtime", "Output")  # fmt: skip
+
+
+def panel(name: str) -> Group:
+    """A panel of --help, at its place."""
+    return Group(name, sort_key=PANELS.index(name))
+
+
+FIRST = Parameter(group=panel("Most used"))  # Annotated with it, a field leaves its group's panel
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def settings(name: str) -> Callable[[C], C]:
+    """A frozen, keyword-only dataclass whose fields are flags in the panel `name`, told of by their own docstrings.
+
+    Text is taken for each Path, and one path alone for a list of them. What can't be is refused in ``__post_init__``.
+    A command with other defaults takes a subclass: with an instance of other values as its argument's default,
+    cyclopts would bring the class's own defaults back as soon as one flag is given.
+    """
+
+    def made(cls: C) -> C:
+        refuse = cls.__dict__.get("__post_init__")
+
+        def check(self: Any) -> None:
+            for field in dataclasses.fields(self):
+                if several := takes_paths(str(field.type)):
+                    value = as_paths(getattr(self, field.name), several == "several")
+                    object.__setattr__(self, field.name, value)
+            if refuse is not None:
+                refuse(self)
+
+        cls.__post_init__ = check  # type: ignore[attr-defined]
+        made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        return cast(C, Parameter(name="*", group=panel(name))(made))
+
+    return made
+
+
+def flat(*groups: Any, **more: Any) -> dict[str, Any]:
+    """The fields of groups by name, and some more values: what run.yaml holds."""
+    found = {field.name: getattr(group, field.name) for group in groups for field in dataclasses.fields(group)}
+    return found | more
+
+
+def grouped(command: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's arguments from `given`, in which fields of its groups may stand by name.
+
+    Raises:
+        TypeError: a name that the command has not, or a group beside one of its own fields.
+    """
+    groups = groups_of(command)
+    whole = {name: value for name, value in given.items() if name in groups and isinstance(value, groups[name])}
+    rest = {name: value for name, value in given.items() if name not in whole}
+    for name, group in groups.items():
+        fields = {field.name for field in dataclasses.fields(group)}
+        own = {key: rest.pop(key) for key in fields & rest.keys()}
+        if own and name in whole:
+            raise TypeError(f"{command.__name__}() takes {name} as a whole or {', '.join(sorted(own))}, not both")
+        if own:
+            whole[name] = group(**own)
+    return rest | whole
+
+
+@cache
+def groups_of(command: Callable[..., Any]) -> dict[str, type]:
+    """The groups in a command's signature, by the argument's name."""
+    inner = inspect.unwrap(command)
+    found = {}
+    for name, parameter in inspect.signature(inner).parameters.items():
+        kind = parameter.annotation
+        kind = inner.__globals__.get(kind) if isinstance(kind, str) else kind
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            found[name] = kind
+    return found
+
+
+def takes_paths(annotation: str) -> str:
+    """ "one" or "several" of an annotation that names Path; else empty."""
+    if not re.search(r"\bPath\b", annotation):
+        return ""
+    return "several" if "list[" in annotation and not annotation.startswith("Path") else "one"
+
+
+def as_paths(value: Any, several: bool = False) -> Any:
+    """`value` with each text in it as a Path; where there may be `several`, one alone as a list."""
+    if isinstance(value, str | os.PathLike):
+        path = Path(value)
+        return [path] if several else path
+    return [as_paths(one) for one in value] if isinstance(value, list | tuple) else value
