@@ -28,6 +28,7 @@ from facekd.nets.iresnet import IResNet
 from facekd.nets.onnx_cost import onnx_macs
 from facekd.nets.saved import digest, load_model
 from facekd.recipes.plan import batch_loader, make_sampler
+from facekd.settings.training import Optimization
 from facekd.teachers.teacher import load_teacher
 from facekd.training.checkpoint import restore, save_checkpoint
 from facekd.training.loop import Batch, Plan, fit, make_optimizer
@@ -102,7 +103,9 @@ def learn(
     data, settings = recipe.data, recipe.settings
     seed, batch, views = settings["seed"], settings["batch"], settings["views"]
     augment = settings.get("augment", "plain")
-    sample = make_sampler(settings["sampler"], data, batch, settings["per_person"], seed, views)
+    sample = make_sampler(
+        Optimization(sampler=settings["sampler"], batch=batch, per_person=settings["per_person"]), data, seed, views
+    )
     # With channels cut to 4, 12, 24 or 44, oneDNN's backward of channels_last writes past its memory (torch 2.13).
     layout = torch.channels_last if masks else torch.contiguous_format
     net.to(device, memory_format=layout)

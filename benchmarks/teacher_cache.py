@@ -55,6 +55,7 @@ from facekd.nets import build
 from facekd.nets.saved import MODEL, save_model
 from facekd.recipes import train as training_walk
 from facekd.recipes.plan import batch_loader, make_plan, make_sampler, stepper
+from facekd.settings.training import Optimization
 from facekd.teachers.teacher import Teacher, load_teacher
 from facekd.training.loop import Batch, fit, make_optimizer
 from facekd.training.norms import settle_norms
@@ -146,7 +147,7 @@ def epochs(home: Path, data: Path, quick: bool, bf16: bool) -> dict[str, Any]:
     taken = in_turns(rivals, rounds)
     steps = count // batch
     seconds = {name: statistics.median(values) / steps for name, values in taken.items()}
-    sample = make_sampler("shuffled", crops, batch, 2, SEED, views=1)
+    sample = make_sampler(Optimization(sampler="shuffled", batch=batch, per_person=2), crops, SEED, views=1)
     reading = []
     for step in range(ROWS_READ):
         places, numbers = sample(step)
@@ -180,9 +181,9 @@ def one_epoch(
     assert forward is not student, "the rates are those of compiled students"
     if teacher is not None and teacher.contract.dim != DIM:
         modules["projection"] = torch.nn.Linear(DIM, teacher.contract.dim, bias=False).to(accelerator.device)
-    plan = make_plan(len(data.train), epochs=1, batch=batch, lr=1e-3, weight_decay=4e-5)
+    plan = make_plan(len(data.train), Optimization(epochs=1, batch=batch, lr=1e-3, weight_decay=4e-5))
     optimizer = accelerator.prepare(make_optimizer(modules, plan))
-    sample = make_sampler("shuffled", data, batch, 2, SEED, views=1)
+    sample = make_sampler(Optimization(sampler="shuffled", batch=batch, per_person=2), data, SEED, views=1)
     seen_by = None if teacher is None else teacher.contract
     load = batch_loader(data, contract, sample, SEED, teacher=seen_by, kept=rows)
 
@@ -273,8 +274,10 @@ def on_the_same_weights(path: Path, of_teacher: Path, batch: int, home: Path) ->
     kept = fill_cache(teacher, crops.train, SEED, EPOCHS, home, True)[0]
     torch.manual_seed(SEED)
     student = build("mobilefacenet", dim=DIM).to(accelerator.device, memory_format=torch.channels_last)
-    plan = make_plan(len(crops.train), epochs=EPOCHS, batch=batch, lr=LR, weight_decay=4e-5, optimizer="adamw")
-    sample = make_sampler("shuffled", crops, batch, 2, SEED, views=EPOCHS)
+    plan = make_plan(
+        len(crops.train), Optimization(epochs=EPOCHS, batch=batch, lr=LR, weight_decay=4e-5, optimizer="adamw")
+    )
+    sample = make_sampler(Optimization(sampler="shuffled", batch=batch, per_person=2), crops, SEED, views=EPOCHS)
     load = batch_loader(crops, Contract(dim=DIM), sample, SEED, teacher=teacher.contract)
     apart = []
 

@@ -9,14 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
 from facekd.console import say
-from facekd.core.choices import Augment, Backend, Engine
+from facekd.core.choices import Engine
 from facekd.errors import UserError
-from facekd.recipes.cache import HOME, Task, afresh, cache_key, draw_views, fill_cache, teacher_says
+from facekd.recipes.cache import Task, afresh, cache_key, draw_views, fill_cache, teacher_says
 from facekd.settings.door import door
-from facekd.settings.group import as_paths
+from facekd.settings.training import CACHES, TeacherViews
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from facekd.teachers.cache import CacheKey
     from facekd.teachers.teacher import Teacher
 
-
-VIEWS = 8
 
 _opened: dict[CacheKey, tuple[Teacher, CropSet]] = {}  # on a worker of Ray: what its tasks share
 
@@ -47,46 +43,10 @@ class GcSummary:
     bytes: int
 
 
-@Parameter(name="*")  # its fields are flags of both commands
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a teacher is asked, as a distillation with the same settings asks it.
-
-    Args:
-        teacher: Run folder of a trained teacher, or an ONNX embedder.
-        data: Crop store, image Parquet or .rec; give it again for more.
-        contract: What an ONNX teacher expects of a crop, where facekd does not know it.
-        teacher_backend: What runs an ONNX teacher; onnxruntime unless given. openvino can be much
-            quicker; torch, through onnx2torch, runs on the GPU too.
-        views: Views of each crop; training shows them in turn.
-        augment: Kind of views: plain; occluded, most of which have a rectangle masked or taken from another crop; or
-            flip, the crop and its mirror image alone.
-        held_out: Share of the identities that the distillation will hold out.
-        minimum: Leave people with fewer crops out, as in the distillation.
-        drop: CSV of crops or people to do without, as in the distillation.
-        seed: Of the split and the views, as in the distillation.
-        cache: The folder of caches.
-    """
-
-    teacher: Path
-    data: list[Path]
-    contract: Path | None = None
-    teacher_backend: Backend | None = None
-    views: int = VIEWS
-    augment: Augment = "plain"
-    held_out: float = 0.15
-    minimum: int = 2
-    drop: list[Path] | None = None
-    seed: int = 0
-    cache: Path = HOME
-
-    def __post_init__(self) -> None:
-        for name in ("teacher", "data", "contract", "drop", "cache"):
-            object.__setattr__(self, name, as_paths(getattr(self, name), several=name in ("data", "drop")))
-
-
 @door
-def build(asked: Asked, *, engine: Engine = "local", address: str | None = None, quiet: bool = False) -> CacheSummary:
+def build(
+    asked: TeacherViews, *, engine: Engine = "local", address: str | None = None, quiet: bool = False
+) -> CacheSummary:
     """Compute the teacher's embedding of every view that a distillation with the same settings will show it.
 
     'facekd distill --views' does the same before its first step; here it is done alone. A killed build goes on where
@@ -117,7 +77,7 @@ def build(asked: Asked, *, engine: Engine = "local", address: str | None = None,
 
 
 @door
-def verify(asked: Asked, *, samples: int = 64, quiet: bool = False) -> CacheSummary:
+def verify(asked: TeacherViews, *, samples: int = 64, quiet: bool = False) -> CacheSummary:
     """Check every row of a cache against its checksum, and some against the teacher, computed afresh.
 
     Example: facekd cache verify --teacher runs/teacher --data crops/ --views 8
@@ -144,7 +104,7 @@ def verify(asked: Asked, *, samples: int = 64, quiet: bool = False) -> CacheSumm
 
 
 @door
-def gc(cache: Path = HOME, *, days: float = 30, quiet: bool = False) -> GcSummary:
+def gc(cache: Path = CACHES, *, days: float = 30, quiet: bool = False) -> GcSummary:
     """Remove caches that no run has opened lately.
 
     Example: facekd cache gc runs/teacher-cache --days 7
@@ -167,7 +127,7 @@ def gc(cache: Path = HOME, *, days: float = 30, quiet: bool = False) -> GcSummar
     return GcSummary(tuple(folders), freed)
 
 
-def _open(asked: Asked) -> tuple[Teacher, CropSet]:
+def _open(asked: TeacherViews) -> tuple[Teacher, CropSet]:
     from accelerate import Accelerator
 
     from facekd.crops.training import read_training_crops
@@ -177,7 +137,7 @@ def _open(asked: Asked) -> tuple[Teacher, CropSet]:
     return load_teacher(asked.teacher, asked.contract, Accelerator().device, asked.teacher_backend), crops
 
 
-def _embed_on_ray(asked: Asked, address: str | None, key: CacheKey, tasks: Sequence[Task]) -> Iterator[Array]:
+def _embed_on_ray(asked: TeacherViews, address: str | None, key: CacheKey, tasks: Sequence[Task]) -> Iterator[Array]:
     """The same by the workers of a cluster, which read teacher and crops themselves."""
     from facekd.engines.ray import map_ordered
 
@@ -195,7 +155,7 @@ def _embed_on_ray(asked: Asked, address: str | None, key: CacheKey, tasks: Seque
         raise getattr(error, "cause", error) from error
 
 
-def _embed_there(asked: Asked, key: CacheKey, task: Task) -> Array:
+def _embed_there(asked: TeacherViews, key: CacheKey, task: Task) -> Array:
     """On a worker: one core, as Ray reckons with."""
     import torch
 

@@ -8,19 +8,18 @@ from facekd.console import progress, say
 from facekd.errors import UserError
 from facekd.recipes.artifacts import Trained
 from facekd.settings.door import door
+from facekd.settings.group import flat
+from facekd.settings.training import TrainingData
 
 
 @door
 def narrow(
     teacher: Path,
     *,
-    data: list[Path],
+    data: TrainingData,
     contract: Path | None = None,
     net: str = "mobilefacenet",
     out: Path | None = None,
-    held_out: float = 0.15,
-    minimum: int = 2,
-    drop: list[Path] | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> Trained:
@@ -36,13 +35,9 @@ def narrow(
 
     Args:
         teacher: An ONNX embedder or a run folder.
-        data: Crop store, image Parquet or .rec; give it again for more. Identities are not used.
         contract: What the teacher expects of a crop, where facekd does not know it.
         net: mobilefacenet or mobilefacenet-half.
         out: The run folder.
-        held_out: Share of the identities (of the crops, where they have none) that is not looked at.
-        minimum: Leave people with fewer crops out.
-        drop: CSV of crops or people to do without, as leak and audit write; give it again for more.
         seed: Of the split and of the crops that are looked at.
         quiet: Print nothing.
     """
@@ -60,7 +55,7 @@ def narrow(
     from facekd.teachers.narrow import CROPS, fit_layers, wider_layers
     from facekd.teachers.teacher import load_teacher
 
-    crops = read_training_crops(data, held_out, seed, minimum, drop).train
+    crops = read_training_crops(data.data, data.held_out, seed, data.minimum, data.drop).train
     master = load_teacher(teacher, contract, torch.device("cpu"))
     spec = Contract(dim=master.contract.dim, size=crops.size, template=crops.template)
     for what in ("size", "template", "channels", "mean", "std", "layout"):
@@ -75,8 +70,8 @@ def narrow(
     if not isinstance(student, MobileFaceNet):
         raise UserError(f"--net {net}: is no MobileFaceNet; use mobilefacenet or mobilefacenet-half")
     layers = wider_layers(teacher, student)
-    config = {key: value for key, value in locals().items() if key in CONFIG}
-    out = begin(out, "narrow", config, (*data, teacher, *([] if contract is None else [contract])))
+    config = flat(data, teacher=teacher, contract=contract, net=net, out=out, seed=seed)
+    out = begin(out, "narrow", config, (*data.data, teacher, *([] if contract is None else [contract])))
     some = crops.take(np.random.default_rng(seed).permutation(len(crops))[:CROPS])
     images = to_input(some.batch(np.arange(len(some))), spec, template=some.template)
     embeddings = unit(embed_by(master, some, quiet, "teacher"))
@@ -90,6 +85,3 @@ def narrow(
         quiet,
     )
     return Trained(out, spec.model_id)
-
-
-CONFIG = ("teacher", "data", "contract", "net", "out", "held_out", "minimum", "drop", "seed")

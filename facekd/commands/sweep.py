@@ -20,6 +20,7 @@ from facekd.errors import UserError
 from facekd.evaluation.lists import Compared, everyone, lowest_far, pair_scores, rates_json
 from facekd.recipes.random_teacher import save_random_teacher
 from facekd.settings.door import door
+from facekd.settings.training import Teaching
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
@@ -168,7 +169,8 @@ def _teachers(cells: Sequence[Cell], data: TrainingCrops, out: Path, quiet: bool
         if key not in loaded:
             paths, contracts = ([getattr(part, side) for part in parts] for side in ("path", "contract"))
             # Concatenated whatever --combine says: only what the teachers are able to carry is asked here.
-            found = load_teachers(paths, list(filter(None, contracts)), "concat", data, 0, Accelerator().device, quiet)
+            teaching = Teaching(teacher=paths, contract=list(filter(None, contracts)) or None)
+            found = load_teachers(teaching, data, 0, Accelerator().device, quiet)
             assert found is not None
             loaded[key] = found.teacher
             Embedder.load(parts[0].path, parts[0].contract)  # as it will be judged
@@ -190,11 +192,11 @@ def _teachers(cells: Sequence[Cell], data: TrainingCrops, out: Path, quiet: bool
 
 def _taught_by(cell: Cell) -> list[Reference]:
     """A cell's finished teachers."""
-    from facekd.recipes.teachers import several
     from facekd.teachers.several import pair_contracts
 
-    paths, contracts = several(cell.arguments["teacher"]), several(cell.arguments["contract"])
-    return [Reference(*pair) for pair in zip(paths, pair_contracts(paths, contracts), strict=True)]
+    asked = Teaching(teacher=cell.arguments["teacher"], contract=cell.arguments["contract"])
+    paths = asked.teachers
+    return [Reference(*pair) for pair in zip(paths, pair_contracts(paths, asked.contracts), strict=True)]
 
 
 def _fill_caches(cells: Sequence[Cell], data: TrainingCrops, quiet: bool) -> None:

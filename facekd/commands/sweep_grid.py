@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import re
 from collections.abc import Mapping
@@ -13,6 +12,8 @@ from typing import Any
 from facekd.core.files import read_yaml
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
+from facekd.settings.group import flag_names, flattened
+from facekd.settings.training import PEAK_LR
 
 ALONE, RANDOM = "alone", "random-teacher"  # the controls
 PARTS = ("base", "cells", "grid")
@@ -116,7 +117,7 @@ def _flags(values: Mapping[Any, Any], where: str) -> dict[str, Any]:
     """
     from facekd.commands.distill import distill
 
-    known = [name for name in inspect.signature(distill).parameters if name not in OURS]
+    known = [name for name in flag_names(distill) if name not in OURS]
     found: dict[str, Any] = {}
     for key, value in values.items():
         flag, _, name = str(key).removeprefix("--").replace("-", "_").partition(".")
@@ -188,8 +189,6 @@ def _cell(name: str, flags: dict[str, Any], path: Path) -> Cell:
     import cyclopts
 
     from facekd.commands.distill import distill
-    from facekd.recipes.label_heads import check_head
-    from facekd.recipes.plan import PEAK_LR
     from facekd.recipes.terms import read_ramps, read_terms
 
     where = f"{path}, cell {name}"
@@ -206,11 +205,10 @@ def _cell(name: str, flags: dict[str, Any], path: Path) -> Cell:
     try:
         _, bound, _ = app.parse_args([], exit_on_error=False, print_error=False)
         bound.apply_defaults()
-        arguments = {key: value for key, value in bound.arguments.items() if key not in OURS}
+        arguments = flattened({key: value for key, value in bound.arguments.items() if key not in OURS})
         terms = read_terms(arguments["term"])
         if terms is not None:
             read_ramps(arguments["ramp"], terms)
-        check_head(arguments["label_head"], arguments["margin"], arguments["scale"])
         if arguments["lr"] is None:  # the report tells the rate
             arguments["lr"] = PEAK_LR[arguments["optimizer"]]
     except cyclopts.CycloptsError as error:

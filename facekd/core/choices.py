@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 # Photos and crops.
 DetectorName = Literal["yunet", "mtcnn", "facenet", "none"]
@@ -19,3 +19,20 @@ ScheduleName = Literal["cosine", "poly"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Backend = Literal["onnxruntime", "openvino", "torch"]  # what runs an ONNX teacher
 Combine = Literal["concat", "average"]  # several teachers
+
+
+class HeadKind(NamedTuple):
+    """What a head is by default; None where it has no such number."""
+
+    margin: float | None  # radians for arcface, subarcface and adaface, a difference of cosines for cosface
+    scale: float | None  # on the cosines
+
+
+HEADS: dict[HeadName, HeadKind] = {
+    "softmax": HeadKind(None, None),  # W x + b
+    "normsoftmax": HeadKind(None, 64.0),
+    "cosface": HeadKind(0.35, 64.0),
+    "arcface": HeadKind(0.5, 64.0),
+    "adaface": HeadKind(0.4, 64.0),
+    "subarcface": HeadKind(0.5, 64.0),
+}

@@ -16,30 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from facekd.core.choices import HEADS, HeadName
 from facekd.core.files import write_bytes
 from facekd.errors import UserError
 
 HEAD = "head.safetensors"  # its name in a run folder
 ABOUT = "facekd"  # the one key of its metadata
 SUB_CENTRES = 3  # of an identity in sub-centre ArcFace; the paper's choice
-
-
-@dataclass(frozen=True, slots=True)
-class HeadKind:
-    """What a head is by default; None where it has no such number."""
-
-    margin: float | None  # radians for arcface, subarcface and adaface, a difference of cosines for cosface
-    scale: float | None  # on the cosines
-
-
-HEADS = {
-    "softmax": HeadKind(None, None),  # W x + b
-    "normsoftmax": HeadKind(None, 64.0),
-    "cosface": HeadKind(0.35, 64.0),
-    "arcface": HeadKind(0.5, 64.0),
-    "adaface": HeadKind(0.4, 64.0),
-    "subarcface": HeadKind(0.5, 64.0),
-}
 
 
 class Head(nn.Module):
@@ -58,7 +41,7 @@ class Head(nn.Module):
     norm_deviation: Tensor
 
     def __init__(
-        self, name: str, dim: int, classes: int, margin: float | None = None, scale: float | None = None
+        self, name: HeadName, dim: int, classes: int, margin: float | None = None, scale: float | None = None
     ) -> None:
         super().__init__()
         kind = HEADS[name]

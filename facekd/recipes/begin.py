@@ -1,4 +1,4 @@
-"""Where a training begins that does not begin afresh: at the weights of another trained network."""
+"""Where a training begins: at fresh weights, or at those of another trained network."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.errors import UserError
+from facekd.settings.training import Student, TeacherNetwork
 
 if TYPE_CHECKING:
     from torch import nn
 
     from facekd.core.contract import Contract
+    from facekd.crops.cropset import CropSet
     from facekd.crops.training import TrainingCrops
     from facekd.nets.files import Network
     from facekd.nets.heads import Head
@@ -23,11 +25,16 @@ PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".tar", ".pyt"}
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What was taken from another run."""
+    """What was taken from another run; by default nothing."""
 
-    said: str
-    files: tuple[Path, ...]  # what was read
-    digest: str  # over it: a resumed run is to have begun at the same weights
+    said: str = ""
+    files: tuple[Path, ...] = ()  # what was read
+    digest: str = "none"  # over it: a resumed run is to have begun at the same weights
+
+    @property
+    def clause(self) -> str:
+        """`said`, to be put behind another sentence."""
+        return f"; {self.said}" if self.said else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,29 +97,107 @@ def read_source(source: Path, out: Path | None) -> Source:
     return Source(source, model, saved.contract, bool(getattr(saved.net, "folded", False)), saved, None)
 
 
-def begin_from(
-    source: Source, name: str, net: nn.Module, contract: Contract, head: Head | None, crops: TrainingCrops
-) -> Start:
-    """Put a trained network's weights into `net`, and its head's into `head` where it is for the same people.
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """A network that is to be trained."""
 
-    Only weights are taken: step, optimizer and learning rate begin anew. Going on with a run is --resume.
+    name: str  # in nets.NETS
+    contract: Contract  # its weights' digest is not known yet
+    source: Source | None
+    activation: str = "prelu"
+    fold: bool = False  # the norms of the network that it begins at
+
+    @property
+    def folded(self) -> bool:
+        """Whether it learns without norms."""
+        return self.fold or (self.source is not None and self.source.folded)
+
+    def build(self, seed: int) -> nn.Module:
+        """The network with fresh weights, in memory as convolutions like it; torch's random state is of `seed`."""
+        import torch
+
+        from facekd.nets import build
+
+        torch.manual_seed(seed)
+        folded = self.source is not None and self.source.folded
+        contract = self.contract
+        net = build(self.name, dim=contract.dim, size=contract.size, activation=self.activation, folded=folded)
+        return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def begin(self, net: nn.Module, head: Head | None, crops: TrainingCrops) -> Start:
+        """Put the weights of the network that it begins at, if there is one, into `net`, and its head's into `head`
+        where that is for the same people.
+
+        Only weights are taken: step, optimizer and learning rate begin anew. Going on with a run is --resume.
+
+        Args:
+            net: as `build` gives it.
+            head: over the people of `crops`; None where the run has none.
+
+        Raises:
+            UserError: another network; both sides are named.
+        """
+        from facekd.nets.fold import fold_norms
+
+        if self.source is None:
+            return Start()
+        if self.source.network is not None:
+            return _begin_from_onnx(self.source, self.source.network, self.name, net, self.contract)
+        start = _begin_from_run(self, self.source, net, head, crops)
+        if self.fold:
+            fold_norms(net)
+        return start
+
+    def said(self, net: nn.Module) -> str:
+        """What it costs, in a line."""
+        from facekd.nets.cost import num_macs, num_parameters
+
+        macs = num_macs(net, self.contract.size)
+        return f"{self.name}: {num_parameters(net) / 1e6:.2f} M parameters, {macs / 1e6:.0f} M MACs"
+
+
+def plan_learner(asked: Student | TeacherNetwork, crops: CropSet, out: Path | None) -> Learner:
+    """The network that settings ask for, for crops like these.
 
     Args:
-        name: of `net`, in nets.NETS; `net` has folded norms where the source has.
-        contract: of `net`.
-        head: over the people of `crops`; None where the run has none.
+        out: the run's folder, where it is known.
 
     Raises:
-        UserError: another network; both sides are named.
+        UserError: as `read_source`.
     """
+    from facekd.core.contract import Contract
+    from facekd.nets import DIMS
+
+    source = None if asked.init_from is None else read_source(asked.init_from, out)
+    dim = asked.dim or (DIMS.get(asked.net, 128) if source is None else source.contract.dim)
+    contract = Contract(dim=dim, size=crops.size, template=crops.template)
+    if source is not None:
+        contract = source.spec(contract)
+    if isinstance(asked, TeacherNetwork):
+        return Learner(asked.net, contract, source)
+    return Learner(asked.net, contract, source, asked.activation, asked.fold_norms)
+
+
+def about_run(learner: Learner, start: Start, crops: TrainingCrops, precision: str, seed: int) -> dict[str, str]:
+    """What makes any training this training: a checkpoint of another is refused."""
+    contract = learner.contract
+    return {
+        "dim": str(contract.dim),
+        "init": start.digest,
+        "data": crops.train.digest(),
+        "precision": precision,
+        "crops": f"{contract.size} px {contract.template}",
+        "seed": str(seed),
+    }
+
+
+def _begin_from_run(learner: Learner, source: Source, net: nn.Module, head: Head | None, crops: TrainingCrops) -> Start:
     from facekd.core.files import sha256_file
     from facekd.nets.heads import HEAD, load_head
 
-    if source.saved is None:
-        assert source.network is not None
-        return _begin_from_onnx(source, source.network, name, net, contract)
     saved, model = source.saved, source.file
-    ours = _kind(name, net, contract)
+    assert saved is not None
+    ours = _kind(learner.name, net, learner.contract)
     theirs = _kind(saved.name, saved.net, saved.contract)
     if ours != theirs:
         others = [key for key in ours if ours[key] != theirs[key]]

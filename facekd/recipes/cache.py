@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 Task = tuple[int, slice]  # a view's number, and the crops of a block  # a view's number, and the crops of a block
 
-HOME = Path("runs/teacher-cache")
-
 
 def fill_cache(
     teacher: Teacher,

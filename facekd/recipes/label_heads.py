@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
-
-from facekd.core.choices import HeadName
-from facekd.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,48 +11,17 @@ if TYPE_CHECKING:
     from facekd.nets.heads import Head
 
 
-def check_head(name: HeadName, margin: float | None, scale: float | None) -> None:
-    """Pass where the head takes these numbers.
-
-    Raises:
-        UserError: a margin or a scale that this head has not, or out of its range.
-    """
-    from facekd.nets.heads import HEADS
-
-    kind = HEADS[name]
-    if margin is not None and kind.margin is None:
-        raise UserError(f"--margin {margin:g}: {name} has no margin; leave it out, or choose cosface or arcface")
-    if scale is not None and kind.scale is None:
-        raise UserError(f"--scale {scale:g}: {name} has no scale; leave it out, or choose normsoftmax or arcface")
-    largest = 1.0 if name == "cosface" else math.pi / 2
-    if margin is not None and not 0 <= margin <= largest:
-        unit = "a difference of cosines" if name == "cosface" else "radians"
-        raise UserError(f"--margin {margin:g}: is {unit} for {name}; use a number from 0 to {largest:.3g}")
-    if scale is not None and not 0 < scale < math.inf:
-        raise UserError(f"--scale {scale:g}: use a number above zero, such as 64")
-
-
-def balance_classes(beta: float, labels_N: Array, sampler: str) -> Tensor | None:
+def balance_classes(beta: float, labels_N: Array) -> Tensor | None:
     """float32[C]: how much a crop of each class counts, as `losses.softmax.class_weights`; None where beta is 0.
 
     Args:
         labels_N: of the training crops, of which -1 is left out; each class has one at least.
-
-    Raises:
-        UserError: a number out of its range, or a sampler that balances people already.
     """
     import numpy as np
     import torch
 
     from facekd.losses.softmax import class_weights
 
-    if not 0 <= beta < 1:
-        raise UserError(f"--class-balance {beta:g}: use a number from 0 up to, but not, 1, such as 0.999")
-    if beta and sampler != "shuffled":
-        raise UserError(
-            f"--class-balance {beta:g}: --sampler {sampler} shows rare people oftener already, and both together would "
-            "make them count more than the others; leave one of the two out"
-        )
     if not beta or not (labels_N >= 0).any():
         return None
     return class_weights(torch.from_numpy(np.bincount(labels_N[labels_N >= 0])), beta).float()

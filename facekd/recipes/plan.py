@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from facekd.core.choices import OptimizerName, Precision, SamplerName, ScheduleName
+from facekd.core.choices import Precision
 from facekd.core.files import exclusive
 from facekd.core.process import until_the_end
 from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.errors import UserError
+from facekd.settings.training import PEAK_LR, Optimization
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from facekd.training.loop import Batch, Plan
     from facekd.training.samplers import Sampler
 
-PEAK_LR: Mapping[OptimizerName, float] = {"muon": 0.02, "sgd": 0.05, "adamw": 0.001}  # unless one is asked for
 BEGUN_SHARE = 0.05  # of these: a higher rate destroys what the network that a run begins at knows
 
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
@@ -32,58 +31,36 @@ Forward: TypeAlias = "Callable[[Tensor], Tensor]"
 MOST_WARMUP = 500  # steps; a tenth of a short run
 
 
-def make_plan(
-    crops: int,
-    *,
-    epochs: float,
-    batch: int,
-    lr: float | None,
-    weight_decay: float,
-    optimizer: OptimizerName = "muon",
-    schedule: ScheduleName = "cosine",
-    ema: float = 0.0,
-    accumulate: int = 1,
-    begun: bool = False,
-) -> Plan:
-    """The steps in which `crops` crops are seen `epochs` times; the first tenth of them warms up.
+def make_plan(crops: int, asked: Optimization, begun: bool = False) -> Plan:
+    """The steps in which `crops` crops are seen ``asked.epochs`` times; the first tenth of them warms up.
 
-    Without `lr` it is the optimizer's own of `PEAK_LR`, of which a network that is trained already gets BEGUN_SHARE.
+    Without a rate it is the optimizer's own of `PEAK_LR`, of which a network that is trained already gets BEGUN_SHARE.
 
     Args:
         begun: the run begins at a trained network.
 
     Raises:
-        UserError: a number out of its range, or not one step.
+        UserError: a batch that does not fall into the processes and their parts.
     """
     from facekd.training.loop import Plan
     from facekd.training.parallel import num_processes
 
-    peak_lr = PEAK_LR[optimizer] * (BEGUN_SHARE if begun else 1.0) if lr is None else lr
-    problems = [
-        (not 0 < epochs < math.inf, f"--epochs {epochs}: use a number above zero"),
-        (batch < 2, f"--batch {batch}: use 2 or more, a norm over one crop is undefined"),
-        (batch % num_processes() != 0, f"--batch {batch}: does not fall into {num_processes()} processes; change it"),
-        (
-            accumulate < 1 or batch % (accumulate * num_processes()) != 0,
-            f"--accumulate {accumulate}: does not divide --batch {batch} on {num_processes()} processes; change one",
-        ),
-        (not 0 < peak_lr < math.inf, f"--lr {lr}: use a number above zero, such as {PEAK_LR[optimizer]:g}"),
-        (not 0 <= ema < 1, f"--ema {ema:g}: use a number from 0 up to, but not, 1, such as 0.999"),
-        (not 0 <= weight_decay < math.inf, f"--weight-decay {weight_decay}: use zero or a number above it"),
-    ]
-    for wrong, sentence in problems:
-        if wrong:
-            raise UserError(sentence)
-    steps = round(epochs * crops / batch)
-    warmup = min(max(1, steps // 10), MOST_WARMUP)
+    batch, accumulate, processes = asked.batch, asked.accumulate, num_processes()
+    if batch % processes != 0:
+        raise UserError(f"--batch {batch}: does not fall into {processes} processes; change it")
+    if accumulate < 1 or batch % (accumulate * processes) != 0:
+        raise UserError(
+            f"--accumulate {accumulate}: does not divide --batch {batch} on {processes} processes; change one"
+        )
+    steps = round(asked.epochs * crops / batch)
     return Plan(
         steps=steps,
-        warmup=warmup,
-        peak_lr=peak_lr,
-        weight_decay=weight_decay,
-        optimizer=optimizer,
-        schedule=schedule,
-        ema=ema,
+        warmup=min(max(1, steps // 10), MOST_WARMUP),
+        peak_lr=PEAK_LR[asked.optimizer] * (BEGUN_SHARE if begun else 1.0) if asked.lr is None else asked.lr,
+        weight_decay=asked.weight_decay,
+        optimizer=asked.optimizer,
+        schedule=asked.schedule,
+        ema=asked.ema,
         accumulate=accumulate,
     )
 
@@ -149,10 +126,8 @@ def one_process(parts: Sequence[str]) -> None:
         raise UserError(f"{', '.join(parts)}: trains in one process so far; start it without torchrun")
 
 
-def make_sampler(
-    name: SamplerName, data: TrainingCrops, batch: int, per_person: int, seed: int, views: int = 0
-) -> Sampler:
-    """The sampler of that name over the training crops.
+def make_sampler(asked: Optimization, data: TrainingCrops, seed: int, views: int = 0) -> Sampler:
+    """The sampler that is asked for over the training crops.
 
     Args:
         views: how many views of a crop there are, shown in turn; 0 is one for each time.
@@ -162,12 +137,12 @@ def make_sampler(
     """
     from facekd.training import samplers
 
-    if name == "balanced":
-        sample = samplers.balanced(data.labels, batch, per_person, seed)
-    elif name == "sqrt":
-        sample = samplers.square_root(data.labels, batch, seed)
+    if asked.sampler == "balanced":
+        sample = samplers.balanced(data.labels, asked.batch, asked.per_person, seed)
+    elif asked.sampler == "sqrt":
+        sample = samplers.square_root(data.labels, asked.batch, seed)
     else:
-        sample = samplers.shuffled(len(data.train), batch, seed)
+        sample = samplers.shuffled(len(data.train), asked.batch, seed)
     return samplers.in_turn(sample, views) if views else sample
 
 

@@ -1,4 +1,4 @@
-"""A step of facekd distill: what both networks say of a batch, and the weighted terms of it."""
+"""A training step: what the networks say of a batch, and the losses of it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,30 @@ from facekd.recipes.terms import Seen, Tools, needs_of, term_table
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from facekd.nets.heads import Head
     from facekd.training.loop import Batch
 
 OWN = "teacher_labels"  # beside the terms: what a joint teacher learns by
+
+
+def label_loss(
+    forward: Callable[[Tensor], Tensor], head: Head, class_weights_C: Tensor | None
+) -> Callable[[Batch], Mapping[str, Tensor]]:
+    """A function from a batch to a teacher's loss on its labels.
+
+    Args:
+        forward: the teacher's call, plain or compiled.
+        class_weights_C: how much a crop of each class counts; None is all alike.
+    """
+    import torch
+
+    def loss(batch: Batch) -> Mapping[str, Tensor]:
+        embeddings = forward(batch.images_BCHW).float()
+        with torch.autocast(embeddings.device.type, enabled=False):  # margins are small differences
+            outputs = head(embeddings)
+            return {"labels": head_loss(head, outputs, embeddings, batch.labels_B, class_weights_C)}
+
+    return loss
 
 
 def step_loss(
@@ -25,7 +46,7 @@ def step_loss(
     forward: Callable[[Tensor], Tensor],
     side_of: Callable[[int], int],
 ) -> Callable[[Batch], Mapping[str, Tensor]]:
-    """A function from a batch to its weighted terms; of a joint run also the teacher's own loss.
+    """A function from a batch to a student's weighted terms; of a joint run also the teacher's own loss.
 
     Args:
         terms: their weights by name.

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.console import progress
-from facekd.core.choices import Backend, Combine
 from facekd.errors import UserError
 from facekd.recipes.cache import fill_cache
+from facekd.settings.training import KeptViews, Teaching
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from facekd.core.choices import Augment, HeadName
+    from facekd.core.choices import HeadName
     from facekd.core.contract import Contract
     from facekd.core.types import Array
     from facekd.crops.cropset import CropSet
@@ -32,54 +32,23 @@ FITTED_ON, RIDGE = 1024, 1e-3  # training crops on which `fit_map` solves for th
 ALIGNED_ON = 4096  # training crops, at most, on which several teachers are turned into one space
 
 
-def several(one_or_more: Path | list[Path] | None) -> list[Path]:
-    """A flag that may be repeated, as a list."""
-    if one_or_more is None:
-        return []
-    return [one_or_more] if isinstance(one_or_more, Path) else list(one_or_more)
-
-
-def check_ways(
-    teachers: Sequence[Path],
-    contracts: Sequence[Path],
-    combine: Combine | None,
-    joint: str | None,
-    views: int,
-    backend: Backend | None = None,
-) -> None:
-    """Pass where these flags go together.
+def check_views(asked: Teaching, views: int) -> None:
+    """Pass where what teachers say of so many views can be kept.
 
     Raises:
-        UserError: those that don't, and which to leave out.
+        UserError: nobody teaches, or somebody who still learns.
     """
-    if joint is not None and teachers:
+    if asked.joint is not None and views:
         raise UserError(
-            f"--joint {joint}: trains its own teacher, and --teacher {teachers[0]} is a finished one; give one of them"
+            f"--views {views}: keeps what a finished teacher says, and that of --joint {asked.joint} still learns; "
+            "leave views out"
         )
-    if joint is not None and views:
-        raise UserError(
-            f"--views {views}: keeps what a finished teacher says, and that of --joint {joint} still learns; leave "
-            "--views out"
-        )
-    if contracts and not teachers:
-        raise UserError(f"--contract {contracts[0]}: is for a teacher; give --teacher too, or leave it out")
-    if views < 0 or (views and not teachers):
+    if views < 0 or (views and not asked.teachers):
         raise UserError(f"--views {views}: keeps what a teacher says of so many views; give --teacher too, or 0")
-    if backend is not None and not any(path.suffix == ".onnx" for path in teachers):
-        raise UserError(f"--teacher-backend {backend}: runs ONNX teachers, and there is none; leave it out")
-    if combine is not None and len(teachers) < 2:
-        raise UserError(f"--combine {combine}: is for several teachers; give --teacher twice, or leave it out")
 
 
 def load_teachers(
-    paths: Sequence[Path],
-    contracts: Sequence[Path],
-    combine: Combine,
-    crops: TrainingCrops,
-    seed: int,
-    device: torch.device,
-    quiet: bool,
-    backend: Backend | None = None,
+    asked: Teaching, crops: TrainingCrops, seed: int, device: torch.device, quiet: bool
 ) -> Together | None:
     """The teachers as one; None where there is none.
 
@@ -92,15 +61,17 @@ def load_teachers(
     from facekd.teachers.several import aligned, alone, concatenated, pair_contracts, together
     from facekd.teachers.teacher import load_teacher
 
-    runs = {path: backend for path in paths if path.suffix == ".onnx" or len(paths) == 1}
+    paths = asked.teachers
+    runs = {path: asked.teacher_backend for path in paths if path.suffix == ".onnx" or len(paths) == 1}
     found = [
         load_teacher(path, file, device, runs.get(path))
-        for path, file in zip(paths, pair_contracts(paths, contracts), strict=True)
+        for path, file in zip(paths, pair_contracts(paths, asked.contracts), strict=True)
     ]
     for teacher in found:
         _check_fits(teacher, crops.train)
     if len(found) < 2:
         return alone(found[0]) if found else None
+    combine = asked.combine or "concat"
     if combine == "concat":
         return together(found, concatenated, combine)
     count = len(crops.train)
@@ -197,7 +168,7 @@ def check_finite(teacher: Teacher, said_BD: torch.Tensor, crop_ids: Sequence[str
 
 
 def kept_rows(
-    masters: Together, crops: CropSet, seed: int, views: int, home: Path, quiet: bool, augment: Augment
+    masters: Together, crops: CropSet, seed: int, asked: KeptViews, quiet: bool
 ) -> Callable[[Array, Array], Array]:
     """What the teachers together said of views of crops, from a cache for each of them, filled where it is not.
 
@@ -206,7 +177,9 @@ def kept_rows(
     """
     import torch
 
-    caches = [fill_cache(teacher, crops, seed, views, home, quiet, augment=augment)[0] for teacher in masters.parts]
+    caches = [
+        fill_cache(one, crops, seed, asked.views, asked.cache, quiet, augment=asked.augment)[0] for one in masters.parts
+    ]
 
     def rows(places: Array, numbers: Array) -> Array:
         found: Array = masters.mix([torch.from_numpy(cache.rows(places, numbers)) for cache in caches]).numpy()

@@ -210,6 +210,11 @@ def embed_crops(net: nn.Module, crops: CropSet, contract: Contract, batch: int =
     return np.concatenate(vectors)
 
 
+def judge_crops(crops: CropSet, contract: Contract) -> Callable[[nn.Module], Mapping[str, float]]:
+    """A function that gives a network's rates on held-out crops."""
+    return lambda net: held_out_rates(embed_crops(net, crops, contract), crops.identities)
+
+
 def held_out_rates(vectors: Array, identities: tuple[str | None, ...]) -> dict[str, float]:
     """TAR at FAR over all pairs of held-out crops; empty where they have no identities."""
     import numpy as np

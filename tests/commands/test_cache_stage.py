@@ -18,7 +18,7 @@ from toy import save_run, write_store
 
 from facekd.cli import run
 from facekd.commands import cache as stage
-from facekd.commands.cache import Asked, build, fill_cache, gc, verify
+from facekd.commands.cache import build, fill_cache, gc, verify
 from facekd.commands.distill import distill
 from facekd.core.choices import Augment
 from facekd.core.pixels import to_input, unit
@@ -27,6 +27,7 @@ from facekd.crops.training import read_training_crops
 from facekd.crops.views import view, view_batch
 from facekd.errors import UserError
 from facekd.recipes.plan import batch_loader, make_sampler
+from facekd.settings.training import Optimization, TeacherViews
 from facekd.teachers.teacher import Teacher, load_teacher
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -40,9 +41,9 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def asked(home: Path, **more: Any) -> Asked:
+def asked(home: Path, **more: Any) -> TeacherViews:
     fields = {"teacher": home / "teacher", "data": [home / "crops"], "cache": home / "cache", **more}
-    return Asked(**{"views": 3, "held_out": 0.25, "seed": 4, **fields})
+    return TeacherViews(**{"views": 3, "held_out": 0.25, "seed": 4, **fields})
 
 
 def says(teacher: Teacher, crops: np.ndarray) -> np.ndarray:
@@ -137,7 +138,7 @@ def test_training_sees_the_very_views_that_the_cache_keeps(home: Path, augment: 
     kept = build(asked(home, augment=augment), quiet=True)
     again, computed = fill_cache(master, data.train, 4, 3, home / "cache", True, augment=augment)
     assert (again.folder, computed) == (kept.folder, 0)
-    sample = make_sampler("shuffled", data, 12, 1, 4, views=3)
+    sample = make_sampler(Optimization(sampler="shuffled", batch=12, per_person=1), data, 4, views=3)
     load = batch_loader(data, master.contract, sample, 4, augment=augment, kept=again.rows)
     other = batch_loader(data, master.contract, sample, 4, augment="occluded" if augment == "plain" else "plain")
     for step in (0, 5):
@@ -214,7 +215,7 @@ def ray() -> Iterator[Any]:
 @pytest.mark.filterwarnings("ignore")  # Ray's own: it forgets to close files, and says what it will do later
 def test_a_cluster_gives_the_same_rows(home: Path, ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    here = Asked(
+    here = TeacherViews(
         teacher=Path("teacher"), data=[Path("crops")], views=2, augment="occluded", held_out=0.25, cache=Path("ray")
     )
     there = build(here, engine="ray", quiet=True)

@@ -20,6 +20,7 @@ from facekd.deploy.embedder import Embedder
 from facekd.errors import UserError
 from facekd.nets.saved import MODEL, load_model
 from facekd.recipes.plan import make_plan
+from facekd.settings.training import Optimization
 from facekd.training.schedule import learning_rate
 
 SMALL: dict[str, Any] = {"net": "mobilefacenet-half", "dim": 16, "batch": 8, "held_out": 0.0, "quiet": True}
@@ -86,7 +87,7 @@ def test_the_map_to_the_teacher_is_solved_for_where_a_run_begins_trained(tmp_pat
     first, other = (next(row["cosine"] for row in read_metrics(out) if row["step"]) for out in (begun, fresh))
     assert first < 0.05 < other
     assert read_metrics(begun)[-1]["lr"] <= 1e-9
-    default = make_plan(16, epochs=1, batch=8, lr=None, weight_decay=0.0, begun=True)
+    default = make_plan(16, Optimization(epochs=1, batch=8, weight_decay=0.0), begun=True)
     assert default.peak_lr == pytest.approx(0.001)  # a twentieth of Muon's own
 
 
@@ -97,7 +98,7 @@ def test_a_students_labels_are_balanced_its_people_counted_and_its_schedule_walk
         out = distill(data=[store], out=tmp_path / f"{beta}", class_balance=beta, schedule="poly", **flags).out
         rows.append(read_metrics(out)[-1])
     assert rows[0]["labels"] != pytest.approx(rows[1]["labels"], rel=1e-3)
-    plan = make_plan(16, epochs=2.5, batch=8, lr=None, weight_decay=0.0)
+    plan = make_plan(16, Optimization(epochs=2.5, batch=8, weight_decay=0.0))
     assert rows[0]["lr"] == pytest.approx(learning_rate(plan.steps - 1, plan.steps, plan.warmup, plan.peak_lr, "poly"))
     with pytest.raises(UserError, match=r"--class-balance 0\.9: --sampler sqrt"):
         distill(data=[store], out=tmp_path / "no", class_balance=0.9, sampler="sqrt", **flags)

@@ -17,13 +17,13 @@ from toy import SMALL, Killed, contract_file, keys, killed_after, onnx_of, perso
 from facekd.commands.distill import distill
 from facekd.commands.nets import nets
 from facekd.commands.train_teacher import train_teacher
-from facekd.core.choices import HeadName
+from facekd.core.choices import HEADS, HeadName
 from facekd.core.pixels import encode_crop
 from facekd.core.run import read_metrics
 from facekd.crops.training import read_training_crops
 from facekd.errors import UserError
 from facekd.losses.heads import norm_quality
-from facekd.nets.heads import HEAD, HEADS, Head, load_head
+from facekd.nets.heads import HEAD, Head, load_head
 from facekd.nets.saved import MODEL, load_model
 from facekd.recipes import train as training_walk
 from facekd.recipes.label_heads import head_loss

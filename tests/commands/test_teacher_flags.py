@@ -17,14 +17,15 @@ from toy import SETTINGS, onnx_of, person, record, save_run, tiny_net
 
 from facekd.cli import run
 from facekd.commands.train_teacher import train_teacher
-from facekd.core.choices import HeadName
+from facekd.core.choices import HEADS, HeadName
 from facekd.core.run import read_metrics
 from facekd.crops.store import CropStore
 from facekd.crops.training import read_training_crops
-from facekd.nets.heads import HEAD, HEADS, Head, load_head
+from facekd.nets.heads import HEAD, Head, load_head
 from facekd.nets.saved import MODEL, load_model
 from facekd.recipes.label_heads import balance_classes, head_loss
-from facekd.recipes.plan import PEAK_LR, make_plan
+from facekd.recipes.plan import make_plan
+from facekd.settings.training import PEAK_LR, Optimization
 from facekd.training.checkpoint import LAST
 from facekd.training.schedule import learning_rate
 
@@ -127,14 +128,14 @@ def test_people_with_few_crops_are_left_out_as_asked(tmp_path: Path, said: Calla
 
 def test_class_balance_weighs_rare_people_more(tmp_path: Path, said: Callable[..., str]) -> None:
     labels = np.array([0] * 50 + [1] * 5 + [-1] * 7 + [2])
-    weights = balance_classes(0.99, labels, "shuffled")
+    weights = balance_classes(0.99, labels)
     assert weights is not None
     assert weights.dtype == torch.float32
     effective = [(1 - 0.99**n) / 0.01 for n in (50, 5, 1)]
     assert (weights[0] / weights[2]).item() == pytest.approx(1 / effective[0], rel=1e-5)
     assert (weights[1] / weights[2]).item() == pytest.approx(1 / effective[1], rel=1e-5)
     assert weights[torch.from_numpy(labels[labels >= 0])].mean().item() == pytest.approx(1, rel=1e-6)
-    assert balance_classes(0.0, labels, "balanced") is None
+    assert balance_classes(0.0, labels) is None
     data = store_of(tmp_path / "data", {"a": 12, "b": 4})
     flags = ["train-teacher", "--data", data, "--out", tmp_path / "no", *FLAGS]
     for number in ("1", "-0.1", "nan"):
@@ -190,7 +191,7 @@ def test_a_poly_schedule_is_walked_and_kept(tmp_path: Path, store: Path, said: C
                "--dim", "8", "--batch", "8", "--quiet", "--epochs", "7", "--schedule"]  # fmt: skip
     assert run([str(t) for t in (*command, "poly")]) == 0
     rows = [row for row in read_metrics(out) if "lr" in row]
-    plan = make_plan(24, epochs=7, batch=8, lr=None, weight_decay=5e-4, schedule="poly")
+    plan = make_plan(24, Optimization(epochs=7, batch=8, weight_decay=5e-4, schedule="poly"))
     assert plan.peak_lr == PEAK_LR["muon"]
     assert len(rows) >= 3
     for row in rows:

@@ -33,6 +33,7 @@ from facekd.recipes import train as training_walk
 from facekd.recipes.artifacts import BEST, CARD, best_row, score
 from facekd.recipes.card import Subject
 from facekd.recipes.plan import batch_loader, begin, make_plan, make_sampler
+from facekd.settings.training import Optimization
 from facekd.training.checkpoint import LAST
 from facekd.training.loop import Batch
 
@@ -106,7 +107,7 @@ def train(out: Path, store: Path, cut: int = 0, signalled: int = 0, checkpoints:
     config = {"data": [store], "net": NET, "epochs": 3.0, "batch": 8, "lr": 0.05, "ema": 0.0, "seed": 0}
     with left_as_it_was():  # a command
         begin(out, "train-teacher", config, (store,))
-    plan = make_plan(len(data.train), epochs=3.0, batch=8, lr=0.05, weight_decay=5e-4)
+    plan = make_plan(len(data.train), Optimization(epochs=3.0, batch=8, lr=0.05, weight_decay=5e-4))
     spec = Contract(dim=8, size=32)
     torch.manual_seed(0)
     net, head = build(NET, dim=8, size=32), torch.nn.Linear(8, len(data.names))
@@ -134,7 +135,9 @@ def train(out: Path, store: Path, cut: int = 0, signalled: int = 0, checkpoints:
         patch.setattr(training_walk, "CHECKPOINT_SECONDS", 1e9)
         patch.setattr(training_walk, "progress", disturbed)
         modules = {"net": net, "head": head}
-        load = batch_loader(data, spec, make_sampler("shuffled", data, 8, 2, 0), 0)
+        load = batch_loader(
+            data, spec, make_sampler(Optimization(sampler="shuffled", batch=8, per_person=2), data, 0), 0
+        )
         subject = Subject(NET, spec, data)
         about = {"data": data.train.digest()}
         kept = training_walk.train(

@@ -29,8 +29,9 @@ from facekd.errors import UserError
 from facekd.nets.heads import HEAD, load_head
 from facekd.nets.saved import MODEL, load_model
 from facekd.recipes import train as training_walk
-from facekd.recipes.plan import PEAK_LR, make_plan
+from facekd.recipes.plan import make_plan
 from facekd.recipes.train import held_out_rates
+from facekd.settings.training import PEAK_LR, Optimization
 from facekd.training.checkpoint import LAST
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -265,11 +266,11 @@ def test_held_out_people_are_nobody_who_trains(store: Path, monkeypatch: pytest.
 
 def test_a_plan_by_hand() -> None:
     for name, rate in PEAK_LR.items():
-        assert make_plan(1000, epochs=1, batch=50, lr=None, weight_decay=0.0, optimizer=name).peak_lr == rate
+        assert make_plan(1000, Optimization(epochs=1, batch=50, weight_decay=0.0, optimizer=name)).peak_lr == rate
         assert all(f"{rate:g} with {name}" in str(stage.__doc__) for stage in (train_teacher, distill))  # --help
-    plan = make_plan(1000, epochs=2.5, batch=50, lr=0.1, weight_decay=0.0)
+    plan = make_plan(1000, Optimization(epochs=2.5, batch=50, lr=0.1, weight_decay=0.0))
     assert (plan.steps, plan.warmup, plan.peak_lr) == (50, 5, 0.1)
-    assert make_plan(3, epochs=1, batch=2, lr=0.1, weight_decay=0.0).warmup == 1
+    assert make_plan(3, Optimization(epochs=1, batch=2, lr=0.1, weight_decay=0.0)).warmup == 1
 
 
 def test_held_out_rates_of_known_vectors() -> None:

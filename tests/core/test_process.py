@@ -13,11 +13,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from facekd.cli import COMMANDS, GROUPS
-from facekd.commands.cache import Asked
 from facekd.core.files import exclusive
 from facekd.core.process import left_as_it_was, set_torch_threads, until_the_end
 from facekd.errors import UserError
 from facekd.settings.door import door
+from facekd.settings.training import TeacherViews
 
 TARGETS = [target for target, _ in COMMANDS.values()]
 TARGETS += [target for _, commands in GROUPS.values() for target, _ in commands.values()]
@@ -51,7 +51,7 @@ def test_every_command_takes_text_for_its_paths(target: str, tmp_path: Path, mon
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
     }
     if target.endswith((":build", "cache:verify")):
-        missing = {"asked": Asked(teacher="nowhere", data="nowhere")}  # type: ignore[arg-type, dict-item]
+        missing = {"asked": TeacherViews(teacher="nowhere", data="nowhere")}  # type: ignore[arg-type, dict-item]
     if not missing:
         return
     with pytest.raises(UserError):

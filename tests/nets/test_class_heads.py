@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from facekd.core.choices import HEADS
 from facekd.errors import UserError
-from facekd.nets.heads import HEADS, SUB_CENTRES, Head, load_head, save_head
+from facekd.nets.heads import SUB_CENTRES, Head, load_head, save_head
 
 
 def embeddings(count: int = 5, dim: int = 8) -> torch.Tensor:

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from toy import SIZE, contract_file, onnx_of, save_run, tiny_net
 
 from facekd.commands.export import export
+from facekd.core.choices import HEADS
 from facekd.errors import UserError
-from facekd.nets.heads import HEAD, HEADS, SUB_CENTRES, Head, save_head
+from facekd.nets.heads import HEAD, SUB_CENTRES, Head, save_head
 from facekd.nets.saved import MODEL, load_model
 from facekd.teachers.teacher import load_teacher
 
