@@ -20,7 +20,8 @@ from cyclopts import Group, Parameter
 C = TypeVar("C", bound=type)
 
 # In the order in which --help shows them; what people use first comes first.
-PANELS = ("Most used", "Parameters", "Data", "Teacher", "Objective", "Student", "Network", "Optimization", "Views", "Model", "Faces",
+PANELS = ("Most used", "Parameters", "Data", "Teacher", "Objective", "Student", "Network", "Optimization", "Views",
+          "Model", "Faces",
           "Quality", "Decision", "Runtime", "Output")  # fmt: skip
 
 
