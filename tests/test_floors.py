@@ -48,6 +48,9 @@ THIRD_PARTY = {
 
 UPPER = ("stages", "ingest", "recipes", "evaluation", "enrollment", "commands")
 
+# What a command's --help loads.
+LIGHT = ("stages", "commands", "cli", "console", "settings", "evaluation", "enrollment", "ingest")
+
 # Loading these takes seconds: a command imports them in the function that needs them, so that --help is quick.
 HEAVY = {"torch", "torchvision", "facenet_pytorch", "onnx", "onnxruntime", "matplotlib", "albumentations", "lancedb",
          "accelerate", "scipy", "sklearn", "ray"}  # fmt: skip

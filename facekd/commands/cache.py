@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from facekd.console import say
 from facekd.core.choices import Engine
 from facekd.errors import UserError
-from facekd.recipes.cache import Task, afresh, cache_key, draw_views, fill_cache, teacher_says
 from facekd.settings.door import door
 from facekd.settings.training import CACHES, TeacherViews
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
     from facekd.crops.cropset import CropSet
+    from facekd.recipes.cache import Task
     from facekd.teachers.cache import CacheKey
     from facekd.teachers.teacher import Teacher
 
@@ -61,6 +61,7 @@ def build(
         quiet: Print nothing.
     """
     from facekd.engines.mapper import check_ray
+    from facekd.recipes.cache import fill_cache
 
     if engine == "ray":
         check_ray(address)
@@ -86,6 +87,7 @@ def verify(asked: TeacherViews, *, samples: int = 64, quiet: bool = False) -> Ca
         samples: Rows that are computed afresh.
         quiet: Print nothing.
     """
+    from facekd.recipes.cache import afresh, cache_key
     from facekd.teachers.cache import KEY, TeacherCache
 
     if samples < 1:
@@ -158,6 +160,8 @@ def _embed_on_ray(asked: TeacherViews, address: str | None, key: CacheKey, tasks
 def _embed_there(asked: TeacherViews, key: CacheKey, task: Task) -> Array:
     """On a worker: one core, as Ray reckons with."""
     import torch
+
+    from facekd.recipes.cache import cache_key, draw_views, teacher_says
 
     if key not in _opened:
         torch.set_num_threads(1)

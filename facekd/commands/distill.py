@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from facekd.console import say
-from facekd.recipes.artifacts import Trained
+from facekd.core.run import Trained
 from facekd.settings.door import door
 from facekd.settings.group import flat
 from facekd.settings.training import (

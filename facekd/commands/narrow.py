@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from facekd.console import progress, say
+from facekd.core.run import Trained
 from facekd.errors import UserError
-from facekd.recipes.artifacts import Trained
 from facekd.settings.door import door
 from facekd.settings.group import flat
 from facekd.settings.training import TrainingData

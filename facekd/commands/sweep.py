@@ -17,14 +17,13 @@ from facekd.console import say
 from facekd.core.files import read_json, write_bytes, write_json
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
-from facekd.evaluation.lists import Compared, everyone, lowest_far, pair_scores, rates_json
-from facekd.recipes.random_teacher import save_random_teacher
 from facekd.settings.door import door
 from facekd.settings.training import Teaching
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
     from facekd.crops.training import TrainingCrops
+    from facekd.evaluation.lists import Compared
     from facekd.teachers.teacher import Teacher
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
@@ -84,6 +83,7 @@ def sweep(
         report: Write the HTML report here too.
         quiet: Print nothing.
     """
+    from facekd.evaluation.lists import everyone
     from facekd.evaluation.sweep_report import print_sweep, write_sweep
     from facekd.recipes.plan import one_process
 
@@ -156,6 +156,7 @@ def _teachers(cells: Sequence[Cell], data: TrainingCrops, out: Path, quiet: bool
 
     from facekd.deploy.embedder import Embedder
     from facekd.nets.saved import MODEL
+    from facekd.recipes.random_teacher import save_random_teacher
     from facekd.recipes.teachers import load_teachers
     from facekd.recipes.terms import fit_terms, read_terms
 
@@ -275,6 +276,8 @@ def _judge(
     quiet: bool,
 ) -> dict[str, Any]:
     """Rates of every cell on all pairs of the held-out people, and of the teachers."""
+    from facekd.evaluation.lists import lowest_far, rates_json
+
     taught = {
         one: _scores(out, one.path, one.contract, str(one.path), compared, quiet)
         for one in dict.fromkeys(teachers.values())
@@ -326,7 +329,7 @@ def _scores(out: Path, path: Path, contract: Path | None, name: str, compared: C
     import numpy as np
 
     from facekd.deploy.embedder import Embedder
-    from facekd.evaluation.lists import fit_network
+    from facekd.evaluation.lists import fit_network, pair_scores
     from facekd.evaluation.protocols import embed_crops
 
     embedder = Embedder.load(path, contract)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from facekd.console import say
+from facekd.core.run import Trained
 from facekd.errors import UserError
-from facekd.recipes.artifacts import Trained
 from facekd.settings.door import door
 from facekd.settings.group import flat
 from facekd.settings.training import Optimization, TeacherHead, TeacherNetwork, TrainingData, TrainingRuntime, Views

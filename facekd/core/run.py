@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ PACKAGES = (
     "facekd", "torch", "torchvision", "facenet-pytorch", "opencv-python-headless", "albumentations", "numpy",
     "scikit-learn", "onnx", "onnxruntime", "pyarrow", "lancedb", "accelerate", "safetensors",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training run."""
+
+    out: Path
+    model_id: str
 
 
 def default_out(command: str) -> Path:

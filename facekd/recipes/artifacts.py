@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import safetensors
+import torch
+from torch import nn
 
 from facekd.console import say
+from facekd.core.contract import Contract
 from facekd.core.files import read_json, write_json, write_text
 from facekd.core.run import append_metrics, read_metrics
 from facekd.errors import UserError
+from facekd.nets import build
+from facekd.nets.cost import num_macs, num_parameters
+from facekd.nets.saved import ABOUT, digest, save_model
 from facekd.recipes.card import TAR, TIME, Subject, training_card
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from facekd.training.loop import Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A finished training run."""
-
-    out: Path
-    model_id: str
-
+from facekd.reports.training_plots import training_plots
+from facekd.training.loop import Plan
+from facekd.training.parallel import num_processes, rank
 
 EVENTS, PLOTS, CARD = "tensorboard", "plots", "card.md"  # in a run folder
 BEST = Path("checkpoints") / "best.safetensors"
@@ -44,8 +41,6 @@ def recording(out: Path, quiet: bool) -> Iterator[Callable[[Mapping[str, float]]
     The events are written anew from what ``metrics.jsonl`` holds: so no step is there twice after a kill, and none is
     missing where tensorboard came later. TensorBoard forgets what it read of the old ones.
     """
-    from facekd.training.parallel import rank
-
     if rank() > 0:  # the first process says it all
         yield lambda row: None
         return
@@ -103,8 +98,6 @@ def best_row(rows: Sequence[Mapping[str, float]]) -> Mapping[str, float] | None:
 
 def keep_if_best(out: Path, row: Mapping[str, float], subject: Subject, net: nn.Module) -> None:
     """Lay a judged network aside if none that ``metrics.jsonl`` knows of was better, until `settle_best`."""
-    from facekd.nets.saved import save_model
-
     if best_row([*read_metrics(out), row]) is row:
         path = out / BEST.parent / WAITING.replace("*", str(int(row["step"])))
         save_model(path, subject.name, net, subject.contract)
@@ -128,10 +121,6 @@ def settle_best(out: Path, step: int) -> None:
 
 def note_time(out: Path, start: int, step: int, seconds: float, device: torch.device) -> None:
     """Write into ``time.json`` what the steps from `start` to `step` took, in place of what it says of later ones."""
-    import torch
-
-    from facekd.training.parallel import num_processes
-
     environment = read_json(out / "environment.json")
     cores = environment["cores"]
     processor = f"{environment['processor']}, {cores} core{'s' * (cores > 1)}"
@@ -148,15 +137,6 @@ def leave(out: Path, subject: Subject, about: Mapping[str, str], plan: Plan, ste
         about: what makes this run this run.
         net: the network to keep.
     """
-    import dataclasses
-
-    import torch
-
-    from facekd.nets import build
-    from facekd.nets.cost import num_macs, num_parameters
-    from facekd.nets.saved import digest
-    from facekd.reports.training_plots import training_plots
-
     rows = read_metrics(out)
     best = best_row(rows) if (out / BEST).exists() else None
     for name, svg in training_plots(rows, None if best is None else int(best["step"])).items():
@@ -175,13 +155,6 @@ def leave(out: Path, subject: Subject, about: Mapping[str, str], plan: Plan, ste
 
 def _model_id(path: Path) -> str:
     """The id in a saved network's own contract, its weights left unread."""
-    import json
-
-    import safetensors
-
-    from facekd.core.contract import Contract
-    from facekd.nets.saved import ABOUT
-
     with safetensors.safe_open(path, "pt") as file:
         about: dict[str, Any] = json.loads(file.metadata()[ABOUT])
     return Contract.from_mapping(about["contract"], str(path)).model_id

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
+from facekd.core.contract import Contract
+from facekd.core.files import sha256_file
+from facekd.crops.cropset import CropSet
+from facekd.crops.training import TrainingCrops
 from facekd.errors import UserError
+from facekd.nets import DIMS, build
+from facekd.nets.cost import num_macs, num_parameters
+from facekd.nets.files import Network, load_network
+from facekd.nets.fold import fold_norms
+from facekd.nets.heads import HEAD, Head, load_head
+from facekd.nets.saved import MODEL, SavedModel, load_model
 from facekd.settings.training import Student, TeacherNetwork
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from facekd.core.contract import Contract
-    from facekd.crops.cropset import CropSet
-    from facekd.crops.training import TrainingCrops
-    from facekd.nets.files import Network
-    from facekd.nets.heads import Head
-    from facekd.nets.saved import SavedModel
+from facekd.teachers.onnx_layers import take_layers
+from facekd.training.checkpoint import LAST
 
 # What torch.save and its kin write: reading one can run any program that its maker put into it.
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".tar", ".pyt"}
@@ -69,10 +73,6 @@ def read_source(source: Path, out: Path | None) -> Source:
     Raises:
         UserError: no network there, or another kind of file.
     """
-    from facekd.nets.files import load_network
-    from facekd.nets.saved import MODEL, load_model
-    from facekd.training.checkpoint import LAST
-
     flag = f"--init-from {source}"
     if source.suffix.lower() in PICKLES:  # not opened: its name is enough
         raise UserError(
@@ -114,10 +114,6 @@ class Learner:
 
     def build(self, seed: int) -> nn.Module:
         """The network with fresh weights, in memory as convolutions like it; torch's random state is of `seed`."""
-        import torch
-
-        from facekd.nets import build
-
         torch.manual_seed(seed)
         folded = self.source is not None and self.source.folded
         contract = self.contract
@@ -137,8 +133,6 @@ class Learner:
         Raises:
             UserError: another network; both sides are named.
         """
-        from facekd.nets.fold import fold_norms
-
         if self.source is None:
             return Start()
         if self.source.network is not None:
@@ -150,8 +144,6 @@ class Learner:
 
     def said(self, net: nn.Module) -> str:
         """What it costs, in a line."""
-        from facekd.nets.cost import num_macs, num_parameters
-
         macs = num_macs(net, self.contract.size)
         return f"{self.name}: {num_parameters(net) / 1e6:.2f} M parameters, {macs / 1e6:.0f} M MACs"
 
@@ -165,9 +157,6 @@ def plan_learner(asked: Student | TeacherNetwork, crops: CropSet, out: Path | No
     Raises:
         UserError: as `read_source`.
     """
-    from facekd.core.contract import Contract
-    from facekd.nets import DIMS
-
     source = None if asked.init_from is None else read_source(asked.init_from, out)
     dim = asked.dim or (DIMS.get(asked.net, 128) if source is None else source.contract.dim)
     contract = Contract(dim=dim, size=crops.size, template=crops.template)
@@ -192,9 +181,6 @@ def about_run(learner: Learner, start: Start, crops: TrainingCrops, precision: s
 
 
 def _begin_from_run(learner: Learner, source: Source, net: nn.Module, head: Head | None, crops: TrainingCrops) -> Start:
-    from facekd.core.files import sha256_file
-    from facekd.nets.heads import HEAD, load_head
-
     saved, model = source.saved, source.file
     assert saved is not None
     ours = _kind(learner.name, net, learner.contract)
@@ -225,11 +211,6 @@ def _begin_from_run(learner: Learner, source: Source, net: nn.Module, head: Head
 
 
 def _begin_from_onnx(source: Source, network: Network, name: str, net: nn.Module, contract: Contract) -> Start:
-    import torch
-
-    from facekd.core.files import sha256_file
-    from facekd.teachers.onnx_layers import take_layers
-
     theirs = source.contract
     for what in ("dim", "size", "template", "layout"):
         here, there = getattr(contract, what), getattr(theirs, what)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
 
 from facekd.console import progress
 from facekd.core.choices import Augment
+from facekd.core.pixels import to_input
+from facekd.core.types import Array
+from facekd.crops.cropset import CropSet
+from facekd.crops.views import augmentation_id, view_batch
+from facekd.engines.local import cores, map_ordered
 from facekd.errors import UserError
-
-if TYPE_CHECKING:
-    from facekd.core.types import Array
-    from facekd.crops.cropset import CropSet
-    from facekd.teachers.cache import CacheKey, TeacherCache
-    from facekd.teachers.teacher import Teacher
+from facekd.teachers.cache import CacheKey, TeacherCache, open_cache
+from facekd.teachers.teacher import Teacher
 
 Task = tuple[int, slice]  # a view's number, and the crops of a block  # a view's number, and the crops of a block
 
@@ -42,8 +45,6 @@ def fill_cache(
     Raises:
         UserError: no views, no room, a damaged cache, or a teacher without finite embeddings.
     """
-    from facekd.teachers.cache import open_cache
-
     if views < 1:
         raise UserError(f"--views {views}: give one or more")
     cache = open_cache(home, cache_key(teacher, crops, seed, views, augment))
@@ -62,9 +63,6 @@ def fill_cache(
 
 
 def cache_key(teacher: Teacher, crops: CropSet, seed: int, views: int, augment: Augment) -> CacheKey:
-    from facekd.crops.views import augmentation_id
-    from facekd.teachers.cache import CacheKey
-
     return CacheKey(
         teacher=teacher.contract.model_id,
         augmentation=augmentation_id(augment),
@@ -79,8 +77,6 @@ def cache_key(teacher: Teacher, crops: CropSet, seed: int, views: int, augment: 
 def _embed_here(
     teacher: Teacher, crops: CropSet, seed: int, augment: Augment, tasks: Sequence[Task]
 ) -> Iterator[Array]:
-    from facekd.engines.local import cores, map_ordered
-
     # Views are drawn ahead of the teacher, which uses all cores itself.
     for pixels in map_ordered(partial(draw_views, crops, seed, augment), tasks, max(1, cores() // 2)):
         yield teacher_says(teacher, pixels, crops.template)
@@ -88,18 +84,12 @@ def _embed_here(
 
 def draw_views(crops: CropSet, seed: int, augment: Augment, task: Task) -> Array:
     """uint8[B, S, S, 3]: one view of each crop of a block."""
-    import numpy as np
-
-    from facekd.crops.views import view_batch
-
     number, block = task
     places = np.arange(block.start, block.stop)
     return view_batch(crops, seed, places, np.full(len(places), number), augment)
 
 
 def afresh(teacher: Teacher, crops: CropSet, seed: int, augment: Augment) -> Callable[[Array, Array], Array]:
-    from facekd.crops.views import view_batch
-
     return lambda places, numbers: teacher_says(
         teacher, view_batch(crops, seed, places, numbers, augment), crops.template
     )
@@ -107,11 +97,6 @@ def afresh(teacher: Teacher, crops: CropSet, seed: int, augment: Augment) -> Cal
 
 def teacher_says(teacher: Teacher, pixels: Array, template: str, batch: int = 64) -> Array:
     """float32[B, D] of any length, for a softmax head knows lengths: what the teacher says of uint8[B, S, S, 3]."""
-    import numpy as np
-    import torch
-
-    from facekd.core.pixels import to_input
-
     pieces = []
     for start in range(0, len(pixels), batch):
         inputs = to_input(pixels[start : start + batch], teacher.contract, template=template)

@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import yaml
+
+from facekd.core.contract import Contract
 from facekd.core.files import read_json
 from facekd.core.run import read_metrics
-
-if TYPE_CHECKING:
-    from facekd.core.contract import Contract
-    from facekd.crops.training import TrainingCrops
-    from facekd.reports.document import Table, Text
-    from facekd.training.loop import Plan
+from facekd.crops.training import TrainingCrops
+from facekd.deploy.card import LIMITS
+from facekd.reports.document import Repeat, Section, Table, Text, to_markdown
+from facekd.training.loop import Plan
 
 TIME = "time.json"  # in a run folder: what its steps took
 TAR = "held_out_tar@"  # begins the name of a metric; the FAR follows
@@ -63,11 +64,6 @@ def training_card(
         step: steps done, of `plan.steps`.
         cost: parameters and multiply-adds.
     """
-    import yaml
-
-    from facekd.deploy.card import LIMITS
-    from facekd.reports.document import Repeat, Section, Table, Text, to_markdown
-
     config = yaml.safe_load((out / "run.yaml").read_text(encoding="utf-8"))
     environment = read_json(out / "environment.json")
     rows = read_metrics(out)
@@ -134,8 +130,6 @@ def _network(subject: Subject, cost: tuple[int, int]) -> dict[str, Any]:
 
 
 def _sets(config: Mapping[str, Any], environment: Mapping[str, Any], about: Mapping[str, str]) -> Table:
-    from facekd.reports.document import Table
-
     def places(key: str) -> list[str]:
         found = config.get(key) or []
         return [found] if isinstance(found, str) else found
@@ -153,8 +147,6 @@ def _sets(config: Mapping[str, Any], environment: Mapping[str, Any], about: Mapp
 
 
 def _counts(crops: TrainingCrops, about: Mapping[str, str]) -> Table:
-    from facekd.reports.document import Table
-
     rows = {
         "crops": f"{len(crops.train):,}",
         "identities": f"{len(crops.names):,}",
@@ -169,8 +161,6 @@ def _counts(crops: TrainingCrops, about: Mapping[str, str]) -> Table:
 
 def _time(out: Path, batch: int, step: int) -> Table:
     """Steps, time and crops a second, on each machine that took part."""
-    from facekd.reports.document import Table
-
     path = out / TIME
     pieces = [piece for piece in (read_json(path) if path.exists() else []) if piece["to"] <= step]
     steps, seconds = Counter[str](), Counter[str]()
@@ -195,8 +185,6 @@ def _rates(
     judged: Sequence[Mapping[str, Any]], best: tuple[int, str] | None, crops: TrainingCrops
 ) -> tuple[Table | Text]:
     """The last judgement and that of the best, and how many pairs they rest on."""
-    from facekd.reports.document import Table, Text
-
     if not judged:
         return (Text("No crop was held out."),)
     by_step = {row["step"]: row for row in judged}

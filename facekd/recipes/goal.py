@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
+from torch import nn
+
+from facekd.crops.training import TrainingCrops
 from facekd.errors import UserError
+from facekd.nets.heads import Head
 from facekd.recipes.begin import Learner, Start
 from facekd.recipes.label_heads import balance_classes
 from facekd.recipes.teachers import embed_by, fit_map, joint_teacher, learners, load_teachers
 from facekd.recipes.terms import Tools, check_weights, fit_terms, make_state, needs_of, read_ramps, read_terms
+from facekd.recipes.train import embed_crops, held_out_rates
 from facekd.settings.training import Objective, StudentOptimization, Teaching
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from facekd.crops.training import TrainingCrops
-    from facekd.nets.heads import Head
-    from facekd.teachers.several import Together
-    from facekd.teachers.teacher import Teacher
+from facekd.teachers.several import Together
+from facekd.teachers.teacher import Teacher
+from facekd.training.checkpoint import LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +81,6 @@ def set_goal(
     Raises:
         UserError: settings that this data or these teachers can't carry.
     """
-    import torch
-
-    from facekd.nets.heads import Head
-
     asked = read_terms(objective.term)
     teachers = load_teachers(teaching, crops, seed, device, quiet)
     teacher = None if teachers is None else teachers.teacher
@@ -131,10 +126,6 @@ def judged_by(
     goal: Goal, crops: TrainingCrops, learner: Learner, quiet: bool
 ) -> Callable[[nn.Module], Mapping[str, float]]:
     """A function that gives a student's rates on the held-out crops that are judged, and how like its teacher it is."""
-    import torch
-
-    from facekd.recipes.train import embed_crops, held_out_rates
-
     taught = None
     if goal.teachers is not None and "map" in needs_of(goal.terms):
         taught = torch.from_numpy(embed_by(goal.teachers.teacher, crops.judged, quiet, "teacher on held-out crops"))
@@ -162,10 +153,6 @@ def _map(
     quiet: bool,
 ) -> nn.Linear:
     """What maps the student onto a teacher of other dimensions; of a student that is trained already, solved for."""
-    import torch
-
-    from facekd.training.checkpoint import LAST
-
     projection = torch.nn.Linear(learner.contract.dim, teacher.contract.dim, bias=False)
     goes_on = out is not None and (out / LAST).exists()
     if learner.source is not None and not teacher.learns and not goes_on:

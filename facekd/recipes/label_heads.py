@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from facekd.core.types import Array
-    from facekd.nets.heads import Head
+from facekd.core.types import Array
+from facekd.losses import heads, softmax
+from facekd.losses.softmax import class_weights
+from facekd.nets.heads import Head
+from facekd.training.parallel import whole_mean
 
 
 def balance_classes(beta: float, labels_N: Array) -> Tensor | None:
@@ -17,11 +19,6 @@ def balance_classes(beta: float, labels_N: Array) -> Tensor | None:
     Args:
         labels_N: of the training crops, of which -1 is left out; each class has one at least.
     """
-    import numpy as np
-    import torch
-
-    from facekd.losses.softmax import class_weights
-
     if not beta or not (labels_N >= 0).any():
         return None
     return class_weights(torch.from_numpy(np.bincount(labels_N[labels_N >= 0])), beta).float()
@@ -38,8 +35,6 @@ def head_loss(
     Args:
         class_weights_C: float[C] as `balance_classes` gives it, on the labels' device; None weighs all crops alike.
     """
-    from facekd.training.parallel import whole_mean
-
     weights_B = None if class_weights_C is None else class_weights_C[labels_B.clamp(min=0)]
     return whole_mean(_head_loss(head, outputs, embeddings_BD, labels_B, weights_B), (labels_B >= 0).sum())
 
@@ -47,8 +42,6 @@ def head_loss(
 def _head_loss(
     head: Head, outputs: Tensor, embeddings_BD: Tensor, labels_B: Tensor, weights_B: Tensor | None
 ) -> Tensor:
-    from facekd.losses import heads, softmax
-
     if head.name == "softmax":
         return softmax.softmax_cross_entropy(outputs, labels_B, weights_B)
     margin, scale = head.margin, head.scale

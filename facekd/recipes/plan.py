@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from facekd.core.choices import Precision
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from facekd.console import say
+from facekd.core.choices import Augment, Precision
+from facekd.core.contract import Contract
 from facekd.core.files import exclusive
+from facekd.core.pixels import to_input
 from facekd.core.process import until_the_end
 from facekd.core.run import default_out, refuse_other_run, start_run
+from facekd.core.types import Array
+from facekd.crops.training import TrainingCrops
+from facekd.crops.views import view_batch
 from facekd.errors import UserError
 from facekd.settings.training import PEAK_LR, Optimization
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import Tensor, nn
-
-    from facekd.core.choices import Augment
-    from facekd.core.contract import Contract
-    from facekd.core.types import Array
-    from facekd.crops.training import TrainingCrops
-    from facekd.training.loop import Batch, Plan
-    from facekd.training.samplers import Sampler
+from facekd.training import samplers
+from facekd.training.loop import Batch, Plan
+from facekd.training.parallel import num_processes, rank
+from facekd.training.samplers import Sampler
+from facekd.training.speed import compiled
 
 BEGUN_SHARE = 0.05  # of these: a higher rate destroys what the network that a run begins at knows
 
@@ -42,9 +47,6 @@ def make_plan(crops: int, asked: Optimization, begun: bool = False) -> Plan:
     Raises:
         UserError: a batch that does not fall into the processes and their parts.
     """
-    from facekd.training.loop import Plan
-    from facekd.training.parallel import num_processes
-
     batch, accumulate, processes = asked.batch, asked.accumulate, num_processes()
     if batch % processes != 0:
         raise UserError(f"--batch {batch}: does not fall into {processes} processes; change it")
@@ -71,9 +73,6 @@ def accelerate(precision: Precision | None) -> Accelerator:
     Raises:
         UserError: fp16 without a GPU.
     """
-    import torch
-    from accelerate import Accelerator
-
     if precision == "fp16" and not torch.cuda.is_available():
         raise UserError("--precision fp16: needs a GPU; leave it out, or use bf16")
     return Accelerator(mixed_precision=None if precision is None else precision.replace("fp32", "no"))
@@ -81,11 +80,6 @@ def accelerate(precision: Precision | None) -> Accelerator:
 
 def stepper(net: nn.Module, compile: bool, shape: tuple[int, ...], accelerator: Accelerator, quiet: bool) -> Forward:
     """The call that training makes of `net`: itself, or through torch.compile for images of `shape`."""
-    import torch
-
-    from facekd.console import say
-    from facekd.training.speed import compiled
-
     if not compile:
         return net
     images_BCHW = torch.zeros(shape, device=accelerator.device).to(memory_format=torch.channels_last)
@@ -101,8 +95,6 @@ def begin(out: Path | None, command: str, config: Mapping[str, Any], inputs: tup
         UserError: another command writes the folder, it holds a run with other settings, or several processes have no
             folder named.
     """
-    from facekd.training.parallel import num_processes, rank
-
     if out is None and num_processes() > 1:
         raise UserError("several processes train one run: name its folder with --out")
     out = out or default_out(command)
@@ -120,8 +112,6 @@ def one_process(parts: Sequence[str]) -> None:
     Raises:
         UserError: several processes, and parts that would drift apart.
     """
-    from facekd.training.parallel import num_processes
-
     if parts and num_processes() > 1:
         raise UserError(f"{', '.join(parts)}: trains in one process so far; start it without torchrun")
 
@@ -135,8 +125,6 @@ def make_sampler(asked: Optimization, data: TrainingCrops, seed: int, views: int
     Raises:
         UserError: as `training.samplers`.
     """
-    from facekd.training import samplers
-
     if asked.sampler == "balanced":
         sample = samplers.balanced(data.labels, asked.batch, asked.per_person, seed)
     elif asked.sampler == "sqrt":
@@ -163,13 +151,6 @@ def batch_loader(
         teacher: of the network that is to see the same views.
         kept: crops and view numbers, int64[B] each -> float32[B, D]: what a teacher said of them, in place of that.
     """
-    import numpy as np
-    import torch
-
-    from facekd.core.pixels import to_input
-    from facekd.crops.views import view_batch
-    from facekd.training.loop import Batch
-    from facekd.training.parallel import num_processes, rank
 
     def load(step: int) -> Batch:
         places, numbers = (np.array_split(whole, num_processes())[rank()] for whole in sample(step))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from facekd.crops.cropset import CropSet
-    from facekd.teachers.teacher import Teacher
+import numpy as np
+import torch
+
+from facekd.core.contract import Contract
+from facekd.core.pixels import to_input
+from facekd.crops.cropset import CropSet
+from facekd.nets import build
+from facekd.nets.heads import HEAD, Head, save_head
+from facekd.nets.saved import MODEL, digest, load_model, save_model
+from facekd.teachers.teacher import Teacher
+from facekd.training.norms import settle_norms
 
 STAND_IN = "mobilefacenet"  # in place of an ONNX file, whose architecture is not ours to build
 BATCH, BATCHES = 32, 8  # crops that its norms are settled on
@@ -16,16 +23,6 @@ BATCH, BATCHES = 32, 8  # crops that its norms are settled on
 
 def save_random_teacher(folder: Path, teacher: Teacher, crops: CropSet, seed: int) -> None:
     """An untrained network of a teacher's architecture, its norms settled on crops, and as untrained a head."""
-    import numpy as np
-    import torch
-
-    from facekd.core.contract import Contract
-    from facekd.core.pixels import to_input
-    from facekd.nets import build
-    from facekd.nets.heads import HEAD, Head, save_head
-    from facekd.nets.saved import MODEL, digest, load_model, save_model
-    from facekd.training.norms import settle_norms
-
     taught = teacher.contract
     known = None if teacher.net is None else load_model(teacher.path)  # it draws numbers too, so before the seed
     torch.manual_seed(seed + 1)  # with the seed itself it would be a student of its architecture before the first step

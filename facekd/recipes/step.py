@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facekd.nets.heads import Head
 from facekd.recipes.label_heads import head_loss
 from facekd.recipes.teachers import check_finite
 from facekd.recipes.terms import Seen, Tools, needs_of, term_table
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from facekd.nets.heads import Head
-    from facekd.training.loop import Batch
+from facekd.training.loop import Batch
+from facekd.training.schedule import ramp
 
 OWN = "teacher_labels"  # beside the terms: what a joint teacher learns by
 
@@ -27,7 +27,6 @@ def label_loss(
         forward: the teacher's call, plain or compiled.
         class_weights_C: how much a crop of each class counts; None is all alike.
     """
-    import torch
 
     def loss(batch: Batch) -> Mapping[str, Tensor]:
         embeddings = forward(batch.images_BCHW).float()
@@ -55,11 +54,6 @@ def step_loss(
         forward: the student's call, plain or compiled.
         side_of: step -> side in pixels of the images that the student sees.
     """
-    import torch
-    from torch.nn import functional as F
-
-    from facekd.training.schedule import ramp
-
     table, needs = term_table(), needs_of(terms)
 
     def loss(batch: Batch) -> Mapping[str, Tensor]:

@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
 
 from facekd.console import progress
+from facekd.core.choices import HeadName
+from facekd.core.contract import Contract
+from facekd.core.pixels import to_input, unit
+from facekd.core.types import Array
+from facekd.crops.cropset import CropSet
+from facekd.crops.training import TrainingCrops
 from facekd.errors import UserError
+from facekd.nets import build
+from facekd.nets.heads import Head
 from facekd.recipes.cache import fill_cache
+from facekd.recipes.train import embed_crops, save_trained
 from facekd.settings.training import KeptViews, Teaching
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from facekd.core.choices import HeadName
-    from facekd.core.contract import Contract
-    from facekd.core.types import Array
-    from facekd.crops.cropset import CropSet
-    from facekd.crops.training import TrainingCrops
-    from facekd.teachers.several import Together
-    from facekd.teachers.teacher import Teacher
-    from facekd.training.loop import Batch
-
+from facekd.teachers.several import Together, aligned, alone, concatenated, pair_contracts, together
+from facekd.teachers.teacher import Teacher, load_teacher
+from facekd.training.loop import Batch
+from facekd.training.norms import settle_norms
 
 JOINT = "teacher"  # below the run folder: the teacher that was trained with the student
 JOINT_DIM = 512  # of its embedding
@@ -55,12 +57,6 @@ def load_teachers(
     Raises:
         UserError: as `teachers.teacher`; crops of another size than a teacher's; or too few to align teachers on.
     """
-    import numpy as np
-    import torch
-
-    from facekd.teachers.several import aligned, alone, concatenated, pair_contracts, together
-    from facekd.teachers.teacher import load_teacher
-
     paths = asked.teachers
     runs = {path: asked.teacher_backend for path in paths if path.suffix == ".onnx" or len(paths) == 1}
     found = [
@@ -102,11 +98,6 @@ def embed_by(teacher: Teacher, crops: CropSet, quiet: bool, label: str, batch: i
     Raises:
         UserError: an embedding that is not finite.
     """
-    import numpy as np
-    import torch
-
-    from facekd.core.pixels import to_input
-
     taught = [np.zeros((0, teacher.contract.dim), np.float32)]
     for start in progress(range(0, len(crops), batch), len(crops), label, quiet, unit=batch):
         indices = np.arange(start, min(start + batch, len(crops)))
@@ -134,12 +125,6 @@ def fit_map(
         contract: the student's.
         crops: to learn from; some of them, drawn by `seed`, are looked at.
     """
-    import numpy as np
-    import torch
-
-    from facekd.core.pixels import unit
-    from facekd.recipes.train import embed_crops
-
     chosen = np.random.default_rng(seed).permutation(len(crops))[:FITTED_ON]
     sample = crops.take(np.sort(chosen))
     own = embed_crops(student, sample, contract).astype(np.float64)
@@ -156,8 +141,6 @@ def check_finite(teacher: Teacher, said_BD: torch.Tensor, crop_ids: Sequence[str
     Raises:
         UserError: which one is not.
     """
-    import torch
-
     finite = torch.isfinite(said_BD).all(dim=1)
     if not finite.all():
         first = crop_ids[int(finite.logical_not().nonzero()[0])]
@@ -175,8 +158,6 @@ def kept_rows(
     Returns:
         A function from crops and view numbers, int64[B] each, to float32[B, D].
     """
-    import torch
-
     caches = [
         fill_cache(one, crops, seed, asked.views, asked.cache, quiet, augment=asked.augment)[0] for one in masters.parts
     ]
@@ -206,12 +187,6 @@ def joint_teacher(
     Raises:
         UserError: no such network, or no crop has an identity.
     """
-    import torch
-
-    from facekd.nets import build
-    from facekd.nets.heads import Head
-    from facekd.teachers.teacher import Teacher
-
     if not crops.names:
         raise UserError(
             f"--joint {net}: its teacher learns by identities, and no crop of {crops.train.path} has one; give named "
@@ -242,11 +217,6 @@ def save_joint(
     Args:
         ahead: steps whose batches its norms are settled on.
     """
-    import torch
-
-    from facekd.recipes.train import save_trained
-    from facekd.training.norms import settle_norms
-
     assert teacher.net is not None
     inputs = (load(step).images_BCHW.to(device, memory_format=torch.channels_last) for step in ahead)
     settle_norms(teacher.net, inputs)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
+from facekd.losses import distillation as d
+from facekd.losses import relations as r
+from facekd.losses.centres import moved_centres, on_centres
+from facekd.losses.distillation import likeliest
+from facekd.losses.relations import FARS, evaluation_oriented, negative_thresholds
+from facekd.losses.weights import shared_weights, weight_distance
+from facekd.nets.heads import Head
 from facekd.recipes.label_heads import head_loss
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor, nn
-
-    from facekd.nets.heads import Head
-    from facekd.teachers.teacher import Teacher
+from facekd.teachers.teacher import Teacher
 
 DEFAULTS = {"labels": 1.0, "logits": 1.0, "embedding": 10.0}  # of them, those that data and teacher can carry
 EKD_MOMENTUM = 0.01  # of the running thresholds; the authors'
@@ -63,8 +67,6 @@ class Term:
 
 def term_table() -> dict[str, Term]:
     """Every term by its name."""
-    from facekd.losses import distillation as d
-    from facekd.losses import relations as r
 
     # s: Seen, t: Tools. Any, because a term that needs something is only called where it is there.
     def term(loss: Callable[[Any, Any], Tensor], *needs: str) -> Term:
@@ -233,10 +235,6 @@ def _check_term(
 
 def make_state(terms: Mapping[str, float], classes: int, teacher: Teacher | None) -> dict[str, nn.Module]:
     """The buffers that terms carry from step to step; they go into the checkpoint, not into the model."""
-    import torch
-
-    from facekd.losses.relations import FARS
-
     state: dict[str, torch.nn.Module] = {}
     if "ekd" in terms:
         state["ekd"] = _buffers(student=torch.zeros(len(FARS)), teacher=torch.zeros(len(FARS)), seen=torch.zeros(()))
@@ -251,8 +249,6 @@ def check_weights(net: nn.Module, head: nn.Module | None, teacher: Teacher) -> t
     Raises:
         UserError: none has the same name and shape in both.
     """
-    from facekd.losses.weights import shared_weights
-
     student, taught = _parameters(net, head), _parameters(teacher.net, teacher.head)
     shared = shared_weights(student, taught)
     if not shared:
@@ -269,8 +265,6 @@ def check_weights(net: nn.Module, head: nn.Module | None, teacher: Teacher) -> t
 
 def _both(seen: Seen, tools: Tools) -> tuple[Tensor, Tensor]:
     """The student's and the teacher's logits, on the likeliest classes where only some are asked for."""
-    from facekd.losses.distillation import likeliest
-
     assert seen.logits_BC is not None
     assert seen.teacher_logits_BC is not None
     if tools.top_k:
@@ -280,10 +274,6 @@ def _both(seen: Seen, tools: Tools) -> tuple[Tensor, Tensor]:
 
 def _ekd(seen: Seen, tools: Tools) -> Tensor:
     """EKD with thresholds that follow those of the batches, plainly averaged at first."""
-    import torch
-
-    from facekd.losses.relations import evaluation_oriented, negative_thresholds
-
     assert seen.teacher_BE is not None
     state = dict(tools.state["ekd"].named_buffers())
     with torch.no_grad():
@@ -305,8 +295,6 @@ def _proxyless(seen: Seen, tools: Tools) -> Tensor:
 
 
 def _adadistill(seen: Seen, tools: Tools) -> Tensor:
-    from facekd.losses.centres import moved_centres, on_centres
-
     assert seen.teacher_BE is not None
     centres = tools.state["adadistill"].get_buffer("centres")
     identities, moved = moved_centres(centres, seen.mapped_BD, seen.teacher_BE, seen.labels_B)
@@ -315,8 +303,6 @@ def _adadistill(seen: Seen, tools: Tools) -> Tensor:
 
 
 def _weights(seen: Seen, tools: Tools) -> Tensor:
-    from facekd.losses.weights import shared_weights, weight_distance
-
     assert tools.teacher is not None
     student, taught = _parameters(tools.net, tools.head), _parameters(tools.teacher.net, tools.teacher.head)
     return weight_distance(student, taught, shared_weights(student, taught), tools.weights_decay)
@@ -332,8 +318,6 @@ def _parameters(net: nn.Module | None, head: nn.Module | None) -> dict[str, Tens
 
 
 def _buffers(**tensors: Tensor) -> nn.Module:
-    import torch
-
     module = torch.nn.Module()
     for name, value in tensors.items():
         module.register_buffer(name, value)

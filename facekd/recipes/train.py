@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from facekd.console import progress, say
-from facekd.core.files import write_json
+from facekd.core.contract import Contract
+from facekd.core.files import write_json, write_text
+from facekd.core.pixels import to_input, unit
 from facekd.core.run import read_metrics
+from facekd.core.types import Array
+from facekd.crops.cropset import CropSet
+from facekd.engines.local import map_ordered
 from facekd.errors import UserError
+from facekd.nets.forward import forward
+from facekd.nets.heads import HEAD, Head, save_head
+from facekd.nets.saved import MODEL, digest, save_model
+from facekd.rates.counts import curve
+from facekd.rates.rates import eer, rate_at
 from facekd.recipes.artifacts import keep_if_best, leave, note_time, recording, settle_best
 from facekd.recipes.card import Subject
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from facekd.core.contract import Contract
-    from facekd.core.types import Array
-    from facekd.crops.cropset import CropSet
-    from facekd.nets.heads import Head
-    from facekd.training.loop import Batch, Plan
+from facekd.training.average import averaged_copy, follow
+from facekd.training.checkpoint import LAST, restore, save_checkpoint
+from facekd.training.loop import Batch, NotFiniteError, Plan, fit, make_optimizer
+from facekd.training.norms import settle_norms
+from facekd.training.parallel import average_numbers, rank, share_norms
+from facekd.training.speed import KeptScale, keep_memory
+from facekd.training.stop import TERMINATED, asked_to_stop
 
 LOG_EVERY = 10  # steps between lines of metrics.jsonl
 EVALUATIONS = 20  # times the held-out crops are judged during a run, at most
@@ -55,19 +68,6 @@ def train(
         evaluate: a network's rates on held-out crops, for metrics.jsonl.
         subject: what the best network and the card say of it all.
     """
-    import torch
-    from accelerate import Accelerator
-
-    from facekd.engines.local import map_ordered
-    from facekd.nets.saved import MODEL
-    from facekd.training.average import averaged_copy, follow
-    from facekd.training.checkpoint import LAST, restore, save_checkpoint
-    from facekd.training.loop import Batch, NotFiniteError, fit, make_optimizer
-    from facekd.training.norms import settle_norms
-    from facekd.training.parallel import average_numbers, rank, share_norms
-    from facekd.training.speed import KeptScale, keep_memory
-    from facekd.training.stop import TERMINATED, asked_to_stop
-
     keep_memory()
     accelerator = Accelerator()
     optimizer = make_optimizer(modules, plan)
@@ -178,10 +178,6 @@ def save_trained(
     Returns:
         The contract with the digest of the weights.
     """
-    from facekd.nets.heads import HEAD, save_head
-    from facekd.nets.saved import MODEL, digest, save_model
-    from facekd.training.parallel import rank
-
     weights_sha256 = digest({f"net.{key}": value for key, value in net.state_dict().items()})
     contract = dataclasses.replace(contract, weights_sha256=weights_sha256)
     if rank() > 0:
@@ -193,12 +189,6 @@ def save_trained(
 
 def embed_crops(net: nn.Module, crops: CropSet, contract: Contract, batch: int = 64) -> Array:
     """Unit embeddings float32[N, dim] of stored crops, without views; the net is left in eval mode."""
-    import numpy as np
-    import torch
-
-    from facekd.core.pixels import to_input, unit
-    from facekd.nets.forward import forward
-
     net.eval()
     device = next(net.parameters()).device
     vectors = [np.zeros((0, contract.dim), np.float32)]
@@ -217,11 +207,6 @@ def judge_crops(crops: CropSet, contract: Contract) -> Callable[[nn.Module], Map
 
 def held_out_rates(vectors: Array, identities: tuple[str | None, ...]) -> dict[str, float]:
     """TAR at FAR over all pairs of held-out crops; empty where they have no identities."""
-    import numpy as np
-
-    from facekd.rates.counts import curve
-    from facekd.rates.rates import eer, rate_at
-
     names = np.array([name or "" for name in identities])
     if len(names) == 0 or not names.all():
         return {}
@@ -242,9 +227,5 @@ def _forget_after(out: Path, step: int) -> None:
 
     Without a checkpoint (`step` 0) that is all of them, the first judgement too.
     """
-    import json
-
-    from facekd.core.files import write_text
-
     rows = [row for row in read_metrics(out) if step > 0 and row["step"] <= step]
     write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
