@@ -13,7 +13,6 @@ import torch
 from _prune import cut_to, masks_to, nonzero, sparse_size, zero
 from accelerate import Accelerator
 
-from facekd.commands.cache import fill_cache
 from facekd.console import progress
 from facekd.core.contract import Contract
 from facekd.core.files import write_bytes
@@ -27,6 +26,7 @@ from facekd.nets.cost import num_parameters
 from facekd.nets.iresnet import IResNet
 from facekd.nets.onnx_cost import onnx_macs
 from facekd.nets.saved import digest, load_model
+from facekd.recipes.cache import fill_cache
 from facekd.recipes.plan import batch_loader, make_sampler
 from facekd.settings.training import Optimization
 from facekd.teachers.teacher import load_teacher

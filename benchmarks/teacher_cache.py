@@ -40,7 +40,6 @@ from _nets import WEIGHTS, pictures
 from _record import RESULTS, record
 from accelerate import Accelerator
 
-from facekd.commands.cache import fill_cache
 from facekd.commands.distill import distill
 from facekd.core.contract import Contract
 from facekd.core.pixels import encode_crop, to_input
@@ -54,6 +53,7 @@ from facekd.losses.distillation import embedding_mse
 from facekd.nets import build
 from facekd.nets.saved import MODEL, save_model
 from facekd.recipes import train as training_walk
+from facekd.recipes.cache import fill_cache
 from facekd.recipes.plan import batch_loader, make_plan, make_sampler, stepper
 from facekd.settings.training import Optimization
 from facekd.teachers.teacher import Teacher, load_teacher

@@ -83,6 +83,7 @@ def distill(
     phases = read_resolution(optimization.resolution, student.net, crops.train.size)
     goal = set_goal(objective, teacher, optimization, learner, crops, out, seed, accelerator.device, quiet)
     joint = [] if teacher.joint is None else [f"--joint {teacher.joint}"]
+    judge = judged_by(goal, crops, learner, quiet)
     one_process([*goal.alone, *joint, *(["--compile"] if runtime.compile else [])])
 
     # Begun only once every setting is known to be good: a run folder refuses other settings.
@@ -111,7 +112,7 @@ def distill(
         **about_run(learner, goal.start, crops, accelerator.mixed_precision, seed),
     }
     trained = train(
-        out, goal.modules, loss, load, plan, about, judged_by(goal, crops, learner, quiet),
+        out, goal.modules, loss, load, plan, about, judge,
         subject=Subject(learner.name, learner.contract, crops), label="student", quiet=quiet,
     )  # fmt: skip
     if teacher.joint is not None:

@@ -158,7 +158,9 @@ def plan_learner(asked: Student | TeacherNetwork, crops: CropSet, out: Path | No
         UserError: as `read_source`.
     """
     source = None if asked.init_from is None else read_source(asked.init_from, out)
-    dim = asked.dim or (DIMS.get(asked.net, 128) if source is None else source.contract.dim)
+    dim = asked.dim
+    if dim is None:
+        dim = DIMS.get(asked.net, 128) if source is None else source.contract.dim
     contract = Contract(dim=dim, size=crops.size, template=crops.template)
     if source is not None:
         contract = source.spec(contract)

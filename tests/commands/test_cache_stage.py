@@ -17,8 +17,7 @@ import torch
 from toy import save_run, write_store
 
 from facekd.cli import run
-from facekd.commands import cache as stage
-from facekd.commands.cache import build, fill_cache, gc, verify
+from facekd.commands.cache import build, gc, verify
 from facekd.commands.distill import distill
 from facekd.core.choices import Augment
 from facekd.core.pixels import to_input, unit
@@ -26,6 +25,8 @@ from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
 from facekd.crops.views import view, view_batch
 from facekd.errors import UserError
+from facekd.recipes import cache as recipe
+from facekd.recipes.cache import fill_cache
 from facekd.recipes.plan import batch_loader, make_sampler
 from facekd.settings.training import Optimization, TeacherViews
 from facekd.teachers.teacher import Teacher, load_teacher
@@ -82,12 +83,14 @@ def test_it_goes_on_after_a_stop(home: Path, monkeypatch: pytest.MonkeyPatch) ->
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    real = stage._say
+    real = recipe.teacher_says
     calls = []
-    monkeypatch.setattr(stage, "_say", lambda *a: real(*a) if not calls.append(1) and len(calls) < 2 else stop())
+    monkeypatch.setattr(
+        recipe, "teacher_says", lambda *a: real(*a) if not calls.append(1) and len(calls) < 2 else stop()
+    )
     with pytest.raises(KeyboardInterrupt):
         build(asked(home), quiet=True)
-    monkeypatch.setattr(stage, "_say", real)
+    monkeypatch.setattr(recipe, "teacher_says", real)
     assert build(asked(home), quiet=True).views == 2 * 30
 
 

@@ -83,6 +83,7 @@ def test_threads_random_state_and_environment_are_put_back(monkeypatch: pytest.M
 
 
 def test_accelerate_begins_anew_in_each_command_and_the_callers_comes_back() -> None:
+    before = dict(AcceleratorState._shared_state)
     with left_as_it_was():
         mine = Accelerator(mixed_precision="bf16")
         with left_as_it_was():
@@ -91,7 +92,7 @@ def test_accelerate_begins_anew_in_each_command_and_the_callers_comes_back() -> 
             assert Accelerator(mixed_precision="bf16").mixed_precision == "bf16"
         assert mine.mixed_precision == "bf16"
         assert Accelerator().mixed_precision == "bf16"
-    assert "_mixed_precision" not in AcceleratorState._shared_state
+    assert AcceleratorState._shared_state == before
 
 
 def test_a_folder_is_held_until_the_command_ends(tmp_path: Path) -> None:
