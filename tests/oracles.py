@@ -243,13 +243,13 @@ def evaluation_oriented(students, teachers, labels, student_thresholds, teacher_
     return loss + (sum(square for _, square in hard) / len(hard) / 2 if hard else 0.0)
 
 
-def moved_centres(centres, students, teachers, labels):
-    """AdaDistill's centres after a batch: each crop's own move, averaged over an identity's crops."""
+def moved_centers(centers, students, teachers, labels):
+    """AdaDistill's centers after a batch: each crop's own move, averaged over an identity's crops."""
     moves = {}
     for student, teacher, label in zip(students, teachers, labels, strict=True):
         if label < 0:
             continue
-        seen, old = unit(teacher), centres[label]
+        seen, old = unit(teacher), centers[label]
         near = dot(unit(old), seen) if any(old) else 0.0
         alpha = min(max(dot(unit(student), seen) * max(near, 0.0), 0.0), 1.0)
         moves.setdefault(label, []).append([alpha * w + (1 - alpha) * t for w, t in zip(old, seen, strict=True)])

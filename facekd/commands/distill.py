@@ -40,7 +40,7 @@ def distill(
     On labels: labels. On the teacher's logits, which a facekd teacher has whose identities are those of the data:
     logits, hard, sigmoid, dkd, gkd. On its embeddings, which any teacher has: embedding, embedding_raw, cosine, huber.
     On how embeddings stand to each other, under torchrun within each process's part of a batch: rkd_distance,
-    rkd_angle, similarity, ekd. On class centres: proxyless, adadistill. On the teacher's weights: weights.
+    rkd_angle, similarity, ekd. On class centers: proxyless, adadistill. On the teacher's weights: weights.
 
     Without --term it is labels=1, logits=1, embedding=10, or those of them that data and teacher can carry. Crops
     without identities count for the terms that need none. Without a teacher the labels alone train the student: the

@@ -63,7 +63,7 @@ def narrow(
         if here != there:
             raise UserError(
                 f"{teacher}: takes crops of {what} {there}, a student here of {here}, so its layers can't be taken "
-                "over; distil from it without 'facekd narrow'"
+                "over; distill from it without 'facekd narrow'"
             )
     torch.manual_seed(seed)
     student = build(net, dim=spec.dim, size=spec.size)

@@ -242,7 +242,7 @@ def _train(out: Path, cell: Cell, quiet: bool) -> str | None:
 
 @contextmanager
 def _steps_timed() -> Iterator[list[float]]:
-    """When each step of an optimiser ended, in seconds."""
+    """When each step of an optimizer ended, in seconds."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     ends: list[float] = []

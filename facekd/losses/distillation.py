@@ -54,7 +54,7 @@ def decoupled(
     target_weight: float = 1.0,
     others_weight: float = 8.0,
 ) -> Tensor:
-    """DKD: T² (α KL of own class against the rest + β KL among the others), mean over the labelled crops, in nats.
+    """DKD: T² (α KL of own class against the rest + β KL among the others), mean over the labeled crops, in nats.
 
     Plain softened logits are α = 1 and β = the teacher's probability of the other classes, which a sure teacher
     makes vanish. Source: B. Zhao et al., "Decoupled Knowledge Distillation", arXiv 2203.08679, equation 7.
@@ -64,14 +64,14 @@ def decoupled(
         target_weight: α; the paper's is 1.
         others_weight: β; the paper takes 0.5 to 10, 8 where the teacher is sure.
     """
-    labelled = labels_B >= 0
-    own = labels_B[labelled][:, None]
-    student = F.log_softmax(student_BC[labelled] / temperature, dim=1)
-    teacher = F.log_softmax(teacher_BC[labelled].detach() / temperature, dim=1)
+    labeled = labels_B >= 0
+    own = labels_B[labeled][:, None]
+    student = F.log_softmax(student_BC[labeled] / temperature, dim=1)
+    teacher = F.log_softmax(teacher_BC[labeled].detach() / temperature, dim=1)
     target = _kl(_own_and_rest(student, own), _own_and_rest(teacher, own))
     others = _kl(_among_others(student, own), _among_others(teacher, own))
     total = target_weight * target + others_weight * others
-    return total.sum() * temperature**2 / labelled.sum().clamp(min=1)
+    return total.sum() * temperature**2 / labeled.sum().clamp(min=1)
 
 
 def grouped(student_BC: Tensor, teacher_BC: Tensor, temperature: float, mass: float = 0.9) -> Tensor:

@@ -1,6 +1,6 @@
 """Softmax heads on cosines: a margin is taken from the own identity's cosine before the cross-entropy.
 
-Each takes cosines in [-1, 1] of embeddings to class centres and int64[B] labels, of which -1 is left out, and gives
+Each takes cosines in [-1, 1] of embeddings to class centers and int64[B] labels, of which -1 is left out, and gives
 the mean cross-entropy in nats; `weights_B` says how much each crop counts, as in `softmax_cross_entropy`. Arguments
 stay as they are; half precision is computed in float32. Angles are never taken by acos, whose slope is infinite at
 cosines of ±1: cos(θ + m) = cos θ cos m − sin θ sin m, so the slope is the true sin(θ + m) / sin θ wherever it is
@@ -18,7 +18,7 @@ from facekd.losses.softmax import check_labels, softmax_cross_entropy, wide
 
 
 def normsoftmax(cosines_BC: Tensor, labels_B: Tensor, *, scale: float, weights_B: Tensor | None = None) -> Tensor:
-    """Cross-entropy of scale · cosine: no margin, and no length of embedding or centre to hide behind.
+    """Cross-entropy of scale · cosine: no margin, and no length of embedding or center to hide behind.
 
     Source: F. Wang et al., "NormFace", arXiv 1704.06369.
     """
@@ -97,7 +97,7 @@ def norm_quality(norms_B: Tensor, mean: Tensor, deviation: Tensor, concentration
 def subarcface(
     cosines_BCK: Tensor, labels_B: Tensor, *, margin_rad: float, scale: float, weights_B: Tensor | None = None
 ) -> Tensor:
-    """ArcFace on the nearest of K centres that each identity has: photos of the wrong person gather around another one.
+    """ArcFace on the nearest of K centers that each identity has: photos of the wrong person gather around another one.
 
     Source: J. Deng et al., "Sub-center ArcFace", ECCV 2020.
     """

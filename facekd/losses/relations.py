@@ -108,11 +108,11 @@ def _unit(embeddings_BD: Tensor) -> Tensor:
 
 def _angles(points_BD: Tensor) -> Tensor:
     """float[B, B, B]: the cosine at point j between the directions to points i and k, at [j, i, k]."""
-    towards = points_BD[None, :, :] - points_BD[:, None, :]
-    length = towards.norm(dim=2, keepdim=True)
+    toward = points_BD[None, :, :] - points_BD[:, None, :]
+    length = toward.norm(dim=2, keepdim=True)
     apart = length > 1e-6  # two crops in one place have no direction between them, nor a slope
-    towards = torch.where(apart, towards / length.where(apart, 1.0), 0.0)
-    return towards @ towards.transpose(1, 2)
+    toward = torch.where(apart, toward / length.where(apart, 1.0), 0.0)
+    return toward @ toward.transpose(1, 2)
 
 
 def _pairs(embeddings_BD: Tensor, labels_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,11 +22,11 @@ def softmax_cross_entropy(logits_BC: Tensor, labels_B: Tensor, weights_B: Tensor
     """
     check_labels(labels_B, logits_BC.shape[1])
     logits_BC = wide(logits_BC)
-    labelled = (labels_B >= 0).sum().clamp(min=1)
+    labeled = (labels_B >= 0).sum().clamp(min=1)
     if weights_B is None:
-        return F.cross_entropy(logits_BC, labels_B, ignore_index=-1, reduction="sum") / labelled
+        return F.cross_entropy(logits_BC, labels_B, ignore_index=-1, reduction="sum") / labeled
     losses_B = F.cross_entropy(logits_BC, labels_B, ignore_index=-1, reduction="none")
-    return (losses_B * weights_B.detach().to(losses_B)).sum() / labelled
+    return (losses_B * weights_B.detach().to(losses_B)).sum() / labeled
 
 
 def class_weights(counts_C: Tensor, beta: float) -> Tensor:

@@ -22,7 +22,7 @@ from facekd.errors import UserError
 
 HEAD = "head.safetensors"  # its name in a run folder
 ABOUT = "facekd"  # the one key of its metadata
-SUB_CENTRES = 3  # of an identity in sub-centre ArcFace; the paper's choice
+SUB_CENTERS = 3  # of an identity in sub-center ArcFace; the paper's choice
 
 
 class Head(nn.Module):
@@ -53,7 +53,7 @@ class Head(nn.Module):
             linear = nn.Linear(dim, classes)
             self.weight, self.bias = linear.weight, linear.bias
         elif name == "subarcface":
-            self.weight = nn.Parameter(torch.randn(classes, SUB_CENTRES, dim) * 0.01)
+            self.weight = nn.Parameter(torch.randn(classes, SUB_CENTERS, dim) * 0.01)
         else:
             self.weight = nn.Parameter(torch.randn(classes, dim) * 0.01)
         if name == "adaface":  # of the lengths of embeddings; the first values are the authors'
@@ -61,8 +61,8 @@ class Head(nn.Module):
             self.register_buffer("norm_deviation", torch.tensor(100.0))
 
     def forward(self, embeddings_BD: Tensor) -> Tensor:
-        """float[B, C] logits W x + b of a softmax head; of any other the cosines to the centres, float[B, C], or
-        float[B, C, K] to each identity's sub-centres."""
+        """float[B, C] logits W x + b of a softmax head; of any other the cosines to the centers, float[B, C], or
+        float[B, C, K] to each identity's sub-centers."""
         if self.name == "softmax":
             return F.linear(embeddings_BD, self.weight, self.bias)
         # In float32 whatever the autocast: near a cosine of 1 bfloat16 is 0.004 apart.
@@ -80,7 +80,7 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def see_norms(self, norms_B: Tensor, momentum: float = 0.01) -> None:
-        """Move AdaFace's running mean and deviation of embedding lengths towards this batch's."""
+        """Move AdaFace's running mean and deviation of embedding lengths toward this batch's."""
         if len(norms_B) > 1:
             self.norm_mean.lerp_(norms_B.mean().to(self.norm_mean), momentum)
             self.norm_deviation.lerp_(norms_B.std().to(self.norm_deviation), momentum)

@@ -1,4 +1,4 @@
-"""card.md of a training: what the network is, what it learnt from, how, what it cost, how well it does, its limits."""
+"""card.md of a training: what the network is, what it learned from, how, what it cost, how well it does, its limits."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from facekd.training.loop import Plan
 TIME = "time.json"  # in a run folder: what its steps took
 TAR = "held_out_tar@"  # begins the name of a metric; the FAR follows
 NOT_RECORDED = (
-    "Not recorded: facekd reads crops, not their licence. Ask whoever gave you the photos before you use this network "
+    "Not recorded: facekd reads crops, not their license. Ask whoever gave you the photos before you use this network "
     "or hand it on, and write what they say into the exported file with 'facekd export --terms'."
 )
 COMPARED = (
     "Two faces score the cosine of their embeddings, higher is more alike. No threshold was calibrated: measure it on "
     "pairs of your own people with 'facekd verify'."
 )
-CURVES = "Each judgement and each logged step are in metrics.jsonl, their curves in plots/."
+CURVES = "Each judgment and each logged step are in metrics.jsonl, their curves in plots/."
 NOT_SHOWN = (
     "It was judged on other people of the same sets: expect less of it on other cameras, light, ages and groups of "
     "people, and measure that with 'facekd verify', by group with its --group."
@@ -184,7 +184,7 @@ def _time(out: Path, batch: int, step: int) -> Table:
 def _rates(
     judged: Sequence[Mapping[str, Any]], best: tuple[int, str] | None, crops: TrainingCrops
 ) -> tuple[Table | Text]:
-    """The last judgement and that of the best, and how many pairs they rest on."""
+    """The last judgment and that of the best, and how many pairs they rest on."""
     if not judged:
         return (Text("No crop was held out."),)
     by_step = {row["step"]: row for row in judged}
@@ -213,7 +213,7 @@ def _pairs(crops: TrainingCrops, chosen: bool) -> str:
 
 
 def _told(row: Mapping[str, Any]) -> str:
-    """What a judgement says first."""
+    """What a judgment says first."""
     key = next(key for start in (TAR, "held_out") for key in row if key.startswith(start))
     return f"{_called(key)} {_number(key, row[key])} on held-out crops at step {row['step']}"
 

@@ -30,7 +30,7 @@ def head_loss(
     """The loss that belongs to a head, on what it gave for these embeddings; crops with label -1 are left out.
 
     In training AdaFace's running lengths follow those of the batch. Of several processes each gets its share of the
-    mean over all labelled crops of the batch.
+    mean over all labeled crops of the batch.
 
     Args:
         class_weights_C: float[C] as `balance_classes` gives it, on the labels' device; None weighs all crops alike.

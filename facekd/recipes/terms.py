@@ -1,4 +1,4 @@
-"""What facekd distill can minimise: one table from a term's name to its function and to what it needs."""
+"""What facekd distill can minimize: one table from a term's name to its function and to what it needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from facekd.core.suggest import nearest
 from facekd.errors import UserError
 from facekd.losses import distillation as d
 from facekd.losses import relations as r
-from facekd.losses.centres import moved_centres, on_centres
+from facekd.losses.centers import moved_centers, on_centers
 from facekd.losses.distillation import likeliest
 from facekd.losses.relations import FARS, evaluation_oriented, negative_thresholds
 from facekd.losses.weights import shared_weights, weight_distance
@@ -239,7 +239,7 @@ def make_state(terms: Mapping[str, float], classes: int, teacher: Teacher | None
     if "ekd" in terms:
         state["ekd"] = _buffers(student=torch.zeros(len(FARS)), teacher=torch.zeros(len(FARS)), seen=torch.zeros(()))
     if "adadistill" in terms and teacher is not None:
-        state["adadistill"] = _buffers(centres=torch.zeros(classes, teacher.contract.dim))
+        state["adadistill"] = _buffers(centres=torch.zeros(classes, teacher.contract.dim))  # as in older checkpoints
     return state
 
 
@@ -296,10 +296,10 @@ def _proxyless(seen: Seen, tools: Tools) -> Tensor:
 
 def _adadistill(seen: Seen, tools: Tools) -> Tensor:
     assert seen.teacher_BE is not None
-    centres = tools.state["adadistill"].get_buffer("centres")
-    identities, moved = moved_centres(centres, seen.mapped_BD, seen.teacher_BE, seen.labels_B)
-    centres[identities] = moved
-    return on_centres(seen.mapped_BD, centres, seen.labels_B)
+    centers = tools.state["adadistill"].get_buffer("centres")
+    identities, moved = moved_centers(centers, seen.mapped_BD, seen.teacher_BE, seen.labels_B)
+    centers[identities] = moved
+    return on_centers(seen.mapped_BD, centers, seen.labels_B)
 
 
 def _weights(seen: Seen, tools: Tools) -> Tensor:

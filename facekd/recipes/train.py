@@ -225,7 +225,7 @@ def held_out_rates(vectors: Array, identities: tuple[str | None, ...]) -> dict[s
 def _forget_after(out: Path, step: int) -> None:
     """Drop the metrics of steps that a killed run had done after its last checkpoint: they are done again.
 
-    Without a checkpoint (`step` 0) that is all of them, the first judgement too.
+    Without a checkpoint (`step` 0) that is all of them, the first judgment too.
     """
     rows = [row for row in read_metrics(out) if step > 0 and row["step"] <= step]
     write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))

@@ -65,7 +65,7 @@ def take_layers(net: nn.Module, network: Network) -> None:
     if not apart <= AGREE:
         raise UserError(
             f"{network.path}: has the layers of this network and gives other embeddings ({apart:.1e} apart), so what "
-            "lies between its layers is another; distil from it as a --teacher instead"
+            "lies between its layers is another; distill from it as a --teacher instead"
         )
 
 

@@ -21,7 +21,7 @@ LAST = Path("checkpoints") / "last.safetensors"  # below the run folder
 def save_checkpoint(
     path: Path, step: int, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, about: Mapping[str, str]
 ) -> None:
-    """Write modules, optimiser state and torch's random state after `step` steps.
+    """Write modules, optimizer state and torch's random state after `step` steps.
 
     Args:
         about: what the run is (net, data digest, plan …); `restore` refuses another.

@@ -117,7 +117,7 @@ def fit(
     Args:
         modules: all that learns, by name, on the accelerator's device; `optimizer` comes from `accelerator.prepare`.
         batches: one for each step from `start` on.
-        loss: the weighted terms of a batch, by name; their sum is minimised.
+        loss: the weighted terms of a batch, by name; their sum is minimized.
 
     Yields:
         ``step`` (steps done), ``lr``, ``loss`` and each term, means over the processes where there are several.

@@ -83,7 +83,7 @@ def share_norms(net: nn.Module) -> None:
 class SharedNorm(_BatchNorm):
     """A batch norm over all processes, on any device; torch's own SyncBatchNorm knows GPUs only.
 
-    It takes over the parameters and buffers of `norm`, so optimisers and state dicts stay as they are.
+    It takes over the parameters and buffers of `norm`, so optimizers and state dicts stay as they are.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
@@ -134,8 +134,8 @@ class _Norm(torch.autograd.Function):
         values = _wide(input)
         mean_BC, variance_BC = values, torch.zeros_like(values)
         if input.ndim == 4:
-            centre = values.mean((2, 3), keepdim=True)
-            mean_BC, variance_BC = centre.flatten(1), (values - centre).square_().mean((2, 3))
+            center = values.mean((2, 3), keepdim=True)
+            mean_BC, variance_BC = center.flatten(1), (values - center).square_().mean((2, 3))
         mean_BC, variance_BC = mean_BC.double(), variance_BC.double()
         moments = _summed(torch.stack([mean_BC.mean(0), (variance_BC + mean_BC.square()).mean(0)])) / num_processes()
         mean = moments[0]
@@ -154,8 +154,8 @@ class _Norm(torch.autograd.Function):
         input, weight, mean, variance = ctx.saved_tensors
         values, slope = _wide(input), _wide(gradient)
         shape = (1, -1, *([1] * (input.ndim - 2)))
-        centred = values - mean.to(values).view(shape)
-        sum_BC, product_BC = slope, slope * centred
+        centered = values - mean.to(values).view(shape)
+        sum_BC, product_BC = slope, slope * centered
         if input.ndim == 4:
             sum_BC, product_BC = sum_BC.sum((2, 3)), product_BC.sum((2, 3))
         own = torch.stack([sum_BC.double().sum(0), product_BC.double().sum(0)])
@@ -164,7 +164,7 @@ class _Norm(torch.autograd.Function):
         mean_slope, mean_product = _summed(own.clone()) / count
         inverse = torch.rsqrt(variance + ctx.eps)
         scale = weight.double() * inverse
-        turned = centred.mul_((-scale * inverse.square() * mean_product).to(values).view(shape))
+        turned = centered.mul_((-scale * inverse.square() * mean_product).to(values).view(shape))
         turned.add_((-scale * mean_slope).to(values).view(shape)).addcmul_(slope, scale.to(values).view(shape))
         return (
             turned.to(input.dtype),

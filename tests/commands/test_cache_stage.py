@@ -121,7 +121,7 @@ def test_gc_keeps_what_is_in_use(home: Path) -> None:
     assert len(gc(home / "cache", days=0, quiet=True).removed) == 1
 
 
-def test_what_is_dropped_is_learnt_by_nobody(home: Path) -> None:
+def test_what_is_dropped_is_learned_by_nobody(home: Path) -> None:
     everybody = read_training_crops([home / "crops"], 0.25, 4)
     person = everybody.names[0]
     (home / "drop.csv").write_text(f"identity,crop\n{person},\n,{everybody.train.ids[7]}\nnobody,\n")

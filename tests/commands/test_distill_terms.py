@@ -1,4 +1,4 @@
-"""Every head and every term in a real run on tiny people: learnt, logged, resumed, and never carried out of the run."""
+"""Every head and term in a real run on tiny people: learned, logged, resumed, and never carried out of the run."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_terms_on_embeddings_learn_through_a_map_where_dimensions_differ(
 
 
 @pytest.mark.parametrize("term", ["rkd_distance=25", "logits=1", "weights=1"])
-def test_a_term_falls_when_it_is_learnt(
+def test_a_term_falls_when_it_is_learned(
     tmp_path: Path, store: Path, teacher: Path, term: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_walk, "LOG_EVERY", 1)

@@ -217,8 +217,8 @@ def test_no_export_holds_a_projection_a_head_or_a_name(tmp_path: Path, store: Pa
     out = distill(data=[store], out=tmp_path / "run", dim=8, epochs=0.7, term=["labels=1", "embedding=1"],
                   **taught, **SMALL).out  # fmt: skip
     with safe_open(out / LAST, "pt") as opened:
-        learnt = {key: opened.get_tensor(key).numpy() for key in opened.keys()}  # noqa: SIM118
-    extra = [value for key, value in learnt.items() if key.split(".")[0] in ("head", "projection", "teacher_head")]
+        learned = {key: opened.get_tensor(key).numpy() for key in opened.keys()}  # noqa: SIM118
+    extra = [value for key, value in learned.items() if key.split(".")[0] in ("head", "projection", "teacher_head")]
     assert len(extra) == (3 if way == "teacher" else 5)
     export(out, tmp_path / "student.onnx", quiet=True)
     model = onnx.load(tmp_path / "student.onnx")

@@ -286,7 +286,7 @@ def test_the_card_says_what_the_network_is_and_what_it_rests_on(whole: Path) -> 
         f"model {load_model(whole / BEST).contract.model_id}: the weights of step {row['step']}",
         "| crops | 24 |",
         "| identities held out | 2 |",
-        "Not recorded: facekd reads crops, not their licence.",
+        "Not recorded: facekd reads crops, not their license.",
         "| --lr | 0.05 |",
         "| steps | 9 |",
         "12 crops of 2 people whom no training saw: 30 genuine and 36 impostor pairs",

@@ -21,7 +21,7 @@ QUALITY = torch.tensor([-1.0, 0.5, 0.0, 1.0, -0.3], dtype=torch.float64)
 
 
 def around(c: Tensor) -> Tensor:
-    """Three sub-centres for each class, the second of them the nearest."""
+    """Three sub-centers for each class, the second of them the nearest."""
     return torch.stack([c - 0.5, c, c - 0.25], dim=2)
 
 
@@ -108,7 +108,7 @@ def test_quality_follows_the_length_within_bounds() -> None:
     assert not quality.requires_grad
 
 
-def test_the_nearest_sub_centre_counts_and_alone_learns() -> None:
+def test_the_nearest_sub_center_counts_and_alone_learns() -> None:
     stack = torch.stack([cosines(1), cosines(2), cosines(3)], dim=2).requires_grad_()
     loss = subarcface(stack, LABELS, margin_rad=0.5, scale=8.0)
     nearest = stack.detach().numpy().max(axis=2)
@@ -146,7 +146,7 @@ def test_bfloat16_is_computed_in_float32(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_arguments_stay_as_they_are_and_unlabelled_crops_get_no_gradient(name: str) -> None:
+def test_arguments_stay_as_they_are_and_unlabeled_crops_get_no_gradient(name: str) -> None:
     c = cosines().requires_grad_()
     before, labels = c.detach().clone(), LABELS.clone()
     (slope,) = torch.autograd.grad(LOSSES[name](c), c)
@@ -267,7 +267,7 @@ def test_a_weight_is_how_often_a_crop_counts(name: str) -> None:
         alone.append(loss(c, only))
     before = WEIGHTS.clone()
     found = loss(c, LABELS, WEIGHTS)
-    # Over the number of labelled crops, four, and not over the weights' sum: see softmax_cross_entropy.
+    # Over the number of labeled crops, four, and not over the weights' sum: see softmax_cross_entropy.
     assert found.item() == pytest.approx(sum(float(w) * a.item() for w, a in zip(WEIGHTS, alone, strict=True)) / 4)
     (slope,) = torch.autograd.grad(found, c)
     assert not slope[2].any()  # it has no label, whatever its weight

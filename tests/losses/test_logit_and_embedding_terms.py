@@ -1,4 +1,4 @@
-"""The other objectives on logits, embeddings, centres and weights: against slow twins, by hand, and at their edges."""
+"""The other objectives on logits, embeddings, centers and weights: against slow twins, by hand, and at their edges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from facekd.losses.centres import moved_centres, on_centres
+from facekd.losses.centers import moved_centers, on_centers
 from facekd.losses.distillation import (
     decoupled,
     embedding_cosine,
@@ -38,7 +38,7 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "raw": embedding_mse_raw,
     "cosine": embedding_cosine,
     "huber": embedding_huber,
-    "centres": lambda s, t: on_centres(s, t, LABELS % 4, scale=8.0),
+    "centers": lambda s, t: on_centers(s, t, LABELS % 4, scale=8.0),
 }
 
 
@@ -192,38 +192,38 @@ def test_a_batch_without_labels_costs_dkd_nothing() -> None:
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
-def test_adadistills_centres_move_as_the_twin_says(seed: int) -> None:
-    centres = randn(5, 3, seed=seed)
-    centres[4] = 0  # not seen yet
+def test_adadistills_centers_move_as_the_twin_says(seed: int) -> None:
+    centers = randn(5, 3, seed=seed)
+    centers[4] = 0  # not seen yet
     student, teacher = randn(7, 3, seed=seed + 1), randn(7, 3, seed=seed + 2, scale=4)
     labels = torch.tensor([0, 4, -1, 0, 2, 4, 0])
-    before = centres.clone()
-    identities, moved = moved_centres(centres, student, teacher, labels)
-    wanted = oracles.moved_centres(centres.tolist(), student.tolist(), teacher.tolist(), labels.tolist())
+    before = centers.clone()
+    identities, moved = moved_centers(centers, student, teacher, labels)
+    wanted = oracles.moved_centers(centers.tolist(), student.tolist(), teacher.tolist(), labels.tolist())
     assert identities.tolist() == sorted(wanted)
     for identity, row in zip(identities.tolist(), moved.tolist(), strict=True):
         assert row == pytest.approx(wanted[identity], rel=1e-9, abs=1e-12)
-    assert torch.equal(centres, before)
+    assert torch.equal(centers, before)
 
 
-def test_a_first_sight_is_the_teachers_embedding_and_a_match_keeps_the_centre() -> None:
+def test_a_first_sight_is_the_teachers_embedding_and_a_match_keeps_the_center() -> None:
     teacher = torch.tensor([[0.0, 2.0]])
-    _, first = moved_centres(torch.zeros(1, 2), teacher, teacher, torch.tensor([0]))
+    _, first = moved_centers(torch.zeros(1, 2), teacher, teacher, torch.tensor([0]))
     assert first.tolist() == [[0.0, 1.0]]
-    _, kept = moved_centres(torch.tensor([[0.0, 1.0]]), teacher, teacher, torch.tensor([0]))
+    _, kept = moved_centers(torch.tensor([[0.0, 1.0]]), teacher, teacher, torch.tensor([0]))
     assert kept.tolist() == [[0.0, 1.0]]
-    opposite = -teacher  # a student that is far off: the centre is the teacher's embedding of this crop
-    _, taken = moved_centres(torch.tensor([[1.0, 1.0]]), opposite, teacher, torch.tensor([0]))
+    opposite = -teacher  # a student that is far off: the center is the teacher's embedding of this crop
+    _, taken = moved_centers(torch.tensor([[1.0, 1.0]]), opposite, teacher, torch.tensor([0]))
     assert taken.tolist() == [[0.0, 1.0]]
-    nobody, nowhere = moved_centres(torch.zeros(1, 2), teacher, teacher, torch.tensor([-1]))
+    nobody, nowhere = moved_centers(torch.zeros(1, 2), teacher, teacher, torch.tensor([-1]))
     assert (nobody.tolist(), nowhere.tolist()) == ([], [])
 
 
-def test_on_centres_is_arcface_by_angles() -> None:
-    student, centres, labels = randn(4, 3), randn(5, 3, seed=1), torch.tensor([0, 4, -1, 2])
-    cosines = [[oracles.dot(oracles.unit(s), oracles.unit(c)) for c in centres.tolist()] for s in student.tolist()]
+def test_on_centers_is_arcface_by_angles() -> None:
+    student, centers, labels = randn(4, 3), randn(5, 3, seed=1), torch.tensor([0, 4, -1, 2])
+    cosines = [[oracles.dot(oracles.unit(s), oracles.unit(c)) for c in centers.tolist()] for s in student.tolist()]
     wanted = oracles.margin_loss("arcface", cosines, labels.tolist(), 0.45, 64.0)
-    assert float(on_centres(student, centres, labels)) == pytest.approx(wanted, rel=1e-9)
+    assert float(on_centers(student, centers, labels)) == pytest.approx(wanted, rel=1e-9)
 
 
 def test_weights_by_hand_over_those_of_one_name_and_shape() -> None:

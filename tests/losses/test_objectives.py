@@ -58,10 +58,10 @@ def test_softened_logits_is_zero_where_the_two_agree() -> None:
 
 
 def test_t_squared_keeps_the_gradients_size() -> None:
-    # Hinton et al., section 2: with centred logits and large T the gradient tends to (z - v) / C per row.
+    # Hinton et al., section 2: with centered logits and large T the gradient tends to (z - v) / C per row.
     student, teacher = randn(3, 6).requires_grad_(), randn(3, 6, seed=1)
-    centred = student - student.mean(1, keepdim=True) - (teacher - teacher.mean(1, keepdim=True))
-    wanted = (centred / 6 / 3).detach()
+    centered = student - student.mean(1, keepdim=True) - (teacher - teacher.mean(1, keepdim=True))
+    wanted = (centered / 6 / 3).detach()
     gradients = []
     for temperature in (50.0, 500.0, 5000.0):
         (gradient,) = torch.autograd.grad(softened_logits(student, teacher, temperature), student)

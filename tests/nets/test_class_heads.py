@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from facekd.core.choices import HEADS
 from facekd.errors import UserError
-from facekd.nets.heads import SUB_CENTRES, Head, load_head, save_head
+from facekd.nets.heads import SUB_CENTERS, Head, load_head, save_head
 
 
 def embeddings(count: int = 5, dim: int = 8) -> torch.Tensor:
@@ -30,7 +30,7 @@ def test_what_a_head_gives(name: str) -> None:
         torch.testing.assert_close(outputs, x @ one.weight.T + one.bias)
         assert torch.equal(one.logits(outputs), outputs)
         return
-    assert outputs.shape == ((5, 4, SUB_CENTRES) if name == "subarcface" else (5, 4))
+    assert outputs.shape == ((5, 4, SUB_CENTERS) if name == "subarcface" else (5, 4))
     for i in range(5):
         for c in range(4):
             own = outputs[i, c] if name == "subarcface" else outputs[i, c : c + 1]

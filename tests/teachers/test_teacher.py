@@ -14,7 +14,7 @@ from toy import SIZE, contract_file, onnx_of, save_run, tiny_net
 from facekd.commands.export import export
 from facekd.core.choices import HEADS
 from facekd.errors import UserError
-from facekd.nets.heads import HEAD, SUB_CENTRES, Head, save_head
+from facekd.nets.heads import HEAD, SUB_CENTERS, Head, save_head
 from facekd.nets.saved import MODEL, load_model
 from facekd.teachers.teacher import load_teacher
 
@@ -58,9 +58,9 @@ def test_logits_of_a_margin_head_are_scaled_cosines_without_the_margin(tmp_path:
     if name == "softmax":
         wanted = F.linear(embeddings, head.weight, head.bias)
     else:
-        centres = head.weight.reshape(3, -1, 16)
-        assert centres.shape[1] == (SUB_CENTRES if name == "subarcface" else 1)
-        nearest = F.cosine_similarity(embeddings[:, None, None], centres[None], dim=3).max(2).values
+        centers = head.weight.reshape(3, -1, 16)
+        assert centers.shape[1] == (SUB_CENTERS if name == "subarcface" else 1)
+        nearest = F.cosine_similarity(embeddings[:, None, None], centers[None], dim=3).max(2).values
         wanted = 64.0 * nearest
     torch.testing.assert_close(teacher.logits(embeddings), wanted, atol=1e-4, rtol=1e-5)
     assert teacher.head is not None

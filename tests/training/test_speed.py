@@ -1,4 +1,4 @@
-"""What makes a step quicker leaves what is learnt as it is."""
+"""What makes a step quicker leaves what is learned as it is."""
 
 from __future__ import annotations
 

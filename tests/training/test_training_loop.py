@@ -1,4 +1,4 @@
-"""The loop on a three-layer network: what it minimises, what it refuses, and going on bit for bit."""
+"""The loop on a three-layer network: what it minimizes, what it refuses, and going on bit for bit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def batch(step: int) -> Batch:
 
 
 class Run:
-    """A network, a dropout that uses torch's random state, and their optimiser."""
+    """A network, a dropout that uses torch's random state, and their optimizer."""
 
     def __init__(self, seed: int = 0, plan: Plan = PLAN) -> None:
         net = nn.Sequential(tiny_net(2, 8, seed), nn.Dropout(0.2))
