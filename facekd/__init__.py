@@ -27,4 +27,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'facekd' has no attribute {name!r}; it has {', '.join(__all__)}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    from facekd.core.extras import told_of_missing
+
+    with told_of_missing(f"facekd.{name}"):
+        return getattr(importlib.import_module(_HOMES[name]), name)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from facekd.core.contract import Contract, known_contract, read_contract
+from facekd.core.extras import told_of_missing
 from facekd.core.files import sha256_bytes, sha256_file
 from facekd.core.kept import keep, kept
 from facekd.core.process import set_torch_threads
@@ -91,7 +92,8 @@ def load_network(
             raise UserError(f"{path}: a facekd network brings its own contract; leave --contract out")
         if backend not in (None, "torch"):
             raise UserError(f"{path}: {backend} runs an exported network; 'facekd export {path} model.onnx' makes one")
-        return _load_saved(path, threads)
+        with told_of_missing(f"{path}: a network that is not exported"):
+            return _load_saved(path, threads)
     if backend == "torch":
         raise UserError(f"{path}: torch runs a run folder or a .safetensors file; give that, or leave the backend out")
     return _load_onnx(path, contract_file, threads or cores(), backend or "onnxruntime", quick)
