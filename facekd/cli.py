@@ -177,6 +177,6 @@ def _read_config(path: Path, tokens: list[str]) -> dict[str, Any]:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from facekd import __version__
 
-    return version("facekd")
+    return __version__
