@@ -33,6 +33,7 @@ from _record import record
 
 from facekd.core.contract import Contract
 from facekd.core.pixels import to_input, unit
+from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
@@ -42,7 +43,6 @@ from facekd.deploy.quantise import to_int8
 from facekd.deploy.traced import to_onnx
 from facekd.nets.graph import Graph, folded
 from facekd.nets.onnx_cost import onnx_macs
-from facekd.nets.runtimes import cores
 from facekd.nets.saved import load_model
 
 COUNT = 64  # crops in a call

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from facekd.console import say, table
+from facekd.core.system import cores
 from facekd.errors import UserError
 from facekd.settings.door import door
 
@@ -58,8 +58,7 @@ def doctor(*, quiet: bool = False) -> Diagnosis:
 
 
 def _python() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()}, {cores} cores")
+    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()}, {cores()} cores")
 
 
 def _torch() -> Finding:

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from facekd.core.files import read_yaml, sha256_file, write_json, write_text
+from facekd.core.system import cores
 from facekd.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
@@ -79,7 +80,7 @@ def environment(inputs: tuple[Path, ...] = ()) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "versions": versions(),
         "git": _git_commit(),
         "inputs": {str(path): sha256_file(path) if path.is_file() else None for path in inputs},

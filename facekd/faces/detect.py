@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from facekd.core.extras import told_of_missing
 from facekd.core.files import sha256_file
 from facekd.core.process import set_torch_threads
 from facekd.core.suggest import nearest
+from facekd.core.system import cores
 from facekd.core.types import Array, Faces
 from facekd.errors import UserError
 
@@ -74,7 +74,7 @@ def weights_digest(name: str, weights: Path | None = None) -> str | None:
 def _each(detect_one: Callable[[Array], Faces], threads: int | None) -> Detect:
     """`detect_one` over many photos, `threads` of them at once."""
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = cores()
     if threads == 1:
         return lambda photos: [detect_one(photo) for photo in photos]
     pool = ThreadPoolExecutor(threads, "detect")

@@ -19,6 +19,7 @@ from facekd.core.files import sha256_bytes, sha256_file
 from facekd.core.kept import keep, kept
 from facekd.core.process import set_torch_threads
 from facekd.core.suggest import nearest
+from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.errors import UserError
 from facekd.nets.facts import UNKNOWN, Facts, Port
@@ -27,7 +28,6 @@ from facekd.nets.runtimes import (
     BACKENDS,
     FEW,
     FEW_INT8,
-    cores,
     onnxruntime_call,
     onnxruntime_session,
     openvino_call,

@@ -81,7 +81,8 @@ def cache_key(teacher: Teacher, crops: CropSet, seed: int, views: int, augment: 
 def _embed_here(
     teacher: Teacher, crops: CropSet, seed: int, augment: Augment, tasks: Sequence[Task]
 ) -> Iterator[Array]:
-    from facekd.engines.local import cores, map_ordered
+    from facekd.core.system import cores
+    from facekd.engines.local import map_ordered
 
     # Views are drawn ahead of the teacher, which uses all cores itself.
     for pixels in map_ordered(partial(draw_views, crops, seed, augment), tasks, max(1, cores() // 2)):

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from facekd.core.files import exclusive, read_json, sha256_bytes, write_json
+from facekd.core.system import reserve
 from facekd.core.types import Array
 from facekd.errors import UserError
 
@@ -213,7 +214,7 @@ def _reserve(path: Path, size: int) -> None:
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.posix_fallocate(handle, 0, size)
+            reserve(handle, size)
         finally:
             os.close(handle)
     except OSError as error:
