@@ -16,9 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from facekd.core.formats import FORMATS
 from facekd.core.system import is_own
 
-MARK = b"facekd kept 1 "  # begins an entry; behind it the digest of all that follows its line
+# Begins an entry; behind it the digest of all that follows its line.
+MARK = f"facekd kept {FORMATS['kept form']} ".encode()
 MOST_BYTES = 1 << 30  # of one entry, and of all together: what was not used longest goes
 OURS = 0o700
 

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from facekd.core.files import read_yaml, sha256_file, write_json, write_text
+from facekd.core.formats import FORMATS, KEY, check_format
 from facekd.core.system import cores
 from facekd.errors import UserError
 
@@ -44,7 +45,7 @@ def start_run(out: Path, command: str, config: Mapping[str, Any], inputs: tuple[
     Args:
         inputs: files whose digests are recorded; of a folder only its path is.
     """
-    values = {"command": command, **{key: _plain(value) for key, value in config.items()}}
+    values = {"command": command, KEY: FORMATS["run folder"], **{key: _plain(value) for key, value in config.items()}}
     write_text(out / "run.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     write_json(out / "environment.json", environment(inputs))
 
@@ -64,6 +65,7 @@ def refuse_other_run(out: Path, config: Mapping[str, Any]) -> None:
     found = read_yaml(path, "choose another --out")
     if not isinstance(found, dict):
         raise UserError(f"{path}: holds no settings of a run; choose another --out")
+    check_format("run folder", found.get(KEY), path)
     for key, value in config.items():
         if found.get(key) != _plain(value) and (found.get(key) is None or not _names_paths(value)):
             raise UserError(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from facekd.core import formats
 from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import to_input
@@ -122,7 +123,8 @@ def bound(model: Any, source: Contract, precision: str) -> Contract:
 
 def serialised(model: Any, contract: Contract, source: Contract, precision: str, about: dict[str, str]) -> bytes:
     """The bytes of an export with its metadata."""
-    values = {METADATA: contract.to_json(), PRECISION: precision, **about}
+    number = {formats.METADATA: str(formats.FORMATS["exported network"])}
+    values = {**number, METADATA: contract.to_json(), PRECISION: precision, **about}
     if contract != source:
         values[SOURCE] = source.model_id
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == "facekd.input"}

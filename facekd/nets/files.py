@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from facekd.core import formats
 from facekd.core.contract import Contract, known_contract, read_contract
 from facekd.core.extras import told_of_missing
 from facekd.core.files import sha256_bytes, sha256_file
@@ -136,7 +137,9 @@ def read_onnx(path: Path) -> Any:
     except Exception as error:  # protobuf's own classes, which have no common public home
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not an ONNX network ({first}); give another file, or copy it again") from error
-    for name in Facts.of(model).beside:
+    facts = Facts.of(model)
+    formats.check_format("exported network", facts.metadata.get(formats.METADATA), path)
+    for name in facts.beside:
         place = PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts or "\\" in name or not name:
             raise UserError(
@@ -181,6 +184,7 @@ def _open(path: Path, quick: bool) -> _Opened:
 def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: str, quick: bool) -> Network:
     opened = _open(path, quick and backend == "onnxruntime")
     facts = opened.facts
+    formats.check_format("exported network", facts.metadata.get(formats.METADATA), path)  # kept facts come unchecked
     uint8 = facts.metadata.get(INPUT) == UINT8
     session = None
     if backend == "onnxruntime":

@@ -111,6 +111,7 @@ def training_card(
 
 NO_SETTING = (
     "command",
+    "format",
     "data",
     "out",
     "teacher",
