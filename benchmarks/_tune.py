@@ -19,7 +19,8 @@ from facekd.core.files import write_bytes
 from facekd.core.pixels import to_input, unit
 from facekd.crops.training import TrainingCrops
 from facekd.deploy.embedder import Embedder
-from facekd.deploy.export import prepared, serialised, to_onnx
+from facekd.deploy.export import prepared, serialised
+from facekd.deploy.traced import to_onnx
 from facekd.engines.local import map_ordered
 from facekd.losses.distillation import embedding_mse
 from facekd.nets.cost import num_parameters

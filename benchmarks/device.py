@@ -62,7 +62,8 @@ def exported(home: Path) -> dict[str, str]:
     """MobileFaceNets as facekd exports them, from uint8 crops."""
     from _nets import pictures, settled_run
 
-    from facekd.deploy.export import bound, prepared, serialised, to_onnx
+    from facekd.deploy.export import bound, prepared, serialised
+    from facekd.deploy.traced import to_onnx
     from facekd.nets.saved import load_model
 
     models = {}

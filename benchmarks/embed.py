@@ -33,15 +33,16 @@ from _record import record
 
 from facekd.core.contract import Contract
 from facekd.core.pixels import to_input, unit
+from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
-from facekd.deploy.export import bound, prepared, read_source, serialised, to_onnx
+from facekd.deploy.export import bound, prepared, read_source, serialised
 from facekd.deploy.graph import with_unit_norm
 from facekd.deploy.quantise import to_int8
+from facekd.deploy.traced import to_onnx
 from facekd.nets.graph import Graph, folded
 from facekd.nets.onnx_cost import onnx_macs
-from facekd.nets.runtimes import cores
 from facekd.nets.saved import load_model
 
 COUNT = 64  # crops in a call

@@ -23,6 +23,7 @@ from _record import record
 
 from facekd.commands.align import align
 from facekd.commands.verify import verify
+from facekd.core.system import cores
 from facekd.crops.store import CropStore
 from facekd.deploy.default import default_model
 from facekd.engines import local
@@ -70,7 +71,7 @@ def aligned(data: Path, detector: str, crops: Path) -> Path:
     store = CropStore.create(crops, {"detector": detector, "min_face": 20, "size": 112, "template": "arcface"})
     function = partial(align_batch, make_detector=raw_yunet, choose="best", min_face=20, size=112)
     photos = local.batches(find_photos(data / "lfw.zip").photos, BATCH)
-    store.append([record for records in local.map_ordered(function, photos, local.cores()) for record in records])
+    store.append([record for records in local.map_ordered(function, photos, cores()) for record in records])
     return crops
 
 

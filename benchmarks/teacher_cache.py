@@ -44,11 +44,12 @@ from facekd.commands.distill import distill
 from facekd.core.contract import Contract
 from facekd.core.pixels import encode_crop, to_input
 from facekd.core.run import read_metrics
+from facekd.core.system import cores
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
 from facekd.crops.views import view_batch
-from facekd.engines.local import cores, map_ordered
+from facekd.engines.local import map_ordered
 from facekd.losses.distillation import embedding_mse
 from facekd.nets import build
 from facekd.nets.saved import MODEL, save_model

@@ -12,6 +12,7 @@ from typing import Any
 import cyclopts
 
 from facekd.core.files import read_yaml
+from facekd.core.formats import KEY, check_format
 from facekd.core.printable import printable_line
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
@@ -173,12 +174,14 @@ def _read_config(path: Path, tokens: list[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no 'flag: value' lines; see 'facekd {' '.join(tokens[:1])} --help'")
     command = values.pop("command", None)
+    if command is not None:
+        check_format("run folder", values.pop(KEY, None), path)
     if command is not None and tokens and tokens[0] != command:
         raise UserError(f"{path}: was written for 'facekd {command}', not for {tokens[0]!r}")
     return {str(key).replace("_", "-"): value for key, value in values.items() if value is not None}
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from facekd import __version__
 
-    return version("facekd")
+    return __version__

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from facekd.console import say, table
+from facekd.core.system import cores
+from facekd.errors import UserError
 from facekd.settings.door import door
 
 PIP = "pip install --force-reinstall"
+NO_TRAINING = "not installed; only training needs it: pip install 'facekd[train]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,14 @@ def doctor(*, quiet: bool = False) -> Diagnosis:
 
 
 def _python() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()}, {cores} cores")
+    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()}, {cores()} cores")
 
 
 def _torch() -> Finding:
     try:
         import torch
+    except ModuleNotFoundError:
+        return Finding("torch", "absent", NO_TRAINING)
     except (ImportError, OSError) as error:
         return Finding("torch", "broken", str(error), f"{PIP} 'torch>=2.6,<2.14'")
     return Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
@@ -73,6 +76,8 @@ def _torchvision() -> Finding:
 
     try:
         case = repair()
+    except ModuleNotFoundError:
+        return Finding("torchvision", "absent", NO_TRAINING)
     except (ImportError, RuntimeError, OSError) as error:
         return Finding(
             "torchvision", "broken", str(error), f"{PIP} 'torchvision>=0.21,<0.29' (with torch's own version)"
@@ -118,6 +123,8 @@ def _mtcnn() -> Finding:
 
     try:
         load_detector("mtcnn")([np.zeros((64, 64, 3), np.uint8)])
+    except UserError as error:  # what it needs is not installed
+        return Finding("MTCNN weights", "absent", str(error))
     except Exception as error:  # whatever breaks in another package's files is what is looked for
         return Finding(
             "MTCNN weights", "broken", f"{type(error).__name__}: {error}", f"{PIP} --no-deps facenet-pytorch==2.5.3"
@@ -136,8 +143,10 @@ def _onnxruntime() -> Finding:
 
 
 def _gpu() -> Finding:
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError):
+        return Finding("GPU", "absent", "not looked for without torch; everything runs on the processor")
     if not torch.cuda.is_available():
         return Finding("GPU", "absent", "none that torch can use; everything runs on the processor")
     return Finding("GPU", "ok", ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))

@@ -86,7 +86,6 @@ def export(
         prepared,
         read_source,
         serialised,
-        to_onnx,
     )
     from facekd.deploy.thresholds import (
         THRESHOLDS,
@@ -96,7 +95,6 @@ def export(
         thresholds_text,
     )
     from facekd.errors import UserError
-    from facekd.nets.saved import load_model
 
     if model.suffix != ".onnx":
         raise UserError(f"{model}: the exported file's name has to end in .onnx")
@@ -111,7 +109,11 @@ def export(
         )
 
     source = Embedder.load(run, contract, quick=False)  # what is written is checked against the file itself
-    saved = load_model(run) if run.is_dir() or run.suffix == ".safetensors" else None
+    saved = None
+    if run.is_dir() or run.suffix == ".safetensors":
+        from facekd.nets.saved import load_model  # which loads torch: an ONNX file is exported without it
+
+        saved = load_model(run)
     name = run.stem if saved is None else saved.name
     given = read_thresholds(run) if PRECISIONS[precision].same_model else {}
     if thresholds is not None:
@@ -120,7 +122,12 @@ def export(
     calibrated, checked = _drawn(source, crop_set)
 
     say(f"exporting {name} in {precision} …", quiet)
-    graph = read_source(run) if saved is None else to_onnx(saved.net, saved.contract)
+    if saved is None:
+        graph = read_source(run)
+    else:
+        from facekd.deploy.traced import to_onnx
+
+        graph = to_onnx(saved.net, saved.contract)
     made = prepared(graph, source.contract, precision, uint8_input, calibrated)
     own = bound(made, source.contract, precision)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}

@@ -61,6 +61,8 @@ def quickstart(
         seed: Of the people drawn, the split, the initialisations, the order and the views.
         quiet: Print nothing.
     """
+    import torch  # noqa: F401  # where it is missing this is said now, not after the photos are aligned
+
     from facekd.commands.align import align
     from facekd.commands.distill import distill
     from facekd.commands.export import export

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from facekd.console import progress, say
 from facekd.core.files import write_bytes
 from facekd.core.run import default_out, start_run
+from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.errors import UserError
 from facekd.photos.synth import jpeg, person, render
@@ -79,8 +79,7 @@ def draw_person(out: Path, seed: int, index: int, photos: list[int]) -> int:
 
 def _draw_all(todo: list[tuple[Path, int, int, list[int]]]) -> Iterable[None]:
     """Do the work on all cores; yields once for each photo."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(cores, len(todo))
+    workers = min(cores(), len(todo))
     if workers <= 1:
         for job in todo:
             yield from [None] * draw_person(*job)

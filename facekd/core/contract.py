@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from facekd.errors import UserError
 WHITE = 255.0  # of a pixel
 LARGEST_SCALE = 0.03  # a std under it is 1 / std by another name: 1/58 is 0.017, and no pixels vary so little
 KNOWN = Path(__file__).parent / "known_contracts"
+# What a model_id is a hash of, since the first. Never change it: a field that comes later is hashed where it is not its
+# default, so that the ids of galleries, caches and models from before stay what they are.
+IDENTITY_1 = ("dim", "size", "template", "channels", "mean", "std", "layout", "flip", "weights_sha256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +66,17 @@ class Contract:
 
     @property
     def model_id(self) -> str:
-        """16 hex digits over every field: travels with each model, embedding file, cache and gallery."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """16 hex digits over `to_values`: travels with each model, embedding file, cache and gallery."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_values(self) -> dict[str, Any]:
+        """The fields of IDENTITY_1, and those that came later where they are not their defaults."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        later = {field.name: field.default for field in fields(self) if field.name not in IDENTITY_1}
+        return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        return json.dumps(self.to_values(), sort_keys=True)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str) -> Contract:

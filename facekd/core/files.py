@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -16,6 +15,7 @@ from typing import IO, Any
 
 import yaml
 
+from facekd.core.system import lock, sync_folder
 from facekd.errors import UserError
 
 PRIVATE = 0o600  # biometric data: for its owner only
@@ -39,7 +39,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise UserError(
             f"{path}: can't be written ({error.strerror or error}); free space or choose another --out"
@@ -63,7 +63,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: can't be written ({error.strerror}); check its owner") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets it go when the process dies
+            lock(handle)
         except BlockingIOError as error:
             raise UserError(f"{folder}: another command is writing it; run this again when it is done") from error
         yield
@@ -166,12 +166,3 @@ def sha256_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); check the path") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,7 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MARK = b"facekd kept 1 "  # begins an entry; behind it the digest of all that follows its line
+from facekd.core.formats import FORMATS
+from facekd.core.system import is_own
+
+# Begins an entry; behind it the digest of all that follows its line.
+MARK = f"facekd kept {FORMATS['kept form']} ".encode()
 MOST_BYTES = 1 << 30  # of one entry, and of all together: what was not used longest goes
 OURS = 0o700
 
@@ -40,7 +44,7 @@ def kept_folder() -> Path | None:
         found = folder.lstat()
     except OSError:
         return None
-    private = stat.S_ISDIR(found.st_mode) and _own(found) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    private = stat.S_ISDIR(found.st_mode) and is_own(found) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return folder if private else None
 
 
@@ -58,7 +62,7 @@ def kept(key: str) -> tuple[Any, bytes] | None:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with open(handle, "rb") as file:
             found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode) or not _own(found) or found.st_size > MOST_BYTES:
+            if not stat.S_ISREG(found.st_mode) or not is_own(found) or found.st_size > MOST_BYTES:
                 return None
             first, about = file.readline(len(MARK) + 65), file.readline(MOST_BYTES)
             body = file.read(MOST_BYTES)
@@ -91,10 +95,6 @@ def keep(key: str, about: Any, body: bytes) -> None:
     except OSError:
         with contextlib.suppress(OSError):
             aside.unlink()
-
-
-def _own(found: os.stat_result) -> bool:
-    return not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
 
 
 def _tidy(folder: Path) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 import yaml
 
 from facekd.core.files import read_yaml, sha256_file, write_json, write_text
+from facekd.core.formats import FORMATS, KEY, check_format
+from facekd.core.system import cores
 from facekd.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
@@ -52,7 +54,7 @@ def start_run(out: Path, command: str, config: Mapping[str, Any], inputs: tuple[
     Args:
         inputs: files whose digests are recorded; of a folder only its path is.
     """
-    values = {"command": command, **{key: _plain(value) for key, value in config.items()}}
+    values = {"command": command, KEY: FORMATS["run folder"], **{key: _plain(value) for key, value in config.items()}}
     write_text(out / "run.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     write_json(out / "environment.json", environment(inputs))
 
@@ -72,6 +74,7 @@ def refuse_other_run(out: Path, config: Mapping[str, Any]) -> None:
     found = read_yaml(path, "choose another --out")
     if not isinstance(found, dict):
         raise UserError(f"{path}: holds no settings of a run; choose another --out")
+    check_format("run folder", found.get(KEY), path)
     for key, value in config.items():
         if found.get(key) != _plain(value) and (found.get(key) is None or not _names_paths(value)):
             raise UserError(
@@ -88,7 +91,7 @@ def environment(inputs: tuple[Path, ...] = ()) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "versions": versions(),
         "git": _git_commit(),
         "inputs": {str(path): sha256_file(path) if path.is_file() else None for path in inputs},

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facekd.core.files import ASIDE, LOCK, atomic_write, exclusive, read_json, write_json
+from facekd.core.formats import FORMATS, KEY, METADATA, check_format
 from facekd.core.types import Array
 from facekd.errors import UserError
 
@@ -117,7 +118,7 @@ class CropStore:
             UserError: the folder holds a store made with other settings, or something else.
         """
         if not _begun(folder, settings):
-            write_json(folder / "store.json", settings)
+            write_json(folder / "store.json", {KEY: FORMATS["crop store"], **settings})
         return cls(folder)
 
     @classmethod
@@ -148,11 +149,11 @@ class CropStore:
         rows = [{k: v for k, v in asdict(record).items() if k != "crops"} for record in records]
         with (
             atomic_write(self.folder / "crops" / f"part-{number:05d}.arrow") as file,
-            pa.ipc.new_file(file, CROPS) as writer,
+            pa.ipc.new_file(file, _numbered(CROPS, "crop store")) as writer,
         ):
             writer.write_table(pa.Table.from_pylist(crops, CROPS))
         with atomic_write(self.folder / "ledger" / f"part-{number:05d}.parquet") as file:
-            pq.write_table(pa.Table.from_pylist(rows, LEDGER), file)
+            pq.write_table(pa.Table.from_pylist(rows, _numbered(LEDGER, "ledger")), file)
 
     def ledger(self) -> pa.Table:
         """The newest row of each photo, in the order of their sources; columns of LEDGER and ``part``."""
@@ -190,6 +191,7 @@ class CropStore:
                 table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             except (OSError, pa.ArrowException) as error:
                 raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error
+            table = _checked(table, "crop store", path)
             if not table.schema.equals(CROPS):
                 raise UserError(f"{path}: was written by another version of facekd; align its photos into a new folder")
             for row, crop in enumerate(table["crop_id"].to_pylist(), start):
@@ -228,7 +230,18 @@ def _settings(path: Path) -> dict[str, Any]:
     settings = read_json(path)
     if not isinstance(settings, dict):
         raise UserError(f"{path}: holds no settings of a crop store; align the photos into a new folder")
+    check_format("crop store", settings.pop(KEY, None), path)
     return settings
+
+
+def _numbered(schema: pa.Schema, kind: str) -> pa.Schema:
+    return schema.with_metadata({METADATA: str(FORMATS[kind])})
+
+
+def _checked(table: pa.Table, kind: str, path: Path) -> pa.Table:
+    """A part without the number of its form, which is one that is read."""
+    check_format(kind, (table.schema.metadata or {}).get(METADATA.encode()), path)
+    return table.replace_schema_metadata()
 
 
 def _differences(found: dict[str, Any], settings: dict[str, Any]) -> str:
@@ -242,6 +255,7 @@ def _differences(found: dict[str, Any], settings: dict[str, Any]) -> str:
 
 def _read_parquet(path: Path) -> pa.Table:
     try:
-        return pq.read_table(path)
+        table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error
+    return _checked(table, "ledger", path)

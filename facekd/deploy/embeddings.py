@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from facekd.core.contract import Contract
 from facekd.core.files import atomic_write
+from facekd.core.formats import FORMATS, KEY, METADATA, check_format
 from facekd.core.types import Array, Embeddings
 from facekd.errors import UserError
 
@@ -42,7 +43,7 @@ def write_embeddings(path: Path, pieces: Iterable[Embedded], contract: Contract,
 
     A ``.parquet`` file has the columns id, identity (null where unknown), source and embedding
     (FixedSizeList<float32>[D]). An ``.npz`` file has the arrays ids, identities (empty where unknown), sources,
-    embeddings, model_id and contract. Of neither are all embeddings in memory at once.
+    embeddings, model_id, contract and format. Of neither are all embeddings in memory at once.
 
     Args:
         run: JSON, how they were made; kept beside the contract in the Parquet file's metadata.
@@ -105,7 +106,12 @@ def _write_parquet(file: IO[bytes], pieces: Iterable[Embedded], contract: Contra
             ("source", pa.string()),
             pa.field("embedding", pa.list_(pa.float32(), contract.dim), nullable=False),
         ],
-        metadata={MODEL_ID: contract.model_id, CONTRACT: contract.to_json(), RUN: run},
+        metadata={
+            METADATA: str(FORMATS["embeddings"]),
+            MODEL_ID: contract.model_id,
+            CONTRACT: contract.to_json(),
+            RUN: run,
+        },
     )
     total = 0
     waiting: list[pa.RecordBatch] = []
@@ -152,7 +158,8 @@ def _write_npz(file: IO[bytes], pieces: Iterable[Embedded], contract: Contract, 
             shutil.copyfileobj(waiting, member)
         texts = {"ids": ids, "identities": identities, "sources": sources}
         arrays = {name: np.array(values, np.str_) for name, values in texts.items()}
-        arrays |= {"model_id": np.array(contract.model_id), "contract": np.array(contract.to_json())}
+        about = {KEY: FORMATS["embeddings"], "model_id": contract.model_id, "contract": contract.to_json()}
+        arrays |= {name: np.array(value) for name, value in about.items()}
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -165,6 +172,7 @@ def _read_parquet(path: Path) -> Embedded:
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); embed again") from error
     metadata = table.schema.metadata or {}
+    check_format("embeddings", metadata.get(METADATA.encode()), path)
     if MODEL_ID.encode() not in metadata:
         raise UserError(
             f"{path}: holds no embeddings of facekd's; if it holds images, embed them first: "
@@ -177,6 +185,7 @@ def _read_parquet(path: Path) -> Embedded:
 def _read_npz(path: Path) -> Embedded:
     try:
         with np.load(path, allow_pickle=False) as file:
+            check_format("embeddings", file.get(KEY), path)
             ids, identities, sources = (tuple(file[key].tolist()) for key in ("ids", "identities", "sources"))
             vectors, model_id = file["embeddings"], str(file["model_id"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
-from torch import nn
 
+from facekd.core import formats
 from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import to_input
@@ -65,31 +63,6 @@ class Parity:
     least_cosine: float  # between the two embeddings of a crop, the worst crop
     median_cosine: float
     largest_difference: float  # between two numbers of unit embeddings
-
-
-def to_onnx(net: nn.Module, contract: Contract) -> Any:
-    """The network as an ONNX ModelProto of dynamic batch, its output as the network gives it.
-
-    Args:
-        net: takes float32[B, 3, S, S] as `contract` says.
-    """
-    net = net.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-    example = torch.zeros(2, 3, contract.size, contract.size)
-    batch = torch.export.Dim("batch", min=1)
-    with warnings.catch_warnings():
-        # torch 2.13's exporter meets its own deprecated tree classes; nothing a user could mend
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*LeafSpec.*")
-        program = torch.onnx.export(
-            net,
-            (example,),
-            input_names=["input"],
-            output_names=["features"],
-            dynamic_shapes=({0: batch},),
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
 
 
 def read_source(path: Path) -> Any:
@@ -150,7 +123,8 @@ def bound(model: Any, source: Contract, precision: str) -> Contract:
 
 def serialised(model: Any, contract: Contract, source: Contract, precision: str, about: dict[str, str]) -> bytes:
     """The bytes of an export with its metadata."""
-    values = {METADATA: contract.to_json(), PRECISION: precision, **about}
+    number = {formats.METADATA: str(formats.FORMATS["exported network"])}
+    values = {**number, METADATA: contract.to_json(), PRECISION: precision, **about}
     if contract != source:
         values[SOURCE] = source.model_id
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == "facekd.input"}

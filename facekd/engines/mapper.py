@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from facekd.core.choices import Engine
+from facekd.core.system import cores
 from facekd.engines import local
 from facekd.errors import UserError
 
@@ -36,7 +37,7 @@ def mapper(engine: Engine, address: str | None) -> Mapper:
 
 def on_cores(function: Callable[[Any], R], items: Iterable[Any]) -> Iterator[R]:
     """A batch to each core of this machine that the process may use."""
-    return local.map_ordered(function, items, local.cores())
+    return local.map_ordered(function, items, cores())
 
 
 def check_ray(address: str | None) -> None:

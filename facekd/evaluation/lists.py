@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facekd.core.formats import KEY, check_format
 from facekd.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def training_of(run: Path) -> Training | None:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(values, dict) or values.get("command") not in TRAINED_BY:
             return None
+        check_format("run folder", values.get(KEY), path)
         data, drop = ([Path(p) for p in values.get(key) or []] for key in ("data", "drop"))
         minimum, begun = int(values.get("minimum") or 2), values.get("init_from")
         source = None if begun is None else _run_of(Path(begun))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from facekd.core.extras import told_of_missing
 from facekd.core.files import sha256_file
 from facekd.core.process import set_torch_threads
 from facekd.core.suggest import nearest
+from facekd.core.system import cores
 from facekd.core.types import Array, Faces
 from facekd.errors import UserError
 
@@ -44,16 +45,17 @@ def load_detector(name: str, *, min_face: int = 20, weights: Path | None = None,
         return _each(yunet.load(weights or yunet.WEIGHTS, min_face), threads)
     if weights is not None:
         raise UserError(f"--detector {name} carries its own weights; leave {weights} out or use --detector yunet")
-    if name == "facenet":
-        from facekd.faces import facenet
+    with told_of_missing(f"--detector {name}"):
+        if name == "facenet":
+            from facekd.faces import facenet
 
-        detect_one = facenet.load(min_face)
-        if threads is not None:
-            set_torch_threads(threads)  # it spreads one photo over the cores
-        return _each(detect_one, 1)
-    from facekd.faces import mtcnn
+            detect_one = facenet.load(min_face)
+            if threads is not None:
+                set_torch_threads(threads)  # it spreads one photo over the cores
+            return _each(detect_one, 1)
+        from facekd.faces import mtcnn
 
-    return _each(mtcnn.load(min_face), threads)
+        return _each(mtcnn.load(min_face), threads)
 
 
 def weights_digest(name: str, weights: Path | None = None) -> str | None:
@@ -72,7 +74,7 @@ def weights_digest(name: str, weights: Path | None = None) -> str | None:
 def _each(detect_one: Callable[[Array], Faces], threads: int | None) -> Detect:
     """`detect_one` over many photos, `threads` of them at once."""
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = cores()
     if threads == 1:
         return lambda photos: [detect_one(photo) for photo in photos]
     pool = ThreadPoolExecutor(threads, "detect")

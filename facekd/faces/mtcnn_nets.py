@@ -40,8 +40,8 @@ def read_weights(name: Name) -> dict[str, Array]:
     import torch
 
     spec = importlib.util.find_spec("facenet_pytorch")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError("No module named 'facenet_pytorch'", name="facenet_pytorch")
     path = Path(spec.submodule_search_locations[0]) / "data" / f"{name}.pt"
     return {key: value.double().numpy() for key, value in torch.load(path, weights_only=True).items()}
 

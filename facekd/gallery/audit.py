@@ -13,8 +13,6 @@ each entry is an object ``audit/TIME-RANDOM.json``, not chained.
 from __future__ import annotations
 
 import datetime
-import fcntl
-import getpass
 import json
 import os
 import secrets
@@ -24,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facekd.core.files import PRIVATE, sha256_bytes
+from facekd.core.system import lock, read_at, user
 from facekd.errors import UserError
 from facekd.gallery.place import Place
 
@@ -54,7 +53,7 @@ def note(place: Place, event: str, facts: Mapping[str, int | float | bool | str 
     entry = {
         "time": now.isoformat(timespec="milliseconds"),
         "event": event,
-        "user": _user(),
+        "user": user(),
         "host": socket.gethostname(),
         **facts,
     }
@@ -65,7 +64,7 @@ def note(place: Place, event: str, facts: Mapping[str, int | float | bool | str 
     try:
         handle = os.open(place.folder / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # identify notes too, beside the one that may write
+            lock(handle, wait=True)  # identify notes too, beside the one that may write
             before = _last_line(handle)
             line = json.dumps({**entry, "previous": sha256_bytes(before.strip()) if before else START}).encode()
             # A line that a kill tore is closed, so that it spoils only itself.
@@ -108,13 +107,6 @@ def _last_line(handle: int) -> bytes:
     tail = b""
     while start > 0 and b"\n" not in tail[:-1]:
         start = max(0, start - 4096)
-        tail = os.pread(handle, size - start, start)
+        tail = read_at(handle, size - start, start)
     lines = tail.splitlines(keepends=True)
     return lines[-1] if lines else b""
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user id without a name, as in containers
-        return str(os.getuid())

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from facekd.core.contract import Contract
 from facekd.core.files import atomic_write, write_bytes, write_json
+from facekd.core.formats import KEY, check_format
 from facekd.core.types import Embeddings
 from facekd.errors import UserError
 from facekd.gallery.gallery import LEDGER, Gallery, Person
@@ -65,8 +66,10 @@ def read_parquet(path: Path, key: bytes | None = None) -> tuple[GalleryMeta, lis
     metadata = table.schema.metadata or {}
     if CONTRACT not in metadata or SETTINGS not in metadata:
         raise UserError(f"{path}: no export of a gallery, though a Parquet file; make one with 'facekd gallery export'")
+    settings = json.loads(metadata[SETTINGS])
+    check_format("gallery", settings.get(KEY), path)
     contract = Contract.from_mapping(json.loads(metadata[CONTRACT]), str(path))
-    meta = from_values(json.loads(metadata[SETTINGS]), contract, str(path))
+    meta = from_values(settings, contract, str(path))
     if not table.schema.remove_metadata().equals(people_schema(contract.dim)):
         raise UserError(f"{path}: its columns are not those of an export; export the gallery again")
     people = to_people(table)

@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facekd.core.files import exclusive
+from facekd.core.formats import FORMATS, METADATA, check_format
 from facekd.core.run import start_run
 from facekd.core.types import Embeddings
 from facekd.errors import UserError
@@ -282,9 +283,11 @@ class Gallery:
         if data is None:
             return LEDGER.empty_table()
         try:
-            return pq.read_table(pa.BufferReader(data))
+            table = pq.read_table(pa.BufferReader(data))
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"{self.place}/{LEDGER_FILE}: damaged ({error}); remove it and enroll again") from error
+        check_format("ledger", (table.schema.metadata or {}).get(METADATA.encode()), f"{self.place}/{LEDGER_FILE}")
+        return table.replace_schema_metadata()
 
     def delete(self, person_id: str) -> bool:
         """Erase a person: no byte of template, id or photo names stays in the gallery; inside `writing`.
@@ -362,7 +365,8 @@ class Gallery:
         self._may_write()
 
     def _write_ledger(self, ledger: pa.Table) -> None:
-        self.place.write(LEDGER_FILE, table_bytes(ledger))
+        numbered = ledger.replace_schema_metadata({METADATA: str(FORMATS["ledger"])})
+        self.place.write(LEDGER_FILE, table_bytes(numbered))
 
 
 @contextlib.contextmanager

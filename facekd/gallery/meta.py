@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facekd.core.contract import Contract
+from facekd.core.formats import FORMATS, KEY, check_format
 from facekd.errors import UserError
 from facekd.gallery.place import Place
 
@@ -57,6 +58,7 @@ def write_meta(where: Place | Path | str, meta: GalleryMeta) -> None:
 def to_values(meta: GalleryMeta) -> dict[str, Any]:
     """All but the contract, as it is written down."""
     return {
+        KEY: FORMATS["gallery"],
         "facekd": version("facekd"),
         "model_id": meta.model_id,
         "model": meta.model,
@@ -105,8 +107,10 @@ def read_meta(where: Place | Path | str) -> GalleryMeta:
     place = Place.of(where)
     if not exists(place):
         raise UserError(f"{place}: no gallery; make one with 'facekd enroll PEOPLE {place} --model MODEL'")
+    values = _json(place, META)
+    check_format("gallery", values.get(KEY), f"{place}/{META}")
     contract = Contract.from_mapping(_json(place, CONTRACT), f"{place}/{CONTRACT}")
-    return from_values(_json(place, META), contract, f"{place}/{META}")
+    return from_values(values, contract, f"{place}/{META}")
 
 
 def _json(place: Place, name: str) -> dict[str, Any]:

@@ -20,10 +20,11 @@ import stat
 from pathlib import Path
 from typing import IO
 
+from facekd.core.formats import FORMATS
 from facekd.errors import UserError
 
 MAGIC = b"FACEKD-ENCRYPTED\n"
-VERSION = b"\x01"
+VERSION = bytes([FORMATS["encrypted file"]])
 SALT = 16
 PIECE = 1 << 20
 TAG = 16
@@ -115,7 +116,10 @@ def open_sealed(path: Path, key: bytes) -> bytes:
     with open(path, "rb") as file:
         head = file.read(len(MAGIC) + 1 + SALT)
         if not head.startswith(MAGIC + VERSION):
-            raise UserError(f"{path}: encrypted in a form that this facekd does not know; use the one that wrote it")
+            raise UserError(
+                f"{path}: encrypted in a form that this facekd does not know: it was written by a newer facekd, or is "
+                "damaged; update, or copy it again"
+            )
         cipher = _cipher(key, head[-SALT:])
         piece, number = file.read(PIECE + TAG), 0
         while True:

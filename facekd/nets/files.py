@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from facekd.core import formats
 from facekd.core.contract import Contract, known_contract, read_contract
+from facekd.core.extras import told_of_missing
 from facekd.core.files import sha256_bytes, sha256_file
 from facekd.core.kept import keep, kept
 from facekd.core.process import set_torch_threads
 from facekd.core.suggest import nearest
+from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.errors import UserError
 from facekd.nets.facts import UNKNOWN, Facts, Port
@@ -26,7 +29,6 @@ from facekd.nets.runtimes import (
     BACKENDS,
     FEW,
     FEW_INT8,
-    cores,
     onnxruntime_call,
     onnxruntime_session,
     openvino_call,
@@ -91,7 +93,8 @@ def load_network(
             raise UserError(f"{path}: a facekd network brings its own contract; leave --contract out")
         if backend not in (None, "torch"):
             raise UserError(f"{path}: {backend} runs an exported network; 'facekd export {path} model.onnx' makes one")
-        return _load_saved(path, threads)
+        with told_of_missing(f"{path}: a network that is not exported"):
+            return _load_saved(path, threads)
     if backend == "torch":
         raise UserError(f"{path}: torch runs a run folder or a .safetensors file; give that, or leave the backend out")
     return _load_onnx(path, contract_file, threads or cores(), backend or "onnxruntime", quick)
@@ -134,7 +137,9 @@ def read_onnx(path: Path) -> Any:
     except Exception as error:  # protobuf's own classes, which have no common public home
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: not an ONNX network ({first}); give another file, or copy it again") from error
-    for name in Facts.of(model).beside:
+    facts = Facts.of(model)
+    formats.check_format("exported network", facts.metadata.get(formats.METADATA), path)
+    for name in facts.beside:
         place = PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts or "\\" in name or not name:
             raise UserError(
@@ -179,6 +184,7 @@ def _open(path: Path, quick: bool) -> _Opened:
 def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: str, quick: bool) -> Network:
     opened = _open(path, quick and backend == "onnxruntime")
     facts = opened.facts
+    formats.check_format("exported network", facts.metadata.get(formats.METADATA), path)  # kept facts come unchecked
     uint8 = facts.metadata.get(INPUT) == UINT8
     session = None
     if backend == "onnxruntime":

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from facekd.core.choices import HEADS, HeadName
 from facekd.core.files import write_bytes
+from facekd.core.formats import FORMATS, KEY, check_format
 from facekd.errors import UserError
 
 HEAD = "head.safetensors"  # its name in a run folder
@@ -97,7 +98,8 @@ class SavedHead:
 
 def save_head(path: Path, head: Head, identities: tuple[str, ...], model_id: str) -> None:
     """Write a head to `path`."""
-    about = {"head": head.name, "margin": head.margin, "scale": head.scale, "identities": identities, "model": model_id}
+    about = {KEY: FORMATS["head"], "head": head.name, "margin": head.margin, "scale": head.scale}
+    about |= {"identities": identities, "model": model_id}
     weights = {key: value.detach().cpu().contiguous() for key, value in head.state_dict().items()}
     write_bytes(path, safetensors.torch.save(weights, {ABOUT: json.dumps(about)}))
 
@@ -111,6 +113,7 @@ def load_head(path: Path) -> SavedHead:
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[ABOUT])
+            check_format("head", dict(about).get(KEY), path)
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
         weight = weights["weight"]
         identities = tuple(str(name) for name in about["identities"])

@@ -25,11 +25,6 @@ FEW, FEW_INT8 = 2, 8  # crops in a piece: what their images take stays in a core
 T = TypeVar("T")
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def pieces(count: int, threads: int, step: int) -> list[slice]:
     """Slices of at most `step` that cover `count` things and give each of `threads` something to do."""
     step = max(1, min(step, -(-count // threads)))

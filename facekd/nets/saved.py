@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from facekd.core.contract import Contract
 from facekd.core.files import write_bytes
+from facekd.core.formats import FORMATS, KEY, check_format
 from facekd.errors import UserError
 from facekd.nets import build
 
@@ -35,7 +36,7 @@ def save_model(path: Path, name: str, net: nn.Module, contract: Contract) -> Con
     """Write a network to `path`; the contract that comes back carries the digest of its weights."""
     weights = {f"net.{key}": value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
     contract = replace(contract, weights_sha256=digest(weights))
-    about: dict[str, Any] = {"name": name, "contract": asdict(contract)}
+    about: dict[str, Any] = {KEY: FORMATS["trained network"], "name": name, "contract": contract.to_values()}
     if getattr(net, "activation", "prelu") != "prelu":
         about["activation"] = net.activation
     if getattr(net, "folded", False):
@@ -57,6 +58,7 @@ def load_model(path: Path) -> SavedModel:
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[ABOUT])
+            check_format("trained network", dict(about).get(KEY), path)
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
         name = about["name"]
         activation, folded = about.get("activation", "prelu"), about.get("folded", False) is True

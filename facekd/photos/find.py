@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from facekd.core.system import read_at
 from facekd.errors import UserError
 
 SUFFIXES = frozenset(
@@ -135,7 +136,7 @@ def read_bytes(photo: PhotoFile) -> bytes:
         offset, size = place
         if size > MAX_BYTES:
             raise OSError(f"larger than {MAX_BYTES >> 20} MiB")
-        return os.pread(tar.file.fileno(), size, offset)
+        return read_at(tar.file.fileno(), size, offset)
     except OSError:
         raise
     except Exception as error:

@@ -8,7 +8,6 @@ thresholds of the curve are counted, see streamed.py.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from facekd.core.system import cores
 from facekd.core.types import Array, Rate
 from facekd.errors import UserError
 from facekd.rates.counts import Curve
@@ -256,12 +256,12 @@ def count_on_cores(
     product: Product = numpy_product,
 ) -> Counts:
     """`count_tiles` with a thread for each core; each thread fetches its next tile when it is done with one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = iter(list(over))  # next() of a list's iterator is one step: no tile is given out twice
     work = partial(count_tiles, photos, windows, thresholds, shared, product)
+    workers = cores()
     # A product that uses one core in each thread keeps all cores busy while other threads sift their scores.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(cores) as pool:
-        running = [pool.submit(work) for _ in range(cores)]
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        running = [pool.submit(work) for _ in range(workers)]
     counts = running[0].result()
     for other in running[1:]:
         counts.merge(other.result())

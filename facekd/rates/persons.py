@@ -19,7 +19,6 @@ arXiv:2306.01198): it stays in [0, 1] and does not shrink to nothing at a TAR of
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse, stats
 
+from facekd.core.system import cores
 from facekd.core.types import Array, Rate
 from facekd.errors import UserError
 from facekd.rates.counts import check_scores, curve
@@ -224,8 +224,7 @@ def _resampled_tars(pairs: _Pairs, fars: Sequence[float], resamples: int, seed: 
                 tars[i] = accepted[n_accepted] / accepted[-1]
         return tars
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return np.concatenate(list(pool.map(chunk, range(0, resamples, CHUNK))))
 
 

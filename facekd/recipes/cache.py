@@ -12,10 +12,11 @@ import torch
 from facekd.console import progress
 from facekd.core.choices import Augment
 from facekd.core.pixels import to_input
+from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.crops.cropset import CropSet
 from facekd.crops.views import augmentation_id, view_batch
-from facekd.engines.local import cores, map_ordered
+from facekd.engines.local import map_ordered
 from facekd.errors import UserError
 from facekd.teachers.cache import CacheKey, TeacherCache, open_cache
 from facekd.teachers.teacher import Teacher

@@ -107,6 +107,7 @@ def training_card(
 
 NO_SETTING = (
     "command",
+    "format",
     "data",
     "out",
     "teacher",

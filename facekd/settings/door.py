@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from facekd.core.extras import told_of_missing
 from facekd.core.process import left_as_it_was
 from facekd.settings.group import as_paths, grouped, takes_paths
 
@@ -31,7 +32,7 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
                 given.arguments[name] = as_paths(value, several=paths[name] == "several")
             elif isinstance(value, os.PathLike):  # a gallery is text, for it may lie in an object store
                 given.arguments[name] = os.fspath(value)
-        with left_as_it_was():
+        with left_as_it_was(), told_of_missing("this command"):
             return command(*given.args, **given.kwargs)
 
     return entered

@@ -25,10 +25,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from facekd.core import formats
 from facekd.core.files import exclusive, read_json, sha256_bytes, write_json
+from facekd.core.system import reserve
 from facekd.core.types import Array
 from facekd.errors import UserError
 
@@ -157,8 +160,9 @@ def open_cache(home: Path, key: CacheKey) -> TeacherCache:
         if not (folder / KEY).exists():
             _reserve(folder / ROWS, 2 * key.views * key.num_crops * key.dim)
             _reserve(folder / MARKS, 4 * key.views * -(-key.num_crops // BLOCK))
-            write_json(folder / KEY, asdict(key))  # last: a folder with a key is whole
-    found = read_json(folder / KEY)
+            # Last: a folder with a key is whole.
+            write_json(folder / KEY, {formats.KEY: formats.FORMATS["teacher cache"], **asdict(key)})
+    found = _read_key(folder)
     if found != asdict(key):
         raise UserError(f"{folder / KEY}: is not the key that its folder is named for; remove {folder}")
     os.utime(folder / KEY)  # its last use, for `unused`
@@ -174,7 +178,7 @@ def caches(home: Path) -> list[TeacherCache]:
     if not home.is_dir():
         raise UserError(f"{home}: no folder of caches; 'facekd cache build' makes one")
     folders = sorted((path.parent for path in home.glob(f"*/{KEY}")), key=lambda folder: _last_use(folder))
-    return [TeacherCache(folder, CacheKey(**read_json(folder / KEY))) for folder in folders]
+    return [TeacherCache(folder, CacheKey(**_read_key(folder))) for folder in folders]
 
 
 def unused(home: Path, days: float) -> list[Path]:
@@ -200,6 +204,14 @@ def remove(folder: Path) -> int:
     return size
 
 
+def _read_key(folder: Path) -> dict[str, Any]:
+    values = read_json(folder / KEY)
+    if not isinstance(values, dict):
+        raise UserError(f"{folder / KEY}: is no key of a cache; remove {folder}")
+    formats.check_format("teacher cache", values.pop(formats.KEY, None), folder / KEY)
+    return values
+
+
 def _last_use(folder: Path) -> float:
     return (folder / KEY).stat().st_mtime
 
@@ -213,7 +225,7 @@ def _reserve(path: Path, size: int) -> None:
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.posix_fallocate(handle, 0, size)
+            reserve(handle, size)
         finally:
             os.close(handle)
     except OSError as error:

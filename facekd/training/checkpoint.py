@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from facekd.core.files import write_bytes
+from facekd.core.formats import FORMATS, KEY, check_format
 from facekd.errors import UserError
 
 RUN = "facekd.run"  # key in a checkpoint's metadata
@@ -34,7 +35,7 @@ def save_checkpoint(
     tensors["rng"] = torch.get_rng_state()
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     # One key: safetensors writes several in any order, and the same state is to have the same bytes.
-    metadata = {RUN: json.dumps({"step": step, "about": dict(about)})}
+    metadata = {RUN: json.dumps({KEY: FORMATS["checkpoint"], "step": step, "about": dict(about)})}
     write_bytes(path, safetensors.torch.save(plain, metadata))
 
 
@@ -56,6 +57,7 @@ def restore(
     try:
         with safetensors.safe_open(path, "pt") as file:
             run = json.loads((file.metadata() or {})[RUN])
+            check_format("checkpoint", dict(run).get(KEY), path)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
         step, found, rng = int(run["step"]), dict(run["about"]), tensors["rng"]
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:

@@ -30,7 +30,7 @@ def test_writes_a_folder_for_each_person_and_a_sheet_beside_them(tmp_path: Path)
     assert height / width == pytest.approx(3 / 2, rel=0.05)  # three rows of two photos
     assert sheet.std() > 20
     run = yaml.safe_load((out / "run.yaml").read_text(encoding="utf-8"))
-    assert run == {"command": "synth", "out": str(out), "people": 3, "photos": 2, "seed": 11}
+    assert run == {"command": "synth", "format": 1, "out": str(out), "people": 3, "photos": 2, "seed": 11}
 
 
 def test_a_stopped_run_goes_on_and_a_larger_one_adds(tmp_path: Path) -> None:

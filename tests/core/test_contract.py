@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from facekd.core.contract import KNOWN, Contract, known_contract, read_contract
+from facekd.core.contract import IDENTITY_1, KNOWN, Contract, known_contract, read_contract
 from facekd.errors import UserError
 
 BASE = Contract(dim=128)
@@ -28,6 +28,54 @@ def test_every_field_changes_the_fingerprint() -> None:
 def test_the_fingerprint_stays_the_same_over_releases() -> None:
     # Galleries on disk are bound to it: if this fails, they all have become strangers.
     assert BASE.model_id == "3203d4a6d3592bdd"
+
+
+# Of models, galleries and caches that lie on disks since before IDENTITY_1 had a name.
+IDS = {
+    "w600k_mbf": "9d9085b9d57a484d",
+    "foamliu_mobilefacenet": "80e2f02bc02e63fb",
+    "sface_2021dec": "664dced0b531adb0",
+    "reid_retail_0095": "fcf92a7eee92c025",
+}
+UNUSUAL = {
+    "dim": 128, "size": 96, "template": "arcface", "channels": "BGR", "mean": [0, 1, 2], "std": [1, 2.5, 3],
+    "layout": "NHWC", "flip": True, "weights_sha256": "ab" * 32,
+}  # fmt: skip
+
+
+def test_the_ids_of_known_networks_are_what_they_were() -> None:
+    assert {path.stem: read_contract(path).model_id for path in KNOWN.glob("*.yaml")} == IDS
+    assert Contract(dim=512).model_id == "816124e6dd1428ec"
+    assert Contract.from_mapping(UNUSUAL, "here").model_id == "701a45ba8860365c"
+    # And so is the text that is hashed, and written into files.
+    assert BASE.to_json() == json.dumps(dataclasses.asdict(BASE), sort_keys=True)
+    assert set(IDENTITY_1) == {field.name for field in dataclasses.fields(Contract)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Later(Contract):
+    """A Contract of a time to come."""
+
+    gamma: float = 1.0
+    modes: tuple[str, ...] = ()
+
+
+def test_a_field_to_come_changes_no_id_by_its_default_and_every_id_by_another_value() -> None:
+    for path in KNOWN.glob("*.yaml"):
+        was = read_contract(path)
+        values = json.loads(was.to_json())
+        later = Later(**values)
+        assert (later.model_id, later.to_json()) == (was.model_id, was.to_json())
+        others = [
+            Later(**values, gamma=2.2),
+            Later(**values, modes=("hdr",)),
+            Later(**values, gamma=2.2, modes=("hdr",)),
+        ]
+        assert len({was.model_id, *(other.model_id for other in others)}) == 4
+        assert Later.from_mapping(json.loads(others[0].to_json()), "here") == others[0]
+    # An older facekd names the key that it does not know, and takes no network for another.
+    with pytest.raises(UserError, match="no key 'gamma'"):
+        Contract.from_mapping(json.loads(Later(dim=8, gamma=2.2).to_json()), "here")
 
 
 def test_lists_and_whole_numbers_from_yaml_give_the_same_fingerprint() -> None:

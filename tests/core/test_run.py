@@ -22,8 +22,8 @@ def test_run_yaml_holds_the_config_and_environment_the_rest(tmp_path: Path) -> N
     config = {"photos": tmp_path / "in.zip", "data": [Path("a"), Path("b")], "size": 112, "far": (1e-3,), "out": None}
     start_run(tmp_path / "run", "align", config, inputs=(tmp_path / "in.zip", tmp_path))
     assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text()) == {
-        "command": "align", "photos": str(tmp_path / "in.zip"), "data": ["a", "b"], "size": 112, "far": [1e-3],
-        "out": None,
+        "command": "align", "format": 1, "photos": str(tmp_path / "in.zip"), "data": ["a", "b"], "size": 112,
+        "far": [1e-3], "out": None,
     }  # fmt: skip
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["inputs"] == {

@@ -21,8 +21,9 @@ from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.deploy.card import CARD
 from facekd.deploy.embedder import Embedder
-from facekd.deploy.export import PRECISION, SOURCE, check_parity, to_onnx
+from facekd.deploy.export import PRECISION, SOURCE, check_parity
 from facekd.deploy.thresholds import read_thresholds
+from facekd.deploy.traced import to_onnx
 from facekd.errors import UserError
 from facekd.nets.files import INPUT, METADATA, UINT8, load_network
 from facekd.nets.graph import Graph
@@ -65,7 +66,7 @@ def written_once(monkeypatch: pytest.MonkeyPatch) -> None:
             WRITTEN[contract.weights_sha256] = to_onnx(net, contract)
         return WRITTEN[contract.weights_sha256]
 
-    monkeypatch.setattr("facekd.deploy.export.to_onnx", once)
+    monkeypatch.setattr("facekd.deploy.traced.to_onnx", once)
 
 
 WRITTEN: dict[str, Any] = {}
@@ -169,7 +170,7 @@ def test_nothing_is_written_where_the_check_fails(
     tmp_path: Path, folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     another = load_model(settled(tmp_path / "other", seed=4)).net
-    monkeypatch.setattr("facekd.deploy.export.to_onnx", lambda net, contract: to_onnx(another, contract))
+    monkeypatch.setattr("facekd.deploy.traced.to_onnx", lambda net, contract: to_onnx(another, contract))
     with pytest.raises(UserError, match="is not its source"):
         export(folder, tmp_path / "m.onnx", precision=precision, crops=store, quiet=True)  # type: ignore[arg-type]
     assert not list(tmp_path.glob("*m.onnx*"))

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from facekd.engines.local import batches, cores, map_ordered
+from facekd.core.system import cores
+from facekd.engines.local import batches, map_ordered
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from toy import onnx_of, tiny_net
 
 from facekd.core.contract import Contract
-from facekd.deploy.export import to_onnx
+from facekd.deploy.traced import to_onnx
 from facekd.nets import build
 from facekd.nets.cost import num_macs
 from facekd.nets.onnx_cost import onnx_macs

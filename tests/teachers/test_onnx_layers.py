@@ -11,7 +11,7 @@ from toy import SIZE, onnx_of, tiny_net
 
 from facekd.core.contract import Contract
 from facekd.core.pixels import to_input
-from facekd.deploy.export import to_onnx
+from facekd.deploy.traced import to_onnx
 from facekd.errors import UserError
 from facekd.nets import build
 from facekd.nets.files import METADATA, Network, load_network
