@@ -98,7 +98,7 @@ class SavedHead:
 
 def save_head(path: Path, head: Head, identities: tuple[str, ...], model_id: str) -> None:
     """Write a head to `path`."""
-    about = {KEY: FORMATS["head"], "head": head.name, "margin": head.margin, "scale": head.scale}
+    about: dict[str, object] = {KEY: FORMATS["head"], "head": head.name, "margin": head.margin, "scale": head.scale}
     about |= {"identities": identities, "model": model_id}
     weights = {key: value.detach().cpu().contiguous() for key, value in head.state_dict().items()}
     write_bytes(path, safetensors.torch.save(weights, {ABOUT: json.dumps(about)}))
