@@ -32,7 +32,7 @@ from facekd.core.contract import Contract
 from facekd.core.pixels import unit
 from facekd.core.types import Array, Embeddings
 from facekd.gallery import index
-from facekd.gallery.gallery import LEDGER, Gallery, Person
+from facekd.gallery.gallery import LEDGER, GalleryTable, Person
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.people import to_table
 
@@ -112,7 +112,7 @@ def disk_mb(folder: Path) -> float:
 
 def enrol(folder: Path, n: int) -> dict[str, Any]:
     """Enrolment at sizes that grow to `n`: lots of 256 new people, and what ends a run."""
-    gallery = Gallery.create(folder, META)
+    gallery = GalleryTable.create(folder, META)
     sizes = [max(n // 100, LATE), max(n // 10, 2 * LATE), n]
     known = 0
     found: dict[str, Any] = {"sizes": {}}
@@ -163,7 +163,7 @@ def search(folder: Path, n: int) -> dict[str, Any]:
     """Exact search and FAISS's IndexFlatIP in turns, in one process, over the same templates."""
     import faiss
 
-    gallery = Gallery.open(folder)
+    gallery = GalleryTable.open(folder)
     wanted, ids = probes(n, 64)
     loading, _ = seconds(lambda: gallery.search(wanted, exact=True))
     ours_mb = peak_mb()
@@ -201,13 +201,13 @@ def search(folder: Path, n: int) -> dict[str, Any]:
 
 def by_index(folder: Path, n: int) -> dict[str, Any]:
     """The index: what it finds of what exact search finds, with how many comparisons and how fast."""
-    gallery = Gallery.open(folder)
+    gallery = GalleryTable.open(folder)
     wanted, ids = probes(n, 1024)
     exact = gallery.search(wanted, exact=True)
     gallery._templates = None
     with gallery.writing():
         building, _ = seconds(gallery.build_index)
-    gallery = Gallery.open(folder)
+    gallery = GalleryTable.open(folder)
     first, _ = seconds(lambda: gallery.search(part(wanted, 0, 1)))
     took = [seconds(lambda i=i: gallery.search(part(wanted, i, i + 1)))[0] for i in range(1, 513)]
     many, found = seconds(lambda: gallery.search(wanted))
@@ -245,7 +245,7 @@ def by_index(folder: Path, n: int) -> dict[str, Any]:
 
 def resident(folder: Path, n: int) -> dict[str, Any]:
     """Memory of a process that identifies by the index alone."""
-    gallery = Gallery.open(folder)
+    gallery = GalleryTable.open(folder)
     wanted, _ = probes(n, 256)
     gallery.search(part(wanted, 0, 1))
     after_one = peak_mb()
@@ -257,7 +257,7 @@ def part(wanted: Embeddings, start: int, end: int) -> Embeddings:
     return Embeddings(wanted.vectors[start:end], wanted.ids[start:end], wanted.model_id)
 
 
-def comparisons(gallery: Gallery, vector: Array) -> int:
+def comparisons(gallery: GalleryTable, vector: Array) -> int:
     """How many templates and centroids one probe was compared with, as LanceDB counts them."""
     plan = index.query(gallery.table, vector).limit(1).select(["person_id", "_distance"]).analyze_plan()
     numbers = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -18,6 +19,7 @@ import yaml
 from PIL import Image
 
 from facekd.cli import COMMANDS, build_app, run
+from facekd.settings.group import groups_of
 
 HEAVY = ("torch", "torchvision", "matplotlib", "lancedb", "albumentations", "onnxruntime", "scipy", "accelerate")
 EXISTING = [name for name, (target, _) in COMMANDS.items() if importlib.util.find_spec(target.split(":")[0])]
@@ -52,10 +54,17 @@ def test_every_command_shows_an_example_and_explains_each_flag(
     assert f"Example: facekd {command}" in shown
     assert "--config FILE.yaml" in shown
     documented = inspect.getdoc(stage(command)) or ""
+    groups = groups_of(stage(command))
     for name, parameter in inspect.signature(stage(command)).parameters.items():
-        assert re.search(rf"--{name.replace('_', '-')}\b", shown), name
-        assert re.search(rf"^    {name}: \S", documented, re.MULTILINE), f"{name} is explained nowhere"
         assert parameter.annotation is not inspect.Parameter.empty
+        if name not in groups:
+            assert re.search(rf"--{name.replace('_', '-')}\b", shown), name
+            assert re.search(rf"^    {name}: \S", documented, re.MULTILINE), f"{name} is explained nowhere"
+    for group in groups.values():
+        for field in dataclasses.fields(group):
+            flag = rf"--{field.name.replace('_', '-')}\b"
+            assert re.search(rf"{flag}[^│]* \S[^│]*[a-z]", shown), f"{field.name} is explained nowhere"
+            assert not re.search(rf"^    {field.name}: ", documented, re.MULTILINE), f"{field.name} is told of twice"
 
 
 @pytest.mark.parametrize("command", EXISTING)

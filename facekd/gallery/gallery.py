@@ -54,7 +54,7 @@ KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version 
 LEDGER = pa.schema([("source", pa.string()), ("person", pa.string()), ("status", pa.string()), ("reason", pa.string())])
 
 
-class Gallery:
+class GalleryTable:
     """The gallery in a folder or under an ``s3://`` prefix, made by `create` or `open`."""
 
     def __init__(self, where: Place | Path | str, meta: GalleryMeta) -> None:
@@ -81,7 +81,7 @@ class Gallery:
             )
 
     @classmethod
-    def create(cls, where: Place | Path | str, meta: GalleryMeta) -> Gallery:
+    def create(cls, where: Place | Path | str, meta: GalleryMeta) -> GalleryTable:
         """Open the gallery at `where` to enrol people; begin it where there is none.
 
         Raises:
@@ -107,7 +107,7 @@ class Gallery:
         return cls(place, meta)
 
     @classmethod
-    def open(cls, where: Place | Path | str, model_id: str | None = None) -> Gallery:
+    def open(cls, where: Place | Path | str, model_id: str | None = None) -> GalleryTable:
         """Open the gallery at `where`.
 
         Args:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
+from facekd.core.pixels import decode_crop, encode_crop
+from facekd.core.run import environment
 from facekd.core.types import Array
-
-if TYPE_CHECKING:
-    from facekd.crops.store import CropStore
-    from facekd.photos.find import PhotoFile
-    from facekd.reports.document import Pictures
+from facekd.crops.store import FAILED, CropStore
+from facekd.photos.decode import BadPhotoError, decode
+from facekd.photos.find import PhotoFile, read_bytes
+from facekd.reports.document import Picture, Pictures, Repeat, Section, write_html
 
 Row = dict[str, Any]
 
@@ -27,11 +28,6 @@ def write_sheet(files: Sequence[PhotoFile], store: CropStore, count: int) -> Non
 
     It holds faces, so only its owner can read it.
     """
-    from facekd.core.pixels import encode_crop
-    from facekd.core.run import environment
-    from facekd.crops.store import FAILED
-    from facekd.reports.document import Repeat, Section, write_html
-
     place = {file.source: file for file in files}
     rows = [row for row in store.ledger().to_pylist() if row["source"] in place]
     table, lying = store.mapped()
@@ -47,8 +43,6 @@ def write_sheet(files: Sequence[PhotoFile], store: CropStore, count: int) -> Non
     doubtful = sorted(good, key=certainty)
 
     def pictures(kind: str, chosen: list[Row], total: int, lowest_first: bool = False) -> Pictures:
-        from facekd.reports.document import Picture, Pictures
-
         items = []
         for row in chosen:
             found = [crops[crop] for crop in row["crop_ids"]]
@@ -94,8 +88,6 @@ def _label(row: Row, crops: list[Row]) -> str:
 
 def _panel(file: PhotoFile, row: Row, crops: list[Row], images: list[bytes]) -> Array:
     """uint8[HEIGHT, W, 3]: the photo, shrunk to fit, with its boxes and landmarks, and its crops beside it."""
-    from facekd.core.pixels import decode_crop
-
     pixels, scale = _photo(file, row)
     for place, box in enumerate(row["boxes"] or []):
         corners = np.round(np.array(box) * scale).astype(int).tolist()
@@ -114,10 +106,7 @@ def _panel(file: PhotoFile, row: Row, crops: list[Row], images: list[bytes]) -> 
 
 
 def _photo(file: PhotoFile, row: Row) -> tuple[Array, float]:
-    """The photo fitted into WIDTH x HEIGHT, white below it, and its scale; a grey square where it can't be read."""
-    from facekd.photos.decode import BadPhotoError, decode
-    from facekd.photos.find import read_bytes
-
+    """The photo fitted into WIDTH x HEIGHT, white below it, and its scale; a gray square where it can't be read."""
     try:
         photo = decode(read_bytes(file), file.source).pixels
     except (OSError, BadPhotoError):

@@ -42,7 +42,7 @@ def settings(name: str) -> Callable[[C], C]:
     """
 
     def made(cls: C) -> C:
-        refuse = cls.__dict__.get("__post_init__")
+        refuse = getattr(cls, "__post_init__", None)  # its own, or that of the group it adds to
 
         def check(self: Any) -> None:
             for field in dataclasses.fields(self):
