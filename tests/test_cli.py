@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 from facekd.cli import COMMANDS, build_app, run
-from facekd.settings.group import groups_of
+from facekd.settings.group import flat, groups_of
 
 HEAVY = ("torch", "torchvision", "matplotlib", "lancedb", "albumentations", "onnxruntime", "scipy", "accelerate")
 EXISTING = [name for name, (target, _) in COMMANDS.items() if importlib.util.find_spec(target.split(":")[0])]
@@ -176,7 +176,9 @@ def test_every_default_survives_run_yaml(command: str, tmp_path: Path) -> None:
     app = build_app()
     _, bound, _ = app.parse_args([command, *example.group(1).split()], exit_on_error=False, print_error=False)
     bound.apply_defaults()
-    start_run(tmp_path, command, bound.arguments)
+    groups = [value for value in bound.arguments.values() if dataclasses.is_dataclass(value)]
+    more = {key: value for key, value in bound.arguments.items() if not dataclasses.is_dataclass(value)}
+    start_run(tmp_path, command, flat(*groups, **more))
     values = cli._read_config(tmp_path / "run.yaml", [command])
     app = build_app()
     app.config = cli.cyclopts.config.Dict({command: values}, source="run.yaml")

@@ -81,6 +81,11 @@ def migrate(
     rates: MapRates | None = None
     if map_:
         before = gallery_embedder(old, old_model, "--old-model", CropEmbedder.load)
+        if before.model_id != old.meta.model_id:
+            raise UserError(
+                f"{before.network.path}: is model {before.model_id}, the gallery's templates are of "
+                f"{old.meta.model_id}; give that one with --old-model"
+            )
         mapping, rates = migration.learn_map(kept, before, embedder, seed, quiet)
         # A mapped template scores otherwise than one of the new model's own: its thresholds are those measured.
         home = GalleryTable.create(new, replace(meta, calibrated=rates.thresholds(), mapped=old.meta.model_id))

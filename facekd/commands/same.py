@@ -53,7 +53,7 @@ def same(
         quiet: Print nothing; the exit code tells.
     """
     from facekd.deploy.default import default_model
-    from facekd.enrollment.comparison import compare_photos, compare_with_person, is_gallery
+    from facekd.enrollment.comparison import compare_photos, is_gallery
     from facekd.ingest.photos import load_embedder
 
     if person is None and not is_gallery(other):
@@ -66,6 +66,8 @@ def same(
         for flag, value in {**given, "min-face": faces.min_face}.items():
             if value is not None:
                 raise UserError(f"--{flag} {value}: {other} looks for faces as at the enrollment; leave --{flag} out")
+        from facekd.enrollment.person import compare_with_person
+
         if person is None:
             raise UserError(f"{other}: is a gallery; say with --person whom of it to compare, or ask 'facekd identify'")
         result = compare_with_person(photo, other, person, network.model, faces.choose, decision)

@@ -1,4 +1,4 @@
-"""Whether two photos, or a photo and an enrolled person, show the same person."""
+"""Whether two photos show the same person."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facekd.core.printable import printable_line
 from facekd.core.types import Array
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import model_thresholds, threshold_at
-from facekd.enrollment.identification import Box, gallery_embedder, gallery_thresholds
-from facekd.enrollment.request import search_in
 from facekd.errors import UserError
-from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.meta import exists
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.photos import embed_batch
@@ -27,7 +23,7 @@ class Side:
 
     name: str  # the photo as it was given, or the person
     faces: int | None  # found in the photo; None of a person
-    box: Box | None  # of the face taken; None of a person
+    box: tuple[float, ...] | None  # x1 y1 x2 y2, px, of the face taken; None of a person
     sha256: str | None  # of the photo's bytes; None of a person
 
 
@@ -79,40 +75,24 @@ def compare_photos(
         UserError: no photo at a path, no face in one, or no threshold is known.
     """
     path = embedder.network.path
-    threshold, far = _threshold(decision, model_thresholds(path, embedder.contract), path)
-    (a, vector_a), (b, vector_b) = _faces([photo, other], embedder, search, choose)
-    return _answer(a, b, vector_a, vector_b, threshold, far, embedder)
+    threshold, far = threshold_for(decision, model_thresholds(path, embedder.contract), path)
+    (a, vector_a), (b, vector_b) = faces_of([photo, other], embedder, search, choose)
+    return answer(a, b, vector_a, vector_b, threshold, far, embedder)
 
 
-def compare_with_person(
-    photo: Path, gallery: Path, person: str, model: Path | None, choose: str, decision: PairDecision
-) -> Same:
-    """A photo, by one face of it, and a person of a gallery; noted in its audit log.
+def threshold_for(decision: PairDecision, known: Mapping[float, float], whose: Path) -> tuple[float, float | None]:
+    """The threshold asked for, or one of those `known`, and the FAR that it is calibrated to.
 
     Raises:
-        UserError: as `compare_photos`, or nobody of that name is enrolled.
+        UserError: none is known.
     """
-    home = GalleryTable.open(gallery)
-    threshold, far = _threshold(decision, gallery_thresholds(home.meta), gallery)
-    enrolled = home.people([person]).get(person)
-    if enrolled is None:
-        raise UserError(
-            f"{gallery}: nobody called {printable_line(person)} is enrolled; 'facekd gallery info {gallery} --people' "
-            "lists who is"
-        )
-    embedder = gallery_embedder(home, model)
-    ((side, vector),) = _faces([photo], embedder, search_in(home.meta), choose)
-    result = _answer(side, Side(person, None, None, None), vector, enrolled.template, threshold, far, embedder)
-    home.note("same", photos=1, same=result.same, threshold=threshold)
-    return result
-
-
-def _threshold(decision: PairDecision, known: Mapping[float, float], whose: Path) -> tuple[float, float | None]:
     given = decision.threshold
     return (given, None) if given is not None else threshold_at(known, decision.far, whose, "--threshold")
 
 
-def _faces(photos: Sequence[Path], embedder: CropEmbedder, search: FaceSearch, choose: str) -> list[tuple[Side, Array]]:
+def faces_of(
+    photos: Sequence[Path], embedder: CropEmbedder, search: FaceSearch, choose: str
+) -> list[tuple[Side, Array]]:
     """The face taken from each photo, and its embedding, float32[D].
 
     Raises:
@@ -139,6 +119,7 @@ def _file(path: Path) -> PhotoFile:
     return found
 
 
-def _answer(a: Side, b: Side, left: Array, right: Array, threshold: float, far: float | None, by: CropEmbedder) -> Same:
+def answer(a: Side, b: Side, left: Array, right: Array, threshold: float, far: float | None, by: CropEmbedder) -> Same:
+    """What is said of two sides with these embeddings, float32[D] of unit norm."""
     score = max(-1.0, min(1.0, float(left @ right)))
     return Same(score >= threshold, score, threshold, far, str(by.network.path), by.model_id, a, b)

@@ -129,7 +129,7 @@ def gallery_embedder(
         load: of a network's file and its contract.
 
     Raises:
-        UserError: it is not there any more, or another model was given.
+        UserError: it is not there any more. Whether it is the gallery's is for the caller to ask.
     """
     path = given or Path(home.meta.model)
     if given is None and not path.exists():
@@ -140,13 +140,7 @@ def gallery_embedder(
         contract = Path(folder) / "contract.json" if foreign else None
         if contract is not None:
             write_text(contract, home.meta.contract.to_json())
-        embedder = load(path, contract)
-    if embedder.model_id != home.meta.model_id:
-        raise UserError(
-            f"{path}: is model {embedder.model_id}, the gallery's templates are of {home.meta.model_id}; give that one "
-            f"with {flag}"
-        )
-    return embedder
+        return load(path, contract)
 
 
 def changed_weights(home: GalleryTable) -> str:
@@ -189,6 +183,7 @@ def identify_photos(
     Raises:
         UserError: an embedder of another model than the gallery's, or nobody to be named.
     """
+    GalleryTable.open(home.place, embedder.model_id)
     search = search_in(home.meta)
     detector_of(search)  # once, before the cores want it all together
     embedded = progress(embed_photos(photos, embedder, search, "all"), len(photos), "identify", quiet)
