@@ -1,4 +1,4 @@
-"""A gallery of a million people: enrolment as it grows, exact search against FAISS, and the index.
+"""A gallery of a million people: enrollment as it grows, exact search against FAISS, and the index.
 
     python benchmarks/gallery.py            # 10**6 x 512-d: about 10 minutes on two idle cores, 10 GB of memory and of
                                             # disk; writes results/gallery.json after each part
@@ -74,7 +74,7 @@ def people(first: int, end: int) -> list[Person]:
 
 
 def probes(n: int, asked: int, salt: int = 1) -> tuple[Embeddings, list[str]]:
-    """A new photo of each of some of the people that `enrol` enrolled, and who they are."""
+    """A new photo of each of some of the people that `enroll` enrolled, and who they are."""
     n -= 3 * LATE
     blocks = np.unique(np.linspace(0, (n - 1) // BLOCK, 32).astype(int))
     vectors, ids = [], []
@@ -110,8 +110,8 @@ def disk_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
-def enrol(folder: Path, n: int) -> dict[str, Any]:
-    """Enrolment at sizes that grow to `n`: lots of 256 new people, and what ends a run."""
+def enroll(folder: Path, n: int) -> dict[str, Any]:
+    """Enrollment at sizes that grow to `n`: lots of 256 new people, and what ends a run."""
     gallery = GalleryTable.create(folder, META)
     sizes = [max(n // 100, LATE), max(n // 10, 2 * LATE), n]
     known = 0
@@ -119,7 +119,7 @@ def enrol(folder: Path, n: int) -> dict[str, Any]:
     with gallery.writing():
         for size in sizes:
             filling = time.perf_counter()
-            # Up to the size in one go, which is not measured: a first enrolment of thousands.
+            # Up to the size in one go, which is not measured: a first enrollment of thousands.
             batches: list[pa.Table] = []
             while len(gallery) + LATE + sum(map(len, batches)) < size:
                 end = min(known // BLOCK * BLOCK + BLOCK, known + size - LATE - len(gallery) - sum(map(len, batches)))
@@ -268,7 +268,7 @@ def comparisons(gallery: GalleryTable, vector: Array) -> int:
 
 
 MEASUREMENTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
-    work.__name__: work for work in (enrol, search, by_index, resident)
+    work.__name__: work for work in (enroll, search, by_index, resident)
 }
 
 
@@ -300,7 +300,7 @@ def main() -> None:
             if n == FULL:
                 record("gallery", results)
     reached = {
-        "enrol rate, largest to smallest size (flat)": results["enrol"]["rate_at_the_largest_to_the_smallest"],
+        "enroll rate, largest to smallest size (flat)": results["enroll"]["rate_at_the_largest_to_the_smallest"],
         "exact search, time to FAISS, 1 probe (<= 1.3)": results["search"]["time_to_faiss_1_probe"],
         "exact search, time to FAISS, 64 probes (<= 1.3)": results["search"]["time_to_faiss_64_probes"],
         "index, recall@1 (>= 0.99)": results["by_index"]["recall_at_1"],

@@ -188,23 +188,19 @@ class Gallery:
             UserError: no people there, a gallery of another model, or a place that can't be written.
         """
         from facekd.commands.enroll import enroll_people
-        from facekd.enrollment.gate import gate_for
-        from facekd.enrollment.request import EnrollRequest, search_of
-        from facekd.enrollment.sources import read_people
 
-        search = search_of(self.path, faces)
-        request = EnrollRequest(
-            people=people,
-            gallery=self.path,
-            network=ModelFile(model=self.embedder.network.path),
+        summary = enroll_people(
+            people,
+            self.path,
+            self.embedder,
             root=root,
-            search=search,
-            gate=gate_for(search.detector_name, quality),
+            network=ModelFile(model=self.embedder.network.path),
+            faces=faces,
+            quality=quality,
             decision=decision,
             output=EnrollReport(),
             quiet=quiet,
         )
-        summary = enroll_people(request, read_people(people, root), self.embedder)
         if summary.held_back or summary.not_enrolled:
             warnings.warn(
                 f"{len(summary.held_back)} people were held back as suspected mix-ups and {len(summary.not_enrolled)} "

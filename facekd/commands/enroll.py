@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.settings.door import door
+from facekd.settings.group import flat
 from facekd.settings.photos import EnrollDecision, EnrollReport, FaceSearch, ModelFile, QualityGate
 
 if TYPE_CHECKING:
     from facekd.deploy.embedder import CropEmbedder
     from facekd.enrollment.report import EnrollSummary
-    from facekd.enrollment.request import EnrollRequest
-    from facekd.enrollment.sources import People
 
 WRITTEN = 256  # people written together
 
@@ -48,48 +47,62 @@ def enroll(
         root: For a CSV, the folder or archive its photos are relative to; without it the folder of the CSV.
         quiet: Print nothing.
     """
-    from facekd.enrollment.gate import gate_for
-    from facekd.enrollment.request import EnrollRequest, search_of
-    from facekd.enrollment.sources import read_people
     from facekd.ingest.photos import load_embedder, own_model
 
     model = network.model or own_model(quiet)
-    search = search_of(gallery, faces)
-    request = EnrollRequest(
-        people=people,
-        gallery=gallery,
-        network=replace(network, model=model),
+    return enroll_people(
+        people,
+        gallery,
+        load_embedder(model, network.contract),
         root=root,
-        search=search,
-        gate=gate_for(search.detector_name, quality),
+        network=replace(network, model=model),
+        faces=faces,
+        quality=quality,
         decision=decision,
         output=output,
         quiet=quiet,
     )
-    return enroll_people(request, read_people(people, root), load_embedder(model, network.contract))
 
 
-def enroll_people(request: EnrollRequest, found: People, embedder: CropEmbedder) -> EnrollSummary:
-    """`enroll` with an embedder that is loaded already."""
+def enroll_people(
+    people: Path,
+    gallery: Path,
+    embedder: CropEmbedder,
+    *,
+    root: Path | None,
+    network: ModelFile,
+    faces: FaceSearch,
+    quality: QualityGate,
+    decision: EnrollDecision,
+    output: EnrollReport,
+    quiet: bool,
+) -> EnrollSummary:
+    """`enroll` with an embedder that is loaded already, from the `network`'s model."""
+    from facekd.enrollment.gate import gate_for
     from facekd.enrollment.photos import NewPhotos
     from facekd.enrollment.plan import make_plan
     from facekd.enrollment.report import print_summary, write_report
-    from facekd.enrollment.request import workplace
+    from facekd.enrollment.request import meta_of, search_of, workplace
+    from facekd.enrollment.sources import read_people
     from facekd.ingest.alignment import detector_of
     from facekd.ingest.photos import in_batches
 
-    search, decision, output = request.search, request.decision, request.output
+    search = search_of(gallery, faces)
+    gate = gate_for(search.detector_name, quality)
+    found = read_people(people, root)
     if search.weights is not None:
         detector_of(search)  # wrong weights are the user's mistake: said before anything is written
-    meta = request.meta(embedder)
-    with workplace(request, meta) as work:
+    model = embedder.network.path
+    meta = meta_of(embedder, model, search, decision.threshold)
+    with workplace(gallery, meta, decision.dry_run) as work:
         home, table = work.home, work.table
         if not decision.dry_run:
-            home.record("enroll", request.settings(), inputs=(request.people, embedder.network.path))
-        embedded = NewPhotos(table, embedder, search, request.gate, work.base).run(found, request.quiet)
+            groups = flat(network, search, gate, decision, output, quiet=quiet)
+            home.record("enroll", {"people": people, "gallery": gallery, "root": root, **groups}, (people, model))
+        embedded = NewPhotos(table, embedder, search, gate, work.base).run(found, quiet)
         plan = make_plan(home, table, found, decision, meta)
         if not decision.dry_run:
-            counts = {name: len(people) for name, people in plan.outcome().items()}
+            counts = {name: len(ids) for name, ids in plan.outcome().items()}
             home.note("enroll", photos=len(found.photos), embedded=embedded, **counts)
             ready = [person for person in plan.changed if person.person_id not in plan.held]
             for person, sources in plan.odd().items() if decision.accept_suspects else ():
@@ -98,8 +111,8 @@ def enroll_people(request: EnrollRequest, found: People, embedder: CropEmbedder)
                 home.upsert(batch)
             home.finish(meta, plan.ledger.table())
             table.tidy()
-        summary = plan.summary(request.gallery, decision, found, embedded, len(home))
+        summary = plan.summary(gallery, decision, found, embedded, len(home))
     if output.report is not None:
         write_report(output.report, summary.suspects)
-    print_summary(summary, found, output.private, request.quiet)
+    print_summary(summary, found, output.private, quiet)
     return summary

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Protocol
 
+from facekd.crops.store import AlignedCrop
+from facekd.gallery.photos import KnownPhoto
 from facekd.settings.photos import QualityGate
 
 MIN_EYES, MIN_SCORE, MAX_YAW = 16.0, 0.8, 60.0  # benchmarks/enroll.py --only gate
-
-
-class Face(Protocol):
-    """A face as a crop has it, and as the gallery remembers it."""
-
-    @property
-    def eyes(self) -> float: ...  # px of the photo between the eyes
-
-    @property
-    def score(self) -> float: ...  # the detector's confidence
-
-    @property
-    def yaw(self) -> float: ...  # radians
-
-    @property
-    def quality(self) -> float: ...  # faces.align.sharpness
 
 
 def gate_for(detector: str, asked: QualityGate) -> QualityGate:
@@ -39,7 +24,7 @@ def gate_for(detector: str, asked: QualityGate) -> QualityGate:
     )
 
 
-def refusal(gate: QualityGate, face: Face) -> str:
+def refusal(gate: QualityGate, face: AlignedCrop | KnownPhoto) -> str:
     """Why a face is not good enough, empty where it is."""
     if gate.min_eyes is not None and face.eyes < gate.min_eyes:
         return f"{face.eyes:.1f} pixels between the eyes, under {gate.min_eyes:g}"

@@ -1,4 +1,4 @@
-"""What an enrollment is asked to do, and the gallery that it works on."""
+"""The gallery that an enrollment works on, and how the faces of its people are looked for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from facekd.core.choices import DetectorName
 from facekd.deploy.embedder import CropEmbedder
@@ -17,43 +17,39 @@ from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.meta import GalleryMeta, exists, read_meta
 from facekd.gallery.photos import PhotoTable
 from facekd.gallery.place import Place
-from facekd.settings.group import flat
-from facekd.settings.photos import EnrollDecision, EnrollReport, FaceSearch, ModelFile, QualityGate
+from facekd.settings.photos import FaceSearch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnrollRequest:
-    """Who is to be enrolled where, and how, whoever asks."""
+def search_of(gallery: Path, faces: FaceSearch) -> FaceSearch:
+    """How faces are looked for: as asked, else as for the people who are in the gallery, else by the default.
 
-    people: Path
-    gallery: Path
-    network: ModelFile  # with a model
-    root: Path | None = None
-    search: FaceSearch  # of `search_of`
-    gate: QualityGate  # of `gate_for`
-    decision: EnrollDecision
-    output: EnrollReport
-    quiet: bool = False
+    Raises:
+        UserError: a damaged gallery.
+    """
+    if faces.detector is None and exists(gallery):
+        before = search_in(read_meta(gallery))
+        return replace(faces, detector=before.detector, weights=faces.weights or before.weights)
+    return replace(faces, detector=faces.detector_name)
 
-    def settings(self) -> dict[str, Any]:
-        """As run.yaml has them."""
-        places = {"people": self.people, "gallery": self.gallery, "root": self.root}
-        groups = flat(self.network, self.search, self.gate, self.decision, self.output, quiet=self.quiet)
-        return {**places, **groups}
 
-    def meta(self, embedder: CropEmbedder) -> GalleryMeta:
-        """What the gallery is to be bound to."""
-        search, model = self.search, cast(Path, self.network.model)
-        return GalleryMeta(
-            contract=embedder.contract,
-            model=str(model.resolve()),
-            detector=search.detector_name,
-            min_face=search.min_face,
-            weights=None if search.weights is None else str(search.weights.resolve()),
-            weights_sha256=weights_digest(search.detector_name, search.weights),
-            threshold=self.decision.threshold,
-            calibrated=model_thresholds(model, embedder.contract),
-        )
+def search_in(meta: GalleryMeta) -> FaceSearch:
+    """How the faces of a gallery's people were looked for."""
+    weights = None if meta.weights is None else Path(meta.weights)
+    return FaceSearch(detector=cast(DetectorName, meta.detector), weights=weights, min_face=meta.min_face)
+
+
+def meta_of(embedder: CropEmbedder, model: Path, search: FaceSearch, threshold: float | None) -> GalleryMeta:
+    """What a gallery is bound to, and the settings of this enrollment."""
+    return GalleryMeta(
+        contract=embedder.contract,
+        model=str(model.resolve()),
+        detector=search.detector_name,
+        min_face=search.min_face,
+        weights=None if search.weights is None else str(search.weights.resolve()),
+        weights_sha256=weights_digest(search.detector_name, search.weights),
+        threshold=threshold,
+        calibrated=model_thresholds(model, embedder.contract),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,37 +62,18 @@ class Workplace:
 
 
 @contextlib.contextmanager
-def workplace(request: EnrollRequest, meta: GalleryMeta) -> Iterator[Workplace]:
+def workplace(gallery: Path, meta: GalleryMeta, dry_run: bool) -> Iterator[Workplace]:
     """The gallery and its photos, to be written by nobody else meanwhile.
 
     A dry run writes into a temporary folder, and begins a gallery there where there is none yet.
     """
     dim = meta.contract.dim
-    if not request.decision.dry_run:
-        home = GalleryTable.create(request.gallery, meta)
+    if not dry_run:
+        home = GalleryTable.create(gallery, meta)
         with home.writing():
             yield Workplace(home, PhotoTable(home.place, dim), None)
         return
     with tempfile.TemporaryDirectory(prefix="facekd-") as folder:
-        home = GalleryTable.create(request.gallery if exists(request.gallery) else Path(folder) / "gallery", meta)
+        home = GalleryTable.create(gallery if exists(gallery) else Path(folder) / "gallery", meta)
         aside = PhotoTable(Place.of(Path(folder) / "photos"), dim)
         yield Workplace(home, aside, PhotoTable(home.place, dim) if PhotoTable.exists(home.place) else None)
-
-
-def search_of(gallery: Path, faces: FaceSearch) -> FaceSearch:
-    """How faces are looked for: as asked, else as for the people who are in the gallery, else by the default.
-
-    Raises:
-        UserError: a damaged gallery.
-    """
-    if faces.detector is None and exists(gallery):
-        meta = read_meta(gallery)
-        weights = faces.weights or (None if meta.weights is None else Path(meta.weights))
-        return replace(faces, detector=cast(DetectorName, meta.detector), weights=weights)
-    return replace(faces, detector=faces.detector_name)
-
-
-def search_in(meta: GalleryMeta) -> FaceSearch:
-    """How the faces of a gallery's people were looked for."""
-    weights = None if meta.weights is None else Path(meta.weights)
-    return FaceSearch(detector=cast(DetectorName, meta.detector), weights=weights, min_face=meta.min_face)

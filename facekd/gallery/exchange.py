@@ -79,7 +79,7 @@ def read_parquet(path: Path, key: bytes | None = None) -> tuple[GalleryMeta, lis
 
 
 def take_in(gallery: GalleryTable, people: list[Person], size: int = 4096) -> Iterator[int]:
-    """Enrol exported people, some at a time; inside `writing`.
+    """Enroll exported people, some at a time; inside `writing`.
 
     Returns:
         For each of these lots how many of them were new or different.

@@ -68,7 +68,7 @@ class GalleryTable:
         options = storage_options() if self.place.remote else None
         try:
             self._connection: Any = lancedb.connect(self.place.uri, storage_options=options)
-            # A first enrolment killed before this line left a gallery without its table.
+            # A first enrollment killed before this line left a gallery without its table.
             with private():
                 self.table: Any = self._connection.create_table(TABLE, schema=schema, exist_ok=True)
             found = self.table.schema
@@ -82,7 +82,7 @@ class GalleryTable:
 
     @classmethod
     def create(cls, where: Place | Path | str, meta: GalleryMeta) -> GalleryTable:
-        """Open the gallery at `where` to enrol people; begin it where there is none.
+        """Open the gallery at `where` to enroll people; begin it where there is none.
 
         Raises:
             UserError: a gallery of another model, detector or detector's weights, or a folder of something else.
@@ -230,7 +230,7 @@ class GalleryTable:
                 self._may_write = None
 
     def upsert(self, people: Sequence[Person]) -> int:
-        """Enrol people, each replacing an earlier template of the same id; inside `writing`. All of them or none.
+        """Enroll people, each replacing an earlier template of the same id; inside `writing`. All of them or none.
 
         Returns:
             How many were new or different; the others were left untouched.
@@ -258,7 +258,7 @@ class GalleryTable:
         return len(changed)
 
     def finish(self, meta: GalleryMeta, ledger: pa.Table) -> None:
-        """End an enrolment: remember its settings, take its ledger in, tidy up; inside `writing`.
+        """End an enrollment: remember its settings, take its ledger in, tidy up; inside `writing`.
 
         Args:
             ledger: columns of LEDGER; replaces the earlier rows of its people and of photos without a person.
@@ -277,7 +277,7 @@ class GalleryTable:
             index.keep_up(self.table, KEPT)
 
     def ledger(self) -> pa.Table:
-        """What became of each photo in its person's latest enrolment; columns of LEDGER."""
+        """What became of each photo in its person's latest enrollment; columns of LEDGER."""
         data = self.place.read(LEDGER_FILE)
         if data is None:
             return LEDGER.empty_table()

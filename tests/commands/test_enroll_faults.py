@@ -1,4 +1,4 @@
-"""Enrolment under kills, beside another, on a full or read-only disk: a gallery is never torn, nobody lost or twice."""
+"""Enrollment under kills, beside another, on a full or read-only disk: no gallery is torn, nobody is lost or twice."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_kills_at_random_moments(people: Path, model: Path, tmp_path: Path) -> N
         assert contents(tmp_path / f"killed-{number}") == expected, number
 
 
-def test_two_enrolments_at_once_lose_nobody(model: Path, tmp_path: Path) -> None:
+def test_two_enrollments_at_once_lose_nobody(model: Path, tmp_path: Path) -> None:
     halves = [write_people(tmp_path / f"half-{first}", 20, 3, first=first) for first in (0, 20)]
     command = [sys.executable, "-m", "facekd", "enroll"]
     how = ["--model", str(model), "--detector", "none", "--quiet"]

@@ -111,7 +111,7 @@ def test_a_template_is_the_weighted_mean_of_the_photos_and_finds_its_person(
     assert face.person == max(best, key=lambda name: best[name]) == "boris"
     assert face.score == pytest.approx(best["boris"], abs=1e-5)
     assert face.box == (0, 0, 112, 112)
-    # The threshold kept at the enrolment holds where none is given.
+    # The threshold kept at the enrollment holds where none is given.
     (face,) = identify(gallery, photo, quiet=True).faces
     assert (face.person, face.score < 0.999) == (None, True)
 

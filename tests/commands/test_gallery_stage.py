@@ -294,7 +294,7 @@ def test_migrating_from_crops_is_enrolling_with_the_new_model(tmp_path: Path) ->
         assert (there[name].quality, there[name].metadata) == (0.5, {"site": name})
     assert {row["person"] for row in new.ledger().to_pylist()} == set(names)
     assert len(GalleryTable.open(tmp_path / "old")) == 7  # left as it was
-    # A later enrolment goes on from the photos: each is known with its digest and its new embedding.
+    # A later enrollment goes on from the photos: each is known with its digest and its new embedding.
     kept = read_crops(crops)
     photos = PhotoTable(new.place, new.meta.contract.dim)
     assert [one.status for one in photos.known(["p01"])] == ["ok"] * 3

@@ -216,7 +216,7 @@ def test_one_command_writes_at_a_time(tmp_path: Path) -> None:
         assert len(second) == 2
 
 
-def test_the_ledger_keeps_the_latest_enrolment_of_each_person(tmp_path: Path) -> None:
+def test_the_ledger_keeps_the_latest_enrollment_of_each_person(tmp_path: Path) -> None:
     gallery = GalleryTable.create(tmp_path / "g", META)
 
     def row(source: str, person: str | None, status: str) -> dict[str, str | None]:

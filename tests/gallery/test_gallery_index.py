@@ -95,7 +95,7 @@ def test_people_enrolled_replaced_and_erased_after_the_index_was_built(
     assert files_with(tmp_path / "g", vectors[6][:4].tobytes())
 
 
-def test_an_enrolment_takes_new_people_into_the_index(indexed: GalleryTable) -> None:
+def test_an_enrollment_takes_new_people_into_the_index(indexed: GalleryTable) -> None:
     with indexed.writing():
         indexed.upsert(persons([f"q{i}" for i in range(50)], directions(50, 8)))
         assert indexed.indexed().outside == 50  # type: ignore[union-attr]
@@ -181,7 +181,7 @@ def test_embeddings_of_any_dimension_can_be_indexed(tmp_path: Path) -> None:
     assert [answer.person_id for answer in answers] == [f"p{i}" for i in range(300)]
 
 
-def test_a_long_enrolment_keeps_its_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_enrollment_keeps_its_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids are indexed and small files joined on the way, not only at the end; what it finds stays the same."""
     monkeypatch.setattr(index, "IDS_FROM", 40)
     monkeypatch.setattr(index, "IDS_EVERY", 20)

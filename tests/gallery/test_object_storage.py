@@ -90,7 +90,7 @@ def test_a_place_by_either_spelling(given: str | Path, uri: str) -> None:
     assert Place.of(Place.of(given)) == Place.of(given)
 
 
-def test_enrol_identify_and_erase(bucket: object, tmp_path: Path) -> None:
+def test_enroll_identify_and_erase(bucket: object, tmp_path: Path) -> None:
     vectors = directions(30)
     gallery = filled("s3://faces/staff", 30)
     assert exists("s3://faces/staff")
