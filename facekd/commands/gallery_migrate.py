@@ -91,7 +91,7 @@ def migrate(
         home = GalleryTable.create(new, replace(meta, calibrated=rates.thresholds(), mapped=old.meta.model_id))
         source = migration.mapped(old, mapping)
     else:
-        home = GalleryTable.create(new, replace(meta, **migration.search_settings(crops)))
+        home = GalleryTable.create(new, migration.aligned_as(meta, crops))
         source = migration.from_crops(old, home, kept, embedder, quiet)
     missing: list[tuple[str, str]] = []
     partial: list[str] = []

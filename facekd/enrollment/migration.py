@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ from facekd.enrollment.people import fuse
 from facekd.enrollment.photos import settings_of
 from facekd.errors import UserError
 from facekd.gallery.gallery import LEDGER, GalleryTable
+from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.people import Person, template_of
 from facekd.gallery.photos import PhotoTable
 from facekd.gallery.transfer import apply_map, fit_map
@@ -170,12 +170,13 @@ def _embed(kept: CropSet, places: Sequence[int], embedder: CropEmbedder) -> Arra
     return np.concatenate([none, *(embedder.embed(kept.batch(lot)) for lot in lots)])
 
 
-def search_settings(crops: Path) -> dict[str, Any]:
-    """How photos to identify have to be aligned, so that they are as the crops; empty where that is not known."""
+def aligned_as(meta: GalleryMeta, crops: Path) -> GalleryMeta:
+    """`meta` of a gallery whose photos are to be aligned as the crops are, where that is known."""
     if not (crops / "store.json").is_file():
-        return {}
+        return meta
     settings = CropStore.open(crops).settings
-    return {name: settings[name] for name in ("detector", "min_face", "weights_sha256") if name in settings}
+    names = ("detector", "min_face", "weights_sha256")
+    return replace(meta, **{name: settings[name] for name in names if name in settings})
 
 
 def _photo_rows(kept: CropSet, settings: str) -> pa.Table | None:
