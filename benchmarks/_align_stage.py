@@ -79,10 +79,10 @@ def cost(count: int) -> dict[str, float]:
 def measured(photos: Path, out: Path) -> dict[str, float]:
     """``facekd align`` in this process: photos aligned in a second, and memory before and at its greatest."""
     from facekd.commands.align import align
-    from facekd.core.choices import DETECTOR
-    from facekd.ingest.alignment import detector_maker
+    from facekd.ingest.alignment import detector_of
+    from facekd.settings.photos import FaceSearch
 
-    detector_maker(DETECTOR, None, 20)()
+    detector_of(FaceSearch())
     loaded = high_water()
     start = time.perf_counter()
     summary = align(photos, out, quiet=True)

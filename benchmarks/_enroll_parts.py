@@ -52,7 +52,7 @@ def write_photos(path: Path, count: int, per_person: int = 10) -> Path:
 
 
 def overlap(quick: bool, largest: int) -> dict[str, Any]:
-    """Photos in a second: each stage alone, and the enrolment, in turns."""
+    """Photos in a second: each stage alone, and the enrollment, in turns."""
     del largest
     result: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
     models = ["foamliu_mobilefacenet"] if quick else ["foamliu_mobilefacenet", "w600k_mbf"]
@@ -66,16 +66,18 @@ def _overlap(model: str, detector: str, count: int, turns: int) -> dict[str, Any
     from facekd.commands.enroll import enroll
     from facekd.core.pixels import decode_crop
     from facekd.engines.local import batches
-    from facekd.ingest.alignment import BATCH, align_batch
-    from facekd.ingest.photos import Search, load_embedder, on_cores
+    from facekd.engines.mapper import on_cores
+    from facekd.ingest.alignment import BATCH, align_batch, detector_of
+    from facekd.ingest.photos import load_embedder
     from facekd.photos.find import find_photos
+    from facekd.settings.photos import FaceSearch
 
     path = WEIGHTS / f"{model}.onnx"
-    search = Search(detector, YUNET if detector == "yunet" else None)  # type: ignore[arg-type]
+    search = FaceSearch(detector=detector, weights=YUNET if detector == "yunet" else None)  # type: ignore[arg-type]
     embedder = load_embedder(path)
-    align = partial(align_batch, make_detector=search.maker(), choose="best", min_face=20, size=112)
+    align = partial(align_batch, make_detector=partial(detector_of, search), choose="best", min_face=20, size=112)
     wall: dict[str, list[float]] = {"align": [], "embed": [], "write": [], "enroll": []}
-    busy: list[float] = []  # core seconds of both stages alone, as a share of the enrolment's
+    busy: list[float] = []  # core seconds of both stages alone, as a share of the enrollment's
     with tempfile.TemporaryDirectory() as folder:
         source = write_photos(Path(folder) / "photos.zip", count)
         files = find_photos(source).photos
@@ -83,7 +85,7 @@ def _overlap(model: str, detector: str, count: int, turns: int) -> dict[str, Any
             start, cpu = time.perf_counter(), time.process_time()
             records = [record for some in on_cores(align, batches(files, BATCH)) for record in some]
             wall["align"].append(time.perf_counter() - start)
-            crops = np.stack([decode_crop(record.crops[0]["image"]) for record in records if record.crops])
+            crops = np.stack([decode_crop(record.crops[0].image) for record in records if record.crops])
             parts = [crops[at : at + BATCH] for at in range(0, len(crops), BATCH)]
             start = time.perf_counter()
             vectors = np.concatenate(list(on_cores(embedder.embed, parts)))
@@ -121,7 +123,7 @@ def _overlap(model: str, detector: str, count: int, turns: int) -> dict[str, Any
 
 
 def _write_alone(folder: Path, vectors: Array) -> float:
-    """Seconds to write the rows of so many photos as the enrolment does."""
+    """Seconds to write the rows of so many photos as the enrollment does."""
     import pyarrow as pa
 
     from facekd.enrollment.photos import PART

@@ -30,9 +30,10 @@ def fusion(quick: bool, largest: int) -> dict[str, Any]:
 
 def _embedded(model: str, names: list[str], spoilt: bool) -> dict[str, Any]:
     """The embeddings and quality of photos; of those to be enrolled every other one is spoilt, where that is asked."""
+    from facekd.engines.mapper import on_cores
     from facekd.faces.align import align_face, choose, eye_distance, pose
     from facekd.faces.detect import load_detector
-    from facekd.ingest.photos import load_embedder, on_cores
+    from facekd.ingest.photos import load_embedder
     from facekd.photos.decode import decode
 
     detect = load_detector("yunet", weights=YUNET, threads=1)
@@ -185,9 +186,10 @@ def _pair_rates(vectors: Array, persons: Array, threshold: float) -> dict[str, f
 def gate(quick: bool, largest: int) -> dict[str, Any]:
     """What photos cost that the gate would refuse: the TAR of pairs with one such photo, at the FAR of all pairs."""
     del largest
+    from facekd.engines.mapper import on_cores
     from facekd.faces.align import align_face, choose, eye_distance, pose
     from facekd.faces.detect import load_detector
-    from facekd.ingest.photos import load_embedder, on_cores
+    from facekd.ingest.photos import load_embedder
     from facekd.photos.decode import decode
     from facekd.rates.counts import curve
     from facekd.rates.rates import rate_at

@@ -1,4 +1,4 @@
-"""Enrolment: photos to gallery against the slowest stage alone, memory, the second run, the gate and the fusing.
+"""Enrollment: photos to gallery against the slowest stage alone, memory, the second run, the gate and the fusing.
 
     python benchmarks/enroll.py [--only PART ...] [--largest 50000] [--quick]
 
@@ -7,10 +7,10 @@ were. On two idle cores, in minutes: ``overlap`` 8, ``memory`` 25 (60 with --lar
 ``fusion`` 6, ``suspects`` 4, ``gate`` 6. --quick takes 4 in all, says only whether it runs, and writes
 ``results/enroll-quick.json``.
 
-``overlap``: the stages alone and the whole enrolment take turns over the same photos. Alone, a stage has every core;
+``overlap``: the stages alone and the whole enrollment take turns over the same photos. Alone, a stage has every core;
 together they share them, so the most that the cores allow is 1 / (sum of the stages' times); where each stage has a
 core of its own, the most is the slowest stage's rate. Both shares are stated, and the core seconds of the stages alone
-as a share of the enrolment's, which other work on the machine leaves as it is.
+as a share of the enrollment's, which other work on the machine leaves as it is.
 
 ``memory``: greatest resident memory for 1,000 photos and more, LFW again and again, ten photos to a person, each with a
 few bytes of its own behind its JPEG, so that no photo is another's duplicate; and the same run a second time.

@@ -1,4 +1,4 @@
-"""A gallery of a million people: enrolment as it grows, exact search against FAISS, and the index.
+"""A gallery of a million people: enrollment as it grows, exact search against FAISS, and the index.
 
     python benchmarks/gallery.py            # 10**6 x 512-d: about 10 minutes on two idle cores, 10 GB of memory and of
                                             # disk; writes results/gallery.json after each part
@@ -32,7 +32,7 @@ from facekd.core.contract import Contract
 from facekd.core.pixels import unit
 from facekd.core.types import Array, Embeddings
 from facekd.gallery import index
-from facekd.gallery.gallery import LEDGER, Gallery, Person
+from facekd.gallery.gallery import LEDGER, GalleryTable, Person
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.people import to_table
 
@@ -74,7 +74,7 @@ def people(first: int, end: int) -> list[Person]:
 
 
 def probes(n: int, asked: int, salt: int = 1) -> tuple[Embeddings, list[str]]:
-    """A new photo of each of some of the people that `enrol` enrolled, and who they are."""
+    """A new photo of each of some of the people that `enroll` enrolled, and who they are."""
     n -= 3 * LATE
     blocks = np.unique(np.linspace(0, (n - 1) // BLOCK, 32).astype(int))
     vectors, ids = [], []
@@ -110,16 +110,16 @@ def disk_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
-def enrol(folder: Path, n: int) -> dict[str, Any]:
-    """Enrolment at sizes that grow to `n`: lots of 256 new people, and what ends a run."""
-    gallery = Gallery.create(folder, META)
+def enroll(folder: Path, n: int) -> dict[str, Any]:
+    """Enrollment at sizes that grow to `n`: lots of 256 new people, and what ends a run."""
+    gallery = GalleryTable.create(folder, META)
     sizes = [max(n // 100, LATE), max(n // 10, 2 * LATE), n]
     known = 0
     found: dict[str, Any] = {"sizes": {}}
     with gallery.writing():
         for size in sizes:
             filling = time.perf_counter()
-            # Up to the size in one go, which is not measured: a first enrolment of thousands.
+            # Up to the size in one go, which is not measured: a first enrollment of thousands.
             batches: list[pa.Table] = []
             while len(gallery) + LATE + sum(map(len, batches)) < size:
                 end = min(known // BLOCK * BLOCK + BLOCK, known + size - LATE - len(gallery) - sum(map(len, batches)))
@@ -163,7 +163,7 @@ def search(folder: Path, n: int) -> dict[str, Any]:
     """Exact search and FAISS's IndexFlatIP in turns, in one process, over the same templates."""
     import faiss
 
-    gallery = Gallery.open(folder)
+    gallery = GalleryTable.open(folder)
     wanted, ids = probes(n, 64)
     loading, _ = seconds(lambda: gallery.search(wanted, exact=True))
     ours_mb = peak_mb()
@@ -201,13 +201,13 @@ def search(folder: Path, n: int) -> dict[str, Any]:
 
 def by_index(folder: Path, n: int) -> dict[str, Any]:
     """The index: what it finds of what exact search finds, with how many comparisons and how fast."""
-    gallery = Gallery.open(folder)
+    gallery = GalleryTable.open(folder)
     wanted, ids = probes(n, 1024)
     exact = gallery.search(wanted, exact=True)
     gallery._templates = None
     with gallery.writing():
         building, _ = seconds(gallery.build_index)
-    gallery = Gallery.open(folder)
+    gallery = GalleryTable.open(folder)
     first, _ = seconds(lambda: gallery.search(part(wanted, 0, 1)))
     took = [seconds(lambda i=i: gallery.search(part(wanted, i, i + 1)))[0] for i in range(1, 513)]
     many, found = seconds(lambda: gallery.search(wanted))
@@ -245,7 +245,7 @@ def by_index(folder: Path, n: int) -> dict[str, Any]:
 
 def resident(folder: Path, n: int) -> dict[str, Any]:
     """Memory of a process that identifies by the index alone."""
-    gallery = Gallery.open(folder)
+    gallery = GalleryTable.open(folder)
     wanted, _ = probes(n, 256)
     gallery.search(part(wanted, 0, 1))
     after_one = peak_mb()
@@ -257,7 +257,7 @@ def part(wanted: Embeddings, start: int, end: int) -> Embeddings:
     return Embeddings(wanted.vectors[start:end], wanted.ids[start:end], wanted.model_id)
 
 
-def comparisons(gallery: Gallery, vector: Array) -> int:
+def comparisons(gallery: GalleryTable, vector: Array) -> int:
     """How many templates and centroids one probe was compared with, as LanceDB counts them."""
     plan = index.query(gallery.table, vector).limit(1).select(["person_id", "_distance"]).analyze_plan()
     numbers = {
@@ -268,7 +268,7 @@ def comparisons(gallery: Gallery, vector: Array) -> int:
 
 
 MEASUREMENTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
-    work.__name__: work for work in (enrol, search, by_index, resident)
+    work.__name__: work for work in (enroll, search, by_index, resident)
 }
 
 
@@ -300,7 +300,7 @@ def main() -> None:
             if n == FULL:
                 record("gallery", results)
     reached = {
-        "enrol rate, largest to smallest size (flat)": results["enrol"]["rate_at_the_largest_to_the_smallest"],
+        "enroll rate, largest to smallest size (flat)": results["enroll"]["rate_at_the_largest_to_the_smallest"],
         "exact search, time to FAISS, 1 probe (<= 1.3)": results["search"]["time_to_faiss_1_probe"],
         "exact search, time to FAISS, 64 probes (<= 1.3)": results["search"]["time_to_faiss_64_probes"],
         "index, recall@1 (>= 0.99)": results["by_index"]["recall_at_1"],

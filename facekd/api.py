@@ -17,41 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
-from facekd.core.choices import DETECTOR, Choice, DetectorName
 from facekd.core.process import left_as_it_was
-from facekd.core.types import Array
-from facekd.deploy import embedder as deploy
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
-from facekd.ingest.photos import Search, embed_photos, photos_at
+from facekd.ingest.alignment import detector_of
+from facekd.ingest.photos import EmbeddedPhoto, embed_photos, photos_at
 from facekd.photos.find import PhotoFile, one_photo
 from facekd.photos.memory import Held, held, is_held
+from facekd.settings.door import door
+from facekd.settings.photos import EnrollDecision, EnrollReport, FaceChoice, FaceSearch, ModelFile, QualityGate
 
 if TYPE_CHECKING:
-    from facekd.commands.identify import Identification
-    from facekd.crops.store import PhotoRecord
+    from facekd.enrollment.identification import Identification
     from facekd.enrollment.report import EnrollSummary
 
 Photo: TypeAlias = "str | Path | Held"
 Photos: TypeAlias = "Photo | Iterable[Photo]"
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedPhoto:
-    """A photo, and the embeddings of the faces chosen from it."""
-
-    source: str  # as it was given; in a folder, zip or tar the path below it
-    status: str  # ok, or why there is no embedding: no_face, too_small, unreadable, too_large, no_embedding
-    reason: str  # one sentence; empty for ok
-    vectors: Array  # float32[n, D], unit norm; n is 0 unless ok
-    boxes: Array  # float32[n, 4], x1 y1 x2 y2, px of the upright photo
-
-    @property
-    def ok(self) -> bool:
-        """Whether there is an embedding."""
-        return self.status == "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +54,7 @@ class Comparison:
         return f"{verdict}: score {self.score:.4f}, threshold {self.threshold:.4f}{far}"
 
 
-class Embedder(deploy.Embedder):
+class Embedder(CropEmbedder):
     """A network ready to embed crops and photos; any thread and any forked process may use it.
 
     Example::
@@ -83,55 +65,36 @@ class Embedder(deploy.Embedder):
             print(photo.source, photo.status, photo.vectors.shape)
     """
 
-    @left_as_it_was()
-    def embed_photos(
-        self,
-        photos: Photos,
-        *,
-        detector: DetectorName = DETECTOR,
-        weights: str | Path | None = None,
-        min_face: int = 20,
-        choose: Choice = "best",
-    ) -> list[EmbeddedPhoto]:
+    @door
+    def embed_photos(self, photos: Photos, *, faces: FaceChoice = FaceChoice()) -> list[EmbeddedPhoto]:
         """Detect, align and embed; one answer for each photo, in order.
 
         Args:
             photos: a photo; a folder, zip or tar of photos; or several photos. A photo is a path, or in memory the
                 bytes of a file, an open file, uint8[H, W, 3] RGB, uint8[H, W] or an image of Pillow.
-            detector: yunet, mtcnn, facenet; none, where each photo already is a crop.
-            weights: another ONNX file of yunet's than the one that comes with facekd.
-            min_face: smallest face looked for, px.
-            choose: which face of several: largest, centre, best, all.
+            faces: how faces are looked for; its fields may be given by name: detector, weights, min_face, choose.
 
         Raises:
             UserError: nothing at a path, or weights that the detector can't use; a photo without a face is an answer.
         """
-        search = Search(detector, None if weights is None else Path(weights), min_face, choose)
-        search.check()
-        return list(self._embedded(_files(photos), search))
+        detector_of(faces)  # wrong weights are the caller's mistake: said before the first photo
+        return list(embed_photos(_files(photos), self, faces, faces.choose))
 
-    def stream(
-        self,
-        photos: Iterable[Photo],
-        *,
-        detector: DetectorName = DETECTOR,
-        weights: str | Path | None = None,
-        min_face: int = 20,
-        choose: Choice = "best",
-    ) -> Iterator[EmbeddedPhoto]:
+    @door
+    def stream(self, photos: Iterable[Photo], *, faces: FaceChoice = FaceChoice()) -> Iterator[EmbeddedPhoto]:
         """`embed_photos` of any number of photos, in order, with memory for a few of them.
 
         Args:
             photos: as in `embed_photos`, taken up to 32 for each core ahead of the answers; it need not end.
+            faces: as in `embed_photos`.
 
         Raises:
             UserError: no photo at a path, or weights that the detector can't use.
         """
-        search = Search(detector, None if weights is None else Path(weights), min_face, choose)
-        search.check()
-        return self._embedded((_file(photo, place) for place, photo in enumerate(photos)), search)
+        detector_of(faces)
+        return embed_photos((_file(photo, place) for place, photo in enumerate(photos)), self, faces, faces.choose)
 
-    @left_as_it_was()
+    @door
     def compare(
         self,
         photo_a: Photo,
@@ -139,9 +102,7 @@ class Embedder(deploy.Embedder):
         *,
         threshold: float | None = None,
         far: float | None = None,
-        detector: DetectorName = DETECTOR,
-        weights: str | Path | None = None,
-        min_face: int = 20,
+        faces: FaceSearch = FaceSearch(),
     ) -> Comparison:
         """Whether two photos show the same person, each by its large face near the middle.
 
@@ -150,13 +111,17 @@ class Embedder(deploy.Embedder):
             threshold: cosine from which they do; without it the model's calibrated one.
             far: the calibrated threshold of this FAR; without it 0.001, else the nearest that is stricter, else the
                 strictest.
+            faces: how faces are looked for; its fields may be given by name: detector, weights, min_face.
 
         Raises:
             UserError: no photo at a path, or no threshold is known.
         """
-        threshold, far = self._threshold(threshold, far)
-        pair = [photo_a, photo_b]
-        one, two = self.embed_photos(pair, detector=detector, weights=weights, min_face=min_face)
+        if threshold is None:
+            threshold, far = threshold_at(self.thresholds(), far, self.network.path, "threshold=")
+        elif far is not None or not -1 <= threshold <= 1:
+            raise UserError(f"threshold={threshold}: give a cosine from -1 to 1, and far only without it")
+        detector_of(faces)
+        one, two = embed_photos(_files([photo_a, photo_b]), self, faces)
         failed = [f"{photo.source}: {photo.status}, {photo.reason}" for photo in (one, two) if not photo.ok]
         score = float("-inf") if failed else float(one.vectors[0] @ two.vectors[0])
         return Comparison(score, threshold, far, score >= threshold, "; ".join(failed))
@@ -164,17 +129,6 @@ class Embedder(deploy.Embedder):
     def thresholds(self) -> dict[float, float]:
         """FAR -> cosine that the model was calibrated to, its own or those that facekd carries; empty where none is."""
         return model_thresholds(self.network.path, self.contract)
-
-    def _threshold(self, threshold: float | None, far: float | None) -> tuple[float, float | None]:
-        if threshold is not None:
-            if far is not None or not -1 <= threshold <= 1:
-                raise UserError(f"threshold={threshold}: give a cosine from -1 to 1, and far only without it")
-            return threshold, None
-        return threshold_at(self.thresholds(), far, self.network.path, "threshold=")
-
-    def _embedded(self, files: Iterable[PhotoFile], search: Search) -> Iterator[EmbeddedPhoto]:
-        for record, vectors in embed_photos(files, self, search):
-            yield _answer(record, vectors)
 
 
 class Gallery:
@@ -187,85 +141,71 @@ class Gallery:
         print(gallery.identify("who.jpg"))
     """
 
-    def __init__(self, path: Path, embedder: deploy.Embedder) -> None:
+    def __init__(self, path: Path, embedder: CropEmbedder) -> None:
         self.path, self.embedder = path, embedder
 
     @classmethod
-    def open(cls, path: str | Path, embedder: deploy.Embedder) -> Gallery:
+    def open(cls, path: str | Path, embedder: CropEmbedder) -> Gallery:
         """The gallery at `path`, a folder or an ``s3://`` prefix; where there is none, `enroll` begins one.
 
         Raises:
             UserError: a gallery of another model.
         """
-        from facekd.gallery.gallery import Gallery as Table
+        from facekd.gallery.gallery import GalleryTable
         from facekd.gallery.meta import exists
 
         gallery = cls(Path(path), embedder)
         if exists(gallery.path):
-            Table.open(gallery.path, embedder.model_id)
+            GalleryTable.open(gallery.path, embedder.model_id)
         return gallery
 
     def __len__(self) -> int:
         """How many people are enrolled."""
-        from facekd.gallery.gallery import Gallery as Table
+        from facekd.gallery.gallery import GalleryTable
         from facekd.gallery.meta import exists
 
-        return len(Table.open(self.path)) if exists(self.path) else 0
+        return len(GalleryTable.open(self.path)) if exists(self.path) else 0
 
-    @left_as_it_was()
+    @door
     def enroll(
         self,
-        people: str | Path,
+        people: Path,
         *,
-        root: str | Path | None = None,
-        detector: DetectorName | None = None,
-        weights: str | Path | None = None,
-        min_face: int = 20,
-        min_eyes: float | None = None,
-        min_score: float | None = None,
-        max_yaw: float | None = None,
-        min_sharpness: float | None = None,
-        threshold: float | None = None,
-        suspect_threshold: float | None = None,
-        accept_suspects: bool = False,
-        replace: bool = False,
-        dry_run: bool = False,
+        root: Path | None = None,
+        faces: FaceSearch = FaceSearch(),
+        quality: QualityGate = QualityGate(),
+        decision: EnrollDecision = EnrollDecision(),
         quiet: bool = True,
     ) -> EnrollSummary:
         """Enroll people from a folder for each, a zip or tar of such, or a CSV; as ``facekd enroll`` does.
 
         Who is held back as a suspected mix-up, or has no photo that can be used, is not enrolled: a UserWarning says so
-        and the summary, when printed, who and why.
+        and the summary, when printed, who and why. The fields of `faces`, `quality` and `decision` may be given by
+        name: detector, weights, min_face, min_eyes, min_score, max_yaw, min_sharpness, threshold, suspect_threshold,
+        accept_suspects, replace, dry_run.
 
         Raises:
             UserError: no people there, a gallery of another model, or a place that can't be written.
         """
         from facekd.commands.enroll import enroll_people
-        from facekd.enrollment.asked import Enrolment, search_of
-        from facekd.enrollment.gate import make_gate
-        from facekd.enrollment.sources import read_people
 
-        search = search_of(self.path, detector, None if weights is None else Path(weights), min_face)
-        asked = Enrolment(
-            people=Path(people),
-            gallery=self.path,
-            model=self.embedder.network.path,
-            root=None if root is None else Path(root),
-            search=search,
-            gate=make_gate(search.detector, min_eyes, min_score, max_yaw, min_sharpness),
-            threshold=threshold,
-            suspect_threshold=suspect_threshold,
-            accept_suspects=accept_suspects,
-            replace=replace,
-            dry_run=dry_run,
+        summary = enroll_people(
+            people,
+            self.path,
+            self.embedder,
+            root=root,
+            network=ModelFile(model=self.embedder.network.path),
+            faces=faces,
+            quality=quality,
+            decision=decision,
+            output=EnrollReport(),
             quiet=quiet,
         )
-        summary = enroll_people(asked, read_people(asked.people, asked.root), self.embedder)
         if summary.held_back or summary.not_enrolled:
             warnings.warn(
                 f"{len(summary.held_back)} people were held back as suspected mix-ups and {len(summary.not_enrolled)} "
                 "could not be enrolled; print the summary that enroll returns to see who and why",
-                stacklevel=2,
+                stacklevel=3,
             )
         return summary
 
@@ -289,16 +229,16 @@ class Gallery:
         Raises:
             UserError: no gallery or nobody in it, no photo at a path, or no threshold is known.
         """
-        from facekd.commands.identify import changed_weights, identify_embeddings, identify_photos, known_threshold
-        from facekd.gallery.gallery import Gallery as Table
+        from facekd.enrollment import identification as by
+        from facekd.gallery.gallery import GalleryTable
 
-        home = Table.open(self.path, self.embedder.model_id)
-        threshold = known_threshold(threshold, home, self.path, quiet=True)
+        home = GalleryTable.open(self.path, self.embedder.model_id)
+        threshold = by.known_threshold(threshold, home, self.path, quiet=True)
         if isinstance(photos, str | Path) and Path(photos).suffix in (".parquet", ".npz"):
-            return identify_embeddings(home, Path(photos), threshold, top, where)
-        if note := changed_weights(home):
+            return by.identify_embeddings(home, Path(photos), threshold, top, where)
+        if note := by.changed_weights(home):
             warnings.warn(note, stacklevel=2)
-        return identify_photos(home, _files(photos), self.embedder, threshold, top, where)
+        return by.identify_photos(home, _files(photos), self.embedder, threshold, top, where)
 
     def delete(self, person: str) -> bool:
         """Erase a person, every byte; returns whether they were enrolled.
@@ -327,11 +267,3 @@ def _file(photo: Photo, place: int) -> PhotoFile:
         raise TypeError(f"photos[{place}] is a {type(photo).__name__}: give a path, bytes, an array or an image")
     (found,) = one_photo(Path(photo)).photos
     return PhotoFile(found.root, found.member, str(photo), None)
-
-
-def _answer(record: PhotoRecord, vectors: Array) -> EmbeddedPhoto:
-    if record.status != "ok":
-        empty = np.zeros((0, 4), np.float32)
-        return EmbeddedPhoto(record.source, record.status, record.reason, vectors[:0], empty)
-    boxes = np.array([crop["box"] for crop in record.crops], np.float32).reshape(-1, 4)
-    return EmbeddedPhoto(record.source, "ok", "", vectors, boxes)

@@ -58,7 +58,7 @@ GROUPS = {
             "info": ("facekd.commands.gallery:info", "Say what a gallery holds and how it is searched."),
             "delete": ("facekd.commands.gallery:delete", "Erase people, to the last byte."),
             "export": ("facekd.commands.gallery:export", "Write all templates to a file, encrypted or for FAISS."),
-            "import": ("facekd.commands.gallery:import_", "Enrol the people of an exported file."),
+            "import": ("facekd.commands.gallery:import_", "Enroll the people of an exported file."),
             "migrate": ("facekd.commands.gallery_migrate:migrate", "Go over to another model."),
             "index": ("facekd.commands.gallery:index", "Build the index anew, or drop it."),
         },

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from facekd.core.printable import printable_line
@@ -22,6 +22,14 @@ def say(text: str, quiet: bool = False) -> None:
     """One line to stderr."""
     if not quiet:
         print(printable_line(text), file=sys.stderr, flush=True)
+
+
+def say_first(lines: Sequence[str], most: int, quiet: bool, where: str = "") -> None:
+    """The first of some lines, indented, and how many more there are, with `where` they stand."""
+    for line in lines[:most]:
+        say(f"  {line}", quiet)
+    if len(lines) > most:
+        say(f"  … and {len(lines) - most} more{where}", quiet)
 
 
 def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *, unit: int = 1) -> Iterator[T]:

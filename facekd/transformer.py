@@ -12,8 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from facekd.core.choices import DETECTOR, Choice, DetectorName
 from facekd.core.types import Array
-from facekd.ingest.photos import Search, embed_photos, load_embedder
-from facekd.photos.find import PhotoFile, one_photo
+from facekd.ingest.alignment import detector_of
+from facekd.ingest.photos import embed_photos, load_embedder
+from facekd.photos.find import one_photo
+from facekd.settings.photos import FaceChoice
 
 
 class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped
@@ -29,7 +31,7 @@ class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         model: run folder or ONNX file.
         contract: what an ONNX model expects of a crop, where facekd does not know it.
         detector, weights, min_face: how faces are looked for in photos; see ``facekd embed``.
-        choose: largest, centre or best: the one face of a photo.
+        choose: largest, center or best: the one face of a photo.
     """
 
     def __init__(
@@ -76,15 +78,17 @@ class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             good = np.abs(np.linalg.norm(vectors, axis=1) - 1) < 1e-3
             self.statuses_ = ["ok" if is_good else "no_embedding" for is_good in good]
             return np.where(good[:, None], vectors, np.float32(np.nan))
-        search = Search(self.detector, None if self.weights is None else Path(self.weights), self.min_face, self.choose)
-        search.check()
-        files: list[PhotoFile] = [one_photo(Path(str(path))).photos[0] for path in np.ravel(np.asarray(X, object))]
+        weights = None if self.weights is None else Path(self.weights)
+        faces = FaceChoice(detector=self.detector, weights=weights, min_face=self.min_face, choose=self.choose)
+        detector_of(faces)  # wrong weights are the caller's mistake: said before the first photo
+        files = [one_photo(Path(str(path))).photos[0] for path in np.ravel(np.asarray(X, object))]
         rows = np.full((len(files), self._n_features_out), np.nan, np.float32)
         self.statuses_ = []
-        for row, (record, own) in zip(rows, embed_photos(files, self._embedder(), search), strict=True):
-            self.statuses_.append(record.status)
-            if record.status == "ok":
-                row[:] = own[0]
+        photos = embed_photos(files, self._embedder(), faces, faces.choose)
+        for row, photo in zip(rows, photos, strict=True):
+            self.statuses_.append(photo.status)
+            if photo.ok:
+                row[:] = photo.vectors[0]
         return rows
 
     def _embedder(self) -> Any:

@@ -1,4 +1,4 @@
-"""People who are patterns of coloured squares, and a network that sees just these squares: enrolments in no time."""
+"""People who are patterns of coloured squares, and a network that sees just these squares: enrollments in no time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from facekd.commands.enroll import enroll
 from facekd.core.contract import Contract
 from facekd.core.types import Array
 from facekd.enrollment.report import EnrollSummary
-from facekd.gallery.gallery import Gallery
+from facekd.gallery.gallery import GalleryTable
 
 SIZE, DIM = 32, 48  # px of a crop; 4 x 4 squares of three channels
 NEAR = 0.8  # cosine: photos of one person score above it, those of two below
@@ -72,10 +72,10 @@ def enrolled(people: Path, gallery: Path, model: Path, **more: Any) -> EnrollSum
 
 def contents(gallery: Path) -> dict[str, Any]:
     """Everybody's template, photos and metadata."""
-    found = [person for some in Gallery.open(gallery).everyone() for person in some]
+    found = [person for some in GalleryTable.open(gallery).everyone() for person in some]
     return {one.person_id: (one.template.tobytes(), one.sources, dict(one.metadata)) for one in found}
 
 
 def ledger(gallery: Path) -> dict[str, tuple[str | None, str, str]]:
-    rows = Gallery.open(gallery).ledger().to_pylist()
+    rows = GalleryTable.open(gallery).ledger().to_pylist()
     return {row["source"]: (row["person"], row["status"], row["reason"]) for row in rows}

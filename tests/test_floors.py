@@ -46,16 +46,18 @@ THIRD_PARTY = {
     "__main__": set(),
 }
 
-UPPER = ("stages", "ingest", "recipes", "evaluation", "enrollment", "commands")
-
-# What a command's --help loads.
-LIGHT = ("stages", "commands", "cli", "console", "settings", "evaluation", "enrollment", "ingest")
+UPPER = ("stages", "ingest", "recipes", "evaluation", "enrollment", "commands")  # these may import any package
 
 # Loading these takes seconds: a command imports them in the function that needs them, so that --help is quick.
 HEAVY = {"torch", "torchvision", "facenet_pytorch", "onnx", "onnxruntime", "matplotlib", "albumentations", "lancedb",
          "accelerate", "scipy", "sklearn", "ray"}  # fmt: skip
 
-# Colours in [0, 1] for drawing people, and the detector's own input, which is no crop.
+# What --help loads; `recipes` and `evaluation` are still to join the rooms that import at their top.
+LIGHT = ("stages", "evaluation", "commands", "cli", "console", "settings")
+
+AT_TOP = ("ingest", "enrollment")  # whose modules import all they need at their top
+
+# Colors in [0, 1] for drawing people, and the detector's own input, which is no crop.
 NO_CROPS = ("photos/synth/", "faces/mtcnn")
 
 
@@ -146,7 +148,7 @@ def test_third_party_imports_stay_in_their_rooms() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_upper_rooms_and_the_command_line_load_nothing_heavy_when_imported() -> None:
+def test_the_commands_and_the_command_line_load_nothing_heavy_when_imported() -> None:
     wrong = []
     for path, tree in modules().items():
         if room(path) not in LIGHT and path != "core/suggest.py":
@@ -154,6 +156,19 @@ def test_the_upper_rooms_and_the_command_line_load_nothing_heavy_when_imported()
         for node in tree.body:  # at the top level only; `if TYPE_CHECKING:` is another node
             if isinstance(node, ast.Import | ast.ImportFrom):
                 wrong += [f"{path}: {n}" for n in imports(node, "facekd") if n.split(".")[0] in HEAVY]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_what_help_loads_imports_inside_functions() -> None:
+    wrong = [
+        f"{path}:{node.lineno}"
+        for path, tree in modules().items()
+        if room(path) in AT_TOP
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     assert not wrong, "\n".join(wrong)
 
 

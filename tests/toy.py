@@ -15,7 +15,7 @@ from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import encode_crop
 from facekd.core.types import Array
-from facekd.crops.store import CropStore, PhotoRecord
+from facekd.crops.store import AlignedCrop, CropStore, PhotoRecord
 from facekd.nets import build
 from facekd.nets.saved import MODEL, save_model
 
@@ -35,19 +35,23 @@ def record(identity: str | None, source: str, pixels: Array) -> PhotoRecord:
     """The ledger row and the crop of one photo."""
     data = encode_crop(pixels)
     digest = sha256_bytes(source.encode() + data)
-    crop = {
-        "crop_id": f"{digest[:16]}-0",
-        "image": data,
-        "identity": identity,
-        "source": source,
-        "sha256": digest,
-        "box": [0.0, 0.0, float(SIZE), float(SIZE)],
-        "landmarks": [0.0] * 10,
-        "matrix": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
-        "score": 1.0,
-        "quality": 1.0,
-    }
-    return PhotoRecord(source, identity, "ok", sha256=digest, crop_ids=[str(crop["crop_id"])], crops=[crop])
+    crop = AlignedCrop(
+        crop_id=f"{digest[:16]}-0",
+        image=data,
+        identity=identity,
+        source=source,
+        sha256=digest,
+        box=(0.0, 0.0, float(SIZE), float(SIZE)),
+        landmarks=(0.0,) * 10,
+        matrix=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+        score=1.0,
+        quality=1.0,
+        eyes=0.0,
+        yaw=0.0,
+        pitch=0.0,
+        roll=0.0,
+    )
+    return PhotoRecord(source, identity, "ok", sha256=digest, crop_ids=[crop.crop_id], crops=[crop])
 
 
 def write_store(

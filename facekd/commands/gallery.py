@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from facekd.console import progress, say, table
+from facekd.console import progress, say, say_first, table
 from facekd.errors import UserError
 from facekd.settings.door import door
+
+if TYPE_CHECKING:
+    from facekd.gallery.gallery import GalleryTable
 
 LOT = 4096  # people read or written together
 SHOWN = 20  # people that are listed
@@ -69,25 +72,12 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         people: List everybody enrolled, with their number of photos and what else is known.
         quiet: Print nothing.
     """
-    from facekd.commands.identify import gallery_thresholds
+    from facekd.enrollment.identification import gallery_thresholds
     from facekd.gallery import audit
-    from facekd.gallery.gallery import Gallery
-    from facekd.gallery.people import tags
+    from facekd.gallery.gallery import GalleryTable
 
-    home = Gallery.open(gallery)
-    log = audit.read(home.place)
-    indexed = home.indexed()
-    rows = [
-        [
-            person.person_id,
-            str(len(person.sources)),
-            "–" if person.quality is None else f"{person.quality:.3f}",
-            ", ".join(tags(person.metadata)),
-        ]
-        for lot in (home.everyone() if people else ())
-        for person in lot
-    ]
-    meta = home.meta
+    home = GalleryTable.open(gallery)
+    meta, log, indexed = home.meta, audit.read(home.place), home.indexed()
     found = GalleryInfo(
         people=len(home),
         photos=home.photos(),
@@ -98,9 +88,7 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         indexed=None if indexed is None else indexed.people,
         audit_broken_at=log.broken_at,
     )
-    calibrated = ", ".join(
-        f"{t:.4f} at FAR {far:g}" for far, t in sorted(gallery_thresholds(meta).items(), reverse=True)
-    )
+    thresholds = sorted(gallery_thresholds(meta).items(), reverse=True)
     figures = {
         "people": str(found.people),
         "photos": str(found.photos),
@@ -108,7 +96,7 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         "templates mapped from model": meta.mapped or "–",
         "detector": meta.detector + (f", weights {meta.weights_sha256[:12]}…" if meta.weights_sha256 else ""),
         "threshold": "–" if found.threshold is None else f"{found.threshold:.4f}",
-        "calibrated thresholds": calibrated or "–",
+        "calibrated thresholds": ", ".join(f"{one:.4f} at FAR {far:g}" for far, one in thresholds) or "–",
         "search": "exact: every template is compared"
         if indexed is None
         else f"index of {indexed.people} people, {indexed.bytes / 1e6:.0f} MB; {indexed.outside} more are compared",
@@ -119,8 +107,18 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
     }
     table(str(home.place), ["what", "value"], [[key, value] for key, value in figures.items()], quiet, figures=False)
     if people:
-        table("", ["person", "photos", "quality", "metadata"], sorted(rows), quiet, figures=False)
+        table("", ["person", "photos", "quality", "metadata"], sorted(_people(home)), quiet, figures=False)
     return found
+
+
+def _people(home: GalleryTable) -> Iterator[list[str]]:
+    """Everybody enrolled, as they are listed."""
+    from facekd.gallery.people import tags
+
+    for lot in home.everyone():
+        for person in lot:
+            quality = "–" if person.quality is None else f"{person.quality:.3f}"
+            yield [person.person_id, str(len(person.sources)), quality, ", ".join(tags(person.metadata))]
 
 
 @door
@@ -148,12 +146,12 @@ def delete(
     """
     import secrets
 
-    from facekd.gallery.gallery import Gallery
+    from facekd.gallery.gallery import GalleryTable
 
     ids = list(dict.fromkeys([*person, *(_lines(from_) if from_ is not None else ())]))
     if not ids:
         raise UserError("nobody to erase: give ids after the gallery, or a file of ids with --from")
-    home = Gallery.open(gallery)
+    home = GalleryTable.open(gallery)
     receipt = secrets.token_hex(16)
     with home.writing():
         # Noted first: a log that can't be written stops it, and a killed deletion is known.
@@ -164,8 +162,7 @@ def delete(
     say(f"{home.place}: {len(enrolled)} people erased, {len(home)} remain; receipt {receipt}", quiet)
     if missing:
         say(f"{len(missing)} were not enrolled; what an interrupted deletion may have left of them is gone too", quiet)
-        for person_id in missing[:SHOWN]:
-            say(f"  {person_id}", quiet or private)
+        say_first(missing, SHOWN, quiet or private)
     return Erased(tuple(enrolled), tuple(missing), receipt)
 
 
@@ -186,7 +183,7 @@ def export(gallery: str, out: Path, *, encrypt: bool = False, key_file: Path | N
         quiet: Print nothing.
     """
     from facekd.gallery.exchange import write_faiss, write_parquet
-    from facekd.gallery.gallery import Gallery
+    from facekd.gallery.gallery import GalleryTable
     from facekd.gallery.protect import read_key
 
     if out.suffix not in (".parquet", ".faiss"):
@@ -196,7 +193,7 @@ def export(gallery: str, out: Path, *, encrypt: bool = False, key_file: Path | N
     if key_file is not None and not encrypt:
         raise UserError("--key-file says with what to encrypt, but not to do so; add --encrypt, or leave it out")
     key = read_key(key_file) if encrypt else None
-    home = Gallery.open(gallery)
+    home = GalleryTable.open(gallery)
     home.note("export", people=len(home), form=out.suffix[1:], encrypted=encrypt)  # before: unlogged, it is not done
     if out.suffix == ".faiss":
         people, beside = write_faiss(home, out)
@@ -210,7 +207,7 @@ def export(gallery: str, out: Path, *, encrypt: bool = False, key_file: Path | N
 
 @door
 def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bool = False) -> Imported:
-    """Enrol the people of an exported file, under their ids; they replace people of the same ids.
+    """Enroll the people of an exported file, under their ids; they replace people of the same ids.
 
     A gallery that does not exist is begun with the file's settings. Templates of another model are refused.
 
@@ -223,11 +220,11 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
         quiet: Print nothing.
     """
     from facekd.gallery.exchange import needs_key, read_parquet, take_in
-    from facekd.gallery.gallery import Gallery
+    from facekd.gallery.gallery import GalleryTable
     from facekd.gallery.protect import read_key
 
     meta, people = read_parquet(file, read_key(key_file) if needs_key(file) else None)
-    home = Gallery.create(gallery, meta)
+    home = GalleryTable.create(gallery, meta)
     with home.writing():
         home.note("import", people=len(people))
         lots = range(0, len(people), LOT)
@@ -238,7 +235,7 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
 
 @door
 def index(gallery: str, *, drop: bool = False, quiet: bool = False) -> int:
-    """Build a gallery's index anew, whatever its size, or drop it; enrolment builds it by itself where it pays.
+    """Build a gallery's index anew, whatever its size, or drop it; enrollment builds it by itself where it pays.
 
     Example: facekd gallery index staff.gallery
 
@@ -247,9 +244,9 @@ def index(gallery: str, *, drop: bool = False, quiet: bool = False) -> int:
         drop: Remove the index: every template is compared from now on.
         quiet: Print nothing.
     """
-    from facekd.gallery.gallery import Gallery
+    from facekd.gallery.gallery import GalleryTable
 
-    home = Gallery.open(gallery)
+    home = GalleryTable.open(gallery)
     with home.writing():
         home.note("index", drop=drop)
         if drop:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.console import say, table
-from facekd.enrollment.asked import check_threshold
 from facekd.errors import UserError
 from facekd.settings.door import door
+from facekd.settings.photos import check_threshold
 
 if TYPE_CHECKING:
     from facekd.core.types import Array

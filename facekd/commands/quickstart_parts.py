@@ -33,7 +33,7 @@ def name_people(out: Path, student: Judged, embedder: Embedder, held: CropSet) -
 
     from facekd.core.types import Embeddings
     from facekd.crops.store import CropStore
-    from facekd.gallery.gallery import Gallery, Person, template_of
+    from facekd.gallery.gallery import GalleryTable, Person, template_of
     from facekd.gallery.meta import GalleryMeta
 
     rate = next(rate for rate in student.rates["tar"] if rate["far_asked"] == NAMING_FAR)
@@ -59,7 +59,7 @@ def name_people(out: Path, student: Judged, embedder: Embedder, held: CropSet) -
         weights_sha256=aligned["weights_sha256"],
         threshold=rate["threshold"],
     )
-    gallery = Gallery.create(out / "people.gallery", meta)
+    gallery = GalleryTable.create(out / "people.gallery", meta)
     with gallery.writing():
         gallery.upsert(enrolled)
     known = {person.person_id for person in enrolled}

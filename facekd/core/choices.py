@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 # Photos and crops.
 DetectorName = Literal["yunet", "mtcnn", "facenet", "none"]
 DETECTOR: DetectorName = "yunet"  # where none is asked for and none was used before
-Choice = Literal["largest", "centre", "best", "all"]  # which face of several
+Choice = Literal["largest", "center", "best", "all", "centre"]  # which face of several; centre: the old spelling
 Engine = Literal["local", "ray"]
 Augment = Literal["plain", "occluded", "flip"]  # kinds of views, see crops.views.view_batch
 

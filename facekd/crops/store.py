@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,26 @@ LEDGER = pa.schema(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignedCrop:
+    """A crop as it is kept, and where it came from; the fields are the columns of CROPS."""
+
+    crop_id: str
+    image: bytes  # empty where it has been used and is not to be kept
+    identity: str | None
+    source: str
+    sha256: str | None
+    box: tuple[float, ...]
+    landmarks: tuple[float, ...]
+    matrix: tuple[float, ...]
+    score: float
+    quality: float
+    eyes: float
+    yaw: float
+    pitch: float
+    roll: float
+
+
 @dataclass
 class PhotoRecord:
     """What became of one photo: its ledger row and its crops."""
@@ -83,7 +103,7 @@ class PhotoRecord:
     chosen: list[int] = field(default_factory=list)
     crop_ids: list[str] = field(default_factory=list)
     seconds: float = 0.0
-    crops: list[dict[str, Any]] = field(default_factory=list)  # rows of CROPS
+    crops: list[AlignedCrop] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         assert self.status in STATUSES, self.status
@@ -145,15 +165,14 @@ class CropStore:
         """Write one more part; it is there whole or not at all."""
         records = list(records)
         number = (self.parts() or [-1])[-1] + 1
-        crops = [crop for record in records for crop in record.crops]
-        rows = [{k: v for k, v in asdict(record).items() if k != "crops"} for record in records]
+        crops = _rows((crop for record in records for crop in record.crops), CROPS)
         with (
             atomic_write(self.folder / "crops" / f"part-{number:05d}.arrow") as file,
             pa.ipc.new_file(file, _numbered(CROPS, "crop store")) as writer,
         ):
-            writer.write_table(pa.Table.from_pylist(crops, CROPS))
+            writer.write_table(crops)
         with atomic_write(self.folder / "ledger" / f"part-{number:05d}.parquet") as file:
-            pq.write_table(pa.Table.from_pylist(rows, _numbered(LEDGER, "ledger")), file)
+            pq.write_table(_rows(records, _numbered(LEDGER, "ledger")), file)
 
     def ledger(self) -> pa.Table:
         """The newest row of each photo, in the order of their sources; columns of LEDGER and ``part``."""
@@ -204,6 +223,11 @@ class CropStore:
         return pa.concat_tables(tables), rows
 
 
+def _rows(items: Iterable[Any], schema: pa.Schema) -> pa.Table:
+    """Dataclasses as a table: their fields of the names of its columns."""
+    return pa.Table.from_pylist([{name: getattr(item, name) for name in schema.names} for item in items], schema)
+
+
 def _begun(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether `folder` holds a store made with `settings`; False where one can be begun.
 
@@ -231,6 +255,8 @@ def _settings(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UserError(f"{path}: holds no settings of a crop store; align the photos into a new folder")
     check_format("crop store", settings.pop(KEY, None), path)
+    if settings.get("choose") == "centre":  # as stores of before spell it
+        settings["choose"] = "center"
     return settings
 
 

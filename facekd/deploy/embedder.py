@@ -16,12 +16,12 @@ from facekd.nets.files import Network, load_network
 from facekd.nets.runtimes import pieces, spread
 
 
-class Embedder:
+class CropEmbedder:
     """A network ready to embed; any thread and any forked process may use it.
 
     Example::
 
-        embedder = Embedder.load("model.onnx")
+        embedder = CropEmbedder.load("model.onnx")
         vectors = embedder.embed(crops)  # uint8[N, 112, 112, 3] RGB -> float32[N, D] of unit norm
     """
 
@@ -99,3 +99,6 @@ class Embedder:
         if self.contract.flip:
             vectors = vectors + self.network.step(to_input(crops[:, :, ::-1], self.contract))
         return unit(vectors)
+
+
+Embedder = CropEmbedder  # as rooms above called it

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from facekd.core.types import Array
-    from facekd.gallery.gallery import Person
-    from facekd.gallery.photos import PhotoTable
+import numpy as np
+import pyarrow as pa
+from scipy.cluster.hierarchy import fcluster, linkage
+
+from facekd.core.types import Array
+from facekd.gallery.people import Person, template_of
+from facekd.gallery.photos import KnownPhoto, PhotoTable
+from facekd.ingest.embedding import Outcome
 
 TOGETHER = 8192  # photos whose embeddings are in memory at once
 SAMPLE = 512  # photos of one person that are compared with each other
 FIXED = 2.0**36  # embeddings are added as whole multiples of its inverse
-Row = tuple[str, str, str]  # source, status, reason
+Usable = dict[str, KnownPhoto]  # photos with an embedding by their source
+Block = tuple[Array, Array]  # int64[n], places among the usable photos, and their float32[n, D]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class Fused:
 
     person_id: str
     person: Person | None  # None: no photo can be used, or none is known to be theirs
-    rows: tuple[Row, ...]  # what became of each photo, sorted by source
+    photos: tuple[Outcome, ...]  # what became of each photo, sorted by source
     odd: tuple[tuple[str, float], ...]  # photos that do not match the rest: source and score with it
     divided: bool  # no more than half of the photos match each other, so it can't be told who the person is
 
@@ -43,150 +48,109 @@ def fuse(table: PhotoTable, ids: Sequence[str], threshold: float | None, accept:
         threshold: cosine with the other photos from which a photo shows the same person; None: not looked at.
         accept: use the photos that do not match the rest too.
     """
-    rows = sorted(table.known(ids).to_pylist(), key=lambda row: (row["person_id"], row["source"]))
-    people = {person: list(own) for person, own in groupby(rows, key=lambda row: row["person_id"])}
+    photos = sorted(table.known(ids), key=lambda photo: (photo.person_id, photo.source))
+    people = {person: list(own) for person, own in groupby(photos, key=lambda photo: photo.person_id)}
     usable = {person: _usable(own) for person, own in people.items()}
-    few = [person for person in people if len(usable[person]) <= TOGETHER]
-    vectors = _vectors(table, few, usable)
+    vectors = _vectors(table, {person: own for person, own in usable.items() if len(own) <= TOGETHER})
     for person in ids:
         if person not in people:
             yield Fused(person, None, (), (), False)
-        elif person in vectors:
-            yield _fuse_few(person, people[person], usable[person], vectors.pop(person), threshold, accept)
-        else:
-            yield _fuse_many(table, person, people[person], usable[person], threshold, accept)
+            continue
+        own, held = usable[person], vectors.pop(person, None)
+        blocks = partial(_blocks, table, person, own) if held is None else partial(_whole, held)
+        yield _fuse(person, people[person], list(own.values()), blocks, threshold, accept)
 
 
-def _usable(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows with an embedding by their source, the first of each digest."""
-    first: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if row["status"] == "ok":
-            first.setdefault(row["sha256"], row)
-    return {row["source"]: row for row in first.values()}
+def _usable(photos: Sequence[KnownPhoto]) -> Usable:
+    """The photos with an embedding, the first of each digest."""
+    first: dict[str | None, KnownPhoto] = {}
+    for photo in photos:
+        if photo.status == "ok":
+            first.setdefault(photo.sha256, photo)
+    return {photo.source: photo for photo in first.values()}
 
 
-def _vectors(table: PhotoTable, ids: Sequence[str], usable: dict[str, dict[str, Any]]) -> dict[str, Array]:
+def _vectors(table: PhotoTable, usable: dict[str, Usable]) -> dict[str, Array]:
     """float32[n, D] of each person, in the order of their usable photos."""
-    import numpy as np
-
-    places = {(person, source): place for person in ids for place, source in enumerate(usable[person])}
-    found = {person: np.zeros((len(usable[person]), table.dim), np.float32) for person in ids}
-    if places:
-        for persons, sources, vectors in _blocks(table, ids):
-            for person, source, vector in zip(persons, sources, vectors, strict=True):
-                if (person, source) in places:
-                    found[person][places[person, source]] = vector
+    places = {(person, source): place for person, own in usable.items() for place, source in enumerate(own)}
+    found = {person: np.zeros((len(own), table.dim), np.float32) for person, own in usable.items()}
+    for batch in table.embeddings(list(usable)) if places else ():
+        keys = zip(batch["person_id"].to_pylist(), batch["source"].to_pylist(), strict=True)
+        for key, vector in zip(keys, _matrix(batch, table.dim), strict=True):
+            if key in places:
+                found[key[0]][places[key]] = vector
     return found
 
 
-def _blocks(table: PhotoTable, ids: Sequence[str]) -> Iterator[tuple[list[str], list[str], Array]]:
-    for batch in table.embeddings(ids):
-        vectors = batch["embedding"].flatten().to_numpy().reshape(len(batch), table.dim)
-        yield batch["person_id"].to_pylist(), batch["source"].to_pylist(), vectors
+def _whole(vectors: Array) -> Iterator[Block]:
+    yield np.arange(len(vectors)), vectors
 
 
-def _fuse_few(
-    person: str,
-    rows: Sequence[dict[str, Any]],
-    usable: dict[str, dict[str, Any]],
-    vectors: Array,
-    threshold: float | None,
-    accept: bool,
-) -> Fused:
-    import numpy as np
-
-    centre = None if threshold is None or len(vectors) < 2 else main_direction(vectors, threshold)
-    scores = np.ones(len(vectors)) if centre is None else vectors.astype(np.float64) @ centre
-    kept = _accepted(usable) | (scores >= (-2.0 if threshold is None else threshold))
-    used = np.ones(len(kept), bool) if accept else kept
-    total = added(vectors[used], _weights(usable)[used])
-    return _fused(person, rows, list(usable.values()), scores, kept, total, accept)
-
-
-def _fuse_many(
-    table: PhotoTable,
-    person: str,
-    rows: Sequence[dict[str, Any]],
-    usable: dict[str, dict[str, Any]],
-    threshold: float | None,
-    accept: bool,
-) -> Fused:
-    """The same of so many photos that their embeddings are not held at once: a sample of them says who it is."""
-    import numpy as np
-
+def _blocks(table: PhotoTable, person: str, usable: Usable) -> Iterator[Block]:
+    """The embeddings of so many photos that they are not held at once."""
     places = {source: place for place, source in enumerate(usable)}
-    scores, total = np.ones(len(places)), np.zeros(table.dim, np.int64)
-    accepted, weights = _accepted(usable), _weights(usable)
-    centre = None
-    if threshold is not None:
-        # The photos with the smallest digests: chosen by chance, and the same ones each time.
-        chosen = set(sorted(places, key=lambda source: usable[source]["sha256"])[:SAMPLE])
-        sample = [
-            (source, vector)
-            for _, sources, vectors in _blocks(table, [person])
-            for source, vector in zip(sources, vectors, strict=True)
-            if source in chosen
-        ]
-        centre = main_direction(np.stack([vector for _, vector in sorted(sample, key=lambda one: one[0])]), threshold)
-    for _, sources, vectors in _blocks(table, [person]):
+    for batch in table.embeddings([person]):
+        sources = batch["source"].to_pylist()
         here = [row for row, source in enumerate(sources) if source in places]
-        block, own = vectors[here], np.array([places[sources[row]] for row in here], np.int64)
-        used = np.ones(len(own), bool)
-        if centre is not None and threshold is not None:
-            scores[own] = block.astype(np.float64) @ centre
-            used = used if accept else accepted[own] | (scores[own] >= threshold)
-        total += added(block[used], weights[own][used])
-    kept = accepted | (scores >= (-2.0 if threshold is None else threshold))
-    return _fused(person, rows, list(usable.values()), scores, kept, total, accept)
+        yield np.array([places[sources[row]] for row in here], np.int64), _matrix(batch, table.dim)[here]
 
 
-def _accepted(usable: dict[str, dict[str, Any]]) -> Array:
-    """bool[n]: which photos count whatever they score."""
-    import numpy as np
-
-    return np.array([bool(row["accepted"]) for row in usable.values()], bool)
+def _matrix(batch: pa.RecordBatch, dim: int) -> Array:
+    matrix: Array = batch["embedding"].flatten().to_numpy().reshape(len(batch), dim)
+    return matrix
 
 
-def _weights(usable: dict[str, dict[str, Any]]) -> Array:
-    """float64[n]: how much each photo counts; one without any detail still counts a little."""
-    import numpy as np
-
-    return np.log1p(np.maximum([row["quality"] for row in usable.values()], 1.0))
-
-
-def _fused(
+def _fuse(
     person: str,
-    rows: Sequence[dict[str, Any]],
-    usable: Sequence[dict[str, Any]],
-    scores: Array,
-    kept: Array,
-    total: Array,
+    photos: Sequence[KnownPhoto],
+    usable: Sequence[KnownPhoto],
+    blocks: Callable[[], Iterator[Block]],
+    threshold: float | None,
     accept: bool,
 ) -> Fused:
-    import numpy as np
-
-    from facekd.gallery.gallery import Person, template_of
-
-    odd = {usable[place]["source"]: float(scores[place]) for place in np.flatnonzero(~kept).tolist()}
+    """A person of photos whose embeddings come in blocks, twice."""
+    accepted = np.array([photo.accepted for photo in usable], bool)
+    # How much each photo counts; one without any detail still counts a little.
+    weights = np.log1p(np.maximum([photo.quality for photo in usable], 1.0))
+    least = -2.0 if threshold is None else threshold
+    center = None if threshold is None or len(usable) < 2 else main_direction(_sample(usable, blocks()), threshold)
+    scores, sums = np.ones(len(usable)), []
+    for places, vectors in blocks():
+        if center is not None:
+            scores[places] = vectors.astype(np.float64) @ center
+        kept = accept | accepted[places] | (scores[places] >= least)
+        sums.append(added(vectors[kept], weights[places][kept]))
+    matching = accepted | (scores >= least)
+    odd = {usable[place].source: float(scores[place]) for place in np.flatnonzero(~matching).tolist()}
     divided = len(odd) > 0 and 2 * len(odd) >= len(usable)
-    used = {row["source"] for row in usable if accept or row["source"] not in odd}
-    template = template_of(total.astype(np.float64) / FIXED) if used else None
+    used = [photo for photo in usable if accept or photo.source not in odd]
+    template = template_of(np.sum(sums, axis=0).astype(np.float64) / FIXED) if used else None
     made = None
     if template is not None and (accept or not divided):
-        quality = sum(row["quality"] for row in usable if row["source"] in used) / len(used)
-        made = Person(person, template, tuple(sorted(used)), quality)
-    sources = {row["source"] for row in usable}
-    of_digest = {row["sha256"]: row["source"] for row in usable}
-    ledger: list[Row] = []
-    for row in rows:
-        source, status, reason = row["source"], row["status"], row["reason"]
-        if status == "ok" and source not in sources:
-            status, reason = "duplicate", f"the same bytes as {of_digest[row['sha256']]}"
+        quality = sum(photo.quality for photo in used) / len(used)
+        made = Person(person, template, tuple(sorted(photo.source for photo in used)), quality)
+    of_digest = {photo.sha256: photo.source for photo in usable}
+    outcomes: list[Outcome] = []
+    for photo in photos:
+        source, status, reason = photo.source, photo.status, photo.reason
+        if status == "ok" and of_digest[photo.sha256] != source:
+            status, reason = "duplicate", f"the same bytes as {of_digest[photo.sha256]}"
         elif source in odd and not accept:
             status, reason = "suspect", f"scores {odd[source]:.3f} with the other photos of this person"
-        ledger.append((source, status, reason))
-    return Fused(person, made, tuple(ledger), tuple(odd.items()), divided)
+        outcomes.append(Outcome(source, status, reason))
+    return Fused(person, made, tuple(outcomes), tuple(odd.items()), divided)
+
+
+def _sample(usable: Sequence[KnownPhoto], blocks: Iterable[Block]) -> Array:
+    """The embeddings of all photos, or of those with the smallest digests: by chance, and the same ones each time."""
+    if len(usable) <= TOGETHER:
+        ((_, vectors),) = blocks
+        return vectors
+    chosen = sorted(range(len(usable)), key=lambda place: usable[place].sha256 or "")[:SAMPLE]
+    parts = [(places[here], vectors[here]) for places, vectors in blocks for here in [np.isin(places, chosen)]]
+    places, vectors = (np.concatenate(part) for part in zip(*parts, strict=True))
+    sample: Array = vectors[np.argsort(places)]
+    return sample
 
 
 def added(vectors: Array, weights: Array) -> Array:
@@ -194,8 +158,6 @@ def added(vectors: Array, weights: Array) -> Array:
 
     Whole numbers give the same sum in any order, and so the same template whatever came first.
     """
-    import numpy as np
-
     total: Array = np.rint(vectors * weights[:, None] * FIXED).astype(np.int64).sum(axis=0)
     return total
 
@@ -211,13 +173,9 @@ def main_direction(vectors: Array, threshold: float) -> Array:
     Returns:
         float64[D]; of all photos where every two of them match.
     """
-    import numpy as np
-
     cosines = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
     members = np.arange(len(vectors))
     if cosines.min() < threshold:
-        from scipy.cluster.hierarchy import fcluster, linkage
-
         apart = np.clip(1 - cosines[np.triu_indices(len(vectors), 1)], 0, None)
         label = fcluster(linkage(apart, "average"), 1 - threshold, "distance")
         largest, _ = Counter(label.tolist()).most_common(1)[0]

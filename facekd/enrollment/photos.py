@@ -1,22 +1,25 @@
-"""The photos of an enrolment: what is known of them already, and the embeddings of the others."""
+"""The photos of an enrollment: what is known of them already, and the embeddings of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
 
 from facekd.console import progress
-from facekd.ingest.photos import Embedded, Search, embed_photos, in_batches
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from facekd.deploy.embedder import Embedder
-    from facekd.enrollment.gate import Gate
-    from facekd.enrollment.sources import People
-    from facekd.gallery.photos import PhotoTable
-    from facekd.photos.find import PhotoFile
+from facekd.deploy.embedder import CropEmbedder
+from facekd.enrollment.gate import refusal
+from facekd.enrollment.sources import People
+from facekd.faces.detect import weights_digest
+from facekd.gallery.photos import KnownPhoto, PhotoTable
+from facekd.ingest.alignment import detector_of
+from facekd.ingest.corpus import digest_of
+from facekd.ingest.photos import EmbeddedPhoto, embed_photos, in_batches
+from facekd.photos.find import PhotoFile, stamp
+from facekd.settings.photos import FaceSearch, QualityGate
 
 PART = 512  # photos written together: what a kill can cost
 GROUP = 4096  # photos whose people are looked up together
@@ -36,103 +39,91 @@ class NewPhotos:
     """
 
     def __init__(
-        self, table: PhotoTable, embedder: Embedder, search: Search, gate: Gate, base: PhotoTable | None = None
+        self, table: PhotoTable, embedder: CropEmbedder, search: FaceSearch, gate: QualityGate, base: PhotoTable | None
     ) -> None:
         self.table, self.embedder, self.search, self.gate, self.base = table, embedder, search, gate, base
-        self.settings = settings_of(search.min_face, search.weights_digest())
+        self.settings = settings_of(search.min_face, weights_digest(search.detector_name, search.weights))
         self.embedded = 0
         self._stamps: dict[tuple[str, str], str | None] = {}  # of the photos that are on their way
         self._replaced: set[tuple[str, str]] = set()  # those of them that the table holds in another form
 
     def run(self, people: People, quiet: bool) -> int:
         """Bring the table up to date; returns how many photos were embedded."""
-        embedded = embed_photos(self._unknown(people.photos), self.embedder, self.search, refuses=self.gate.refuses)
+        refuses = partial(refusal, self.gate)
+        embedded = embed_photos(self._unknown(people.photos), self.embedder, self.search, refuses=refuses)
         for part in in_batches(progress(embedded, len(people.photos), "enroll", quiet), PART):
             self._write(part)
         return self.embedded
 
     def _unknown(self, photos: Sequence[PhotoFile]) -> Iterator[PhotoFile]:
         """The photos to embed; read ahead of the embedding, some people at a time."""
-        from facekd.core.files import sha256_bytes
-        from facekd.photos.find import read_bytes, stamp
-
         for group in groups(photos):
             known = self._known([person for person, _ in group])
             for person, own in group:
                 moved: dict[str, str | None] = {}  # photos whose bytes are the same, with another stamp
                 for photo in own:
                     key, now = (person, photo.source), stamp(photo)
-                    row = known.get(key)
-                    if row is not None and self._holds(row):
-                        if now is not None and row["stamp"] == now:
+                    before = known.get(key)
+                    if before is not None and self._holds(before):
+                        if now is not None and before.stamp == now:
                             continue
-                        try:
-                            digest = sha256_bytes(read_bytes(photo))
-                        except OSError:
-                            digest = None
-                        if digest is not None and digest == row["sha256"]:
+                        if digest_of(photo) == before.sha256:
                             moved[photo.source] = now
                             continue
-                    if row is not None:
+                    if before is not None:
                         self._replaced.add(key)
                     if not self._stamps:
-                        self.search.check()  # once, before the cores want the detector all together
+                        detector_of(self.search)  # once, before the cores want the detector all together
                     self._stamps[key] = now  # taken before the file is read, so that a later change shows
                     yield photo
                 self._restamp(person, moved)
 
-    def _known(self, person_ids: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    def _known(self, person_ids: list[str]) -> dict[tuple[str, str], KnownPhoto]:
         if self.base is not None:
             self.table.put(self.base.of(person_ids), new=True)
-        rows = self.table.known(person_ids).to_pylist()
-        return {(row["person_id"], row["source"]): row for row in rows}
+        return {(photo.person_id, photo.source): photo for photo in self.table.known(person_ids)}
 
-    def _holds(self, row: dict[str, Any]) -> bool:
+    def _holds(self, photo: KnownPhoto) -> bool:
         """Whether what is known of a photo is what would come out now, if the photo is the same."""
-        if row["settings"] != self.settings or row["sha256"] is None:
+        if photo.settings != self.settings or photo.sha256 is None:
             return False
-        refused: bool = row["status"] == "low_quality"
-        return row["status"] not in ("ok", "low_quality") or bool(self.gate.refuses(row)) == refused
+        refused = photo.status == "low_quality"
+        return photo.status not in ("ok", "low_quality") or bool(refusal(self.gate, photo)) == refused
 
     def _restamp(self, person: str, moved: dict[str, str | None]) -> None:
-        import pyarrow as pa
-
         if not moved:
             return
         rows = self.table.rows(person, list(moved))
         stamps = pa.array([moved[source] for source in rows["source"].to_pylist()], pa.string())
         self.table.put(rows.set_column(rows.schema.get_field_index("stamp"), "stamp", stamps), new=False)
 
-    def _write(self, part: Sequence[Embedded]) -> None:
-        keys = [(record.identity or "", record.source) for record, _ in part]
+    def _write(self, part: Sequence[EmbeddedPhoto]) -> None:
+        keys = [(photo.record.identity or "", photo.source) for photo in part]
         self.table.put(self._rows(part, keys), new=self._replaced.isdisjoint(keys))
         self._replaced.difference_update(keys)
         self.embedded += len(part)
 
-    def _rows(self, part: Sequence[Embedded], keys: Sequence[tuple[str, str]]) -> pa.Table:
-        import numpy as np
-        import pyarrow as pa
-
+    def _rows(self, part: Sequence[EmbeddedPhoto], keys: Sequence[tuple[str, str]]) -> pa.Table:
         dim = self.embedder.contract.dim
         rows = []
         vectors = np.zeros((len(part), dim), np.float32)
-        for place, ((record, own), key) in enumerate(zip(part, keys, strict=True)):
-            face = record.crops[0] if record.crops else dict.fromkeys(FACE)
+        for place, (photo, key) in enumerate(zip(part, keys, strict=True)):
+            face = photo.record.crops[0] if photo.record.crops else None
             rows.append(
                 {
                     "person_id": key[0],
-                    "source": record.source,
-                    "sha256": record.sha256,
+                    "source": photo.source,
+                    "sha256": photo.record.sha256,
                     "stamp": self._stamps.pop(key),
                     "settings": self.settings,
-                    "status": record.status,
-                    "reason": record.reason if record.status != "ok" else "",
+                    "status": photo.status,
+                    "reason": photo.reason,
                     "accepted": False,
-                    **{name: face[name] for name in FACE},
+                    **{name: getattr(face, name, None) for name in FACE},
                 }
             )
-            if record.status == "ok":
-                vectors[place] = own[0]
+            if photo.ok:
+                vectors[place] = photo.vectors[0]
         without = pa.array([row["status"] != "ok" for row in rows])
         table = pa.Table.from_pylist(rows, self.table.schema.remove(self.table.schema.get_field_index("embedding")))
         embeddings = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim, mask=without)

@@ -1,25 +1,26 @@
-"""What an enrolment changes: who is new, whose template is another now, and who is held back and why."""
+"""What an enrollment changes: who is new, whose template is another now, and who is held back and why."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import pyarrow as pa
+
+from facekd.deploy.thresholds import usual_far
 from facekd.enrollment.people import Fused, fuse
 from facekd.enrollment.photos import groups
 from facekd.enrollment.report import EnrollSummary
+from facekd.enrollment.sources import People
 from facekd.enrollment.suspects import Suspect, two_ids
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from facekd.enrollment.asked import Enrolment
-    from facekd.enrollment.sources import People
-    from facekd.gallery.gallery import Gallery, Person
-    from facekd.gallery.meta import GalleryMeta
-    from facekd.gallery.photos import PhotoTable
+from facekd.gallery.gallery import LEDGER, GalleryTable
+from facekd.gallery.meta import GalleryMeta
+from facekd.gallery.people import Person
+from facekd.gallery.photos import PhotoTable
+from facekd.ingest.embedding import Outcome
+from facekd.settings.photos import EnrollDecision
 
 OK = ("ok", "duplicate")
 CHANCE = 0.1  # look-alikes by chance for each person from which the threshold is called too low
@@ -49,23 +50,19 @@ class Ledger:
             if person is not None and person in held and self.statuses[place] == "ok":
                 self.statuses[place], self.reasons[place] = "held_back", held[person]
 
-    def failed(self) -> list[tuple[str, str, str]]:
+    def failed(self) -> list[Outcome]:
         """Photos that were not taken for what they are; those of people held back aside."""
-        rows = zip(self.sources, self.statuses, self.reasons, strict=True)
-        return [row for row in rows if row[1] not in (*OK, "held_back")]
+        photos = map(Outcome, self.sources, self.statuses, self.reasons)
+        return [photo for photo in photos if photo.status not in (*OK, "held_back")]
 
     def table(self) -> pa.Table:
         """As the gallery keeps it."""
-        import pyarrow as pa
-
-        from facekd.gallery.gallery import LEDGER
-
         columns = (self.sources, self.persons, self.statuses, self.reasons)
         return pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=LEDGER)
 
 
 @dataclass(slots=True)
-class Plan:
+class EnrollPlan:
     """The changes, before any of them is written."""
 
     changed: list[Person]  # new, or with another template, photos or metadata than before
@@ -96,11 +93,11 @@ class Plan:
             "not_enrolled": self.not_enrolled,
         }
 
-    def summary(self, asked: Enrolment, found: People, embedded: int, size: int) -> EnrollSummary:
+    def summary(self, gallery: Path, asked: EnrollDecision, found: People, embedded: int, size: int) -> EnrollSummary:
         """What the user is told."""
         outcome = self.outcome()
         return EnrollSummary(
-            gallery=asked.gallery,
+            gallery=gallery,
             dry_run=asked.dry_run,
             accepted=asked.accept_suspects,
             enrolled=size,
@@ -118,13 +115,15 @@ class Plan:
         )
 
 
-def make_plan(home: Gallery, table: PhotoTable, found: People, asked: Enrolment, meta: GalleryMeta) -> Plan:
+def make_plan(
+    home: GalleryTable, table: PhotoTable, found: People, asked: EnrollDecision, meta: GalleryMeta
+) -> EnrollPlan:
     """Fuse the photos of everybody in PEOPLE and compare what comes out with the gallery.
 
     With --replace the photos that PEOPLE no longer has are taken out of the table first.
     """
     limit, of_a_photo, far = _suspicion(asked, home, meta)
-    plan = Plan([], {}, {}, 0, [], [], Ledger(), 0, [])
+    plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [])
     for row in found.refused:
         plan.ledger.add(*row)
     for group in groups(found.photos):
@@ -133,7 +132,7 @@ def make_plan(home: Gallery, table: PhotoTable, found: People, asked: Enrolment,
             _forget(table, listed)
         before = home.people(list(listed))
         for fused in fuse(table, list(listed), of_a_photo, asked.accept_suspects):
-            plan.kept += sum(source not in listed[fused.person_id] for source, _, _ in fused.rows)
+            plan.kept += sum(photo.source not in listed[fused.person_id] for photo in fused.photos)
             _take(plan, fused, before.get(fused.person_id), found.metadata)
     if limit is not None:
         pairs = two_ids(home, plan.changed, plan.before, limit)
@@ -146,14 +145,14 @@ def make_plan(home: Gallery, table: PhotoTable, found: People, asked: Enrolment,
     return plan
 
 
-def _suspicion(asked: Enrolment, home: Gallery, meta: GalleryMeta) -> tuple[float | None, float | None, float | None]:
+def _suspicion(
+    asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta
+) -> tuple[float | None, float | None, float | None]:
     """The threshold under which two ids are told apart, that of a photo and its person, and the first's FAR.
 
     Every two ids are compared, half a million couples of a thousand, so the network's strictest threshold is taken. A
     photo is compared once, with photos of one person: there the strictest would refuse the person's own.
     """
-    from facekd.deploy.thresholds import usual_far
-
     given = (asked.suspect_threshold, asked.threshold, home.meta.threshold)
     threshold = next((value for value in given if value is not None), None)
     if threshold is not None or not meta.calibrated:
@@ -163,19 +162,20 @@ def _suspicion(asked: Enrolment, home: Gallery, meta: GalleryMeta) -> tuple[floa
 
 
 def _forget(table: PhotoTable, listed: Mapping[str, set[str]]) -> None:
-    known = table.known(list(listed)).select(["person_id", "source"]).to_pylist()
     gone: dict[str, list[str]] = {}
-    for row in known:
-        if row["source"] not in listed[row["person_id"]]:
-            gone.setdefault(row["person_id"], []).append(row["source"])
+    for photo in table.known(list(listed)):
+        if photo.source not in listed[photo.person_id]:
+            gone.setdefault(photo.person_id, []).append(photo.source)
     for person, sources in gone.items():
         table.forget(person, sources)
 
 
-def _take(plan: Plan, fused: Fused, before: Person | None, metadata: Mapping[str, Mapping[str, str]] | None) -> None:
+def _take(
+    plan: EnrollPlan, fused: Fused, before: Person | None, metadata: Mapping[str, Mapping[str, str]] | None
+) -> None:
     person_id = fused.person_id
-    for row in fused.rows:
-        plan.ledger.add(row[0], person_id, *row[1:])
+    for photo in fused.photos:
+        plan.ledger.add(photo.source, person_id, photo.status, photo.reason)
     plan.suspects += [Suspect("two_people", person_id, None, source, score) for source, score in fused.odd]
     if fused.divided and fused.person is None:
         plan.held[person_id] = DIVIDED
@@ -193,7 +193,7 @@ def _take(plan: Plan, fused: Fused, before: Person | None, metadata: Mapping[str
         plan.before[person_id] = before
 
 
-def _notes(plan: Plan, limit: float | None, far: float | None, enrolled: int) -> list[str]:
+def _notes(plan: EnrollPlan, limit: float | None, far: float | None, enrolled: int) -> list[str]:
     notes = []
     if limit is None:
         notes.append(

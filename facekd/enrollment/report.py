@@ -1,20 +1,22 @@
-"""What an enrolment tells its user, with names or without."""
+"""What an enrollment tells its user, with names or without."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from facekd.console import say, table
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from facekd.console import say, say_first, table
+from facekd.core.files import atomic_write
 from facekd.core.printable import printable_line
+from facekd.enrollment.sources import People
 from facekd.enrollment.suspects import Suspect
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from facekd.enrollment.sources import People
+from facekd.ingest.embedding import Outcome
 
 SHOWN = 20  # photos, people and suspects that are listed
 
@@ -35,7 +37,7 @@ class EnrollSummary:
     statuses: dict[str, int]  # of the photos
     embedded: int  # photos embedded by this run
     kept: int  # photos of earlier runs that are not in PEOPLE now and count
-    failed: tuple[tuple[str, str, str], ...]  # photos not taken: source, status, reason
+    failed: tuple[Outcome, ...]  # photos not taken
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...]
 
@@ -94,6 +96,11 @@ class Names:
         """A photo's name or ``photo 17``."""
         return _called(self._photos, name, "photo", "a photo of an earlier run")
 
+    def outcomes(self, photos: Sequence[Outcome]) -> list[str]:
+        """A line for each photo; a reason may hold a name, so it is told only where names are."""
+        private = self._photos is not None
+        return [f"{self.photo(one.source)}: {one.status}" + ("" if private else f", {one.reason}") for one in photos]
+
 
 def _called(places: dict[str, int] | None, name: str, kind: str, other: str) -> str:
     if places is None:
@@ -117,9 +124,7 @@ def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: b
     if summary.failed:
         where = "" if summary.dry_run else f"; {summary.gallery}/ledger.parquet has all"
         say(f"{len(summary.failed)} photos could not be used{where}:", quiet)
-        for source, status, reason in summary.failed[:SHOWN]:
-            say(f"  {names.photo(source)}: {status}" + ("" if private else f", {reason}"), quiet)
-        _more(len(summary.failed), quiet)
+        say_first(names.outcomes(summary.failed), SHOWN, quiet)
     _people("not enrolled, for want of a usable photo (an earlier template stays)", summary.not_enrolled, names, quiet)
     _suspects(summary, names, quiet)
     what = "would be held back" if summary.dry_run else "held back (an earlier template stays)"
@@ -129,14 +134,7 @@ def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: b
 def _people(title: str, people: Sequence[str], names: Names, quiet: bool) -> None:
     if people:
         say(f"{title}:", quiet)
-        for person in people[:SHOWN]:
-            say(f"  {names.person(person)}", quiet)
-        _more(len(people), quiet)
-
-
-def _more(count: int, quiet: bool) -> None:
-    if count > SHOWN:
-        say(f"  … and {count - SHOWN} more", quiet)
+        say_first([names.person(person) for person in people], SHOWN, quiet)
 
 
 def _suspects(summary: EnrollSummary, names: Names, quiet: bool) -> None:
@@ -149,7 +147,8 @@ def _suspects(summary: EnrollSummary, names: Names, quiet: bool) -> None:
         rows.append([names.person(one.person), other, what, f"{one.score:.4f}"])
     title = f"{len(summary.suspects)} suspected mix-ups" + (", written all the same" if summary.accepted else "")
     table(title, ["person", "other person or photo", "what", "score"], rows, quiet)
-    _more(len(summary.suspects), quiet)
+    if len(summary.suspects) > SHOWN:
+        say(f"  … and {len(summary.suspects) - SHOWN} more", quiet)
 
 
 def write_report(path: Path, suspects: Sequence[Suspect]) -> None:
@@ -160,8 +159,6 @@ def write_report(path: Path, suspects: Sequence[Suspect]) -> None:
     Raises:
         UserError: it can't be written.
     """
-    import pyarrow as pa
-
     fields = [(name, pa.string()) for name in ("kind", "person", "other", "source")]
     schema = pa.schema([*fields, ("score", pa.float64())])
     write_table(path, pa.Table.from_pylist([asdict(suspect) for suspect in suspects], schema))
@@ -175,13 +172,6 @@ def write_table(path: Path, rows: pa.Table) -> None:
     Raises:
         UserError: it can't be written.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    from facekd.core.files import atomic_write
-
     if path.suffix == ".csv":
         for place, column in enumerate(rows.schema):
             if pa.types.is_string(column.type):

@@ -6,12 +6,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from facekd.errors import UserError
-
-if TYPE_CHECKING:
-    from facekd.photos.find import PhotoFile
+from facekd.photos.find import PhotoFile, find_photos
+from facekd.photos.listed import read_list
 
 Refused = tuple[str, str | None, str, str]  # source, person, status, reason
 
@@ -46,8 +44,6 @@ def read_people(people: Path, root: Path | None) -> People:
         return _from_list(people, root)
     if root is not None:
         raise UserError(f"--root {root} is for a CSV; of a folder or archive the photos lie in it, so leave it out")
-    from facekd.photos.find import find_photos
-
     found = find_photos(people)
     photos = [photo for photo in found.photos if photo.identity]
     if not photos:
@@ -60,8 +56,6 @@ def read_people(people: Path, root: Path | None) -> People:
 
 
 def _from_list(path: Path, root: Path | None) -> People:
-    from facekd.photos.listed import read_list
-
     listed = read_list(path, root)
     metadata: dict[str, Mapping[str, str]] = {}
     for person, values in listed.metadata.items():

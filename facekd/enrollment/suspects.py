@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from facekd.core.types import Array
-    from facekd.gallery.gallery import Gallery, Person
+import numpy as np
+
+from facekd.core.types import Array, Embeddings
+from facekd.gallery.gallery import GalleryTable
+from facekd.gallery.people import Person
 
 BLOCK = 1024  # templates compared at once with all others
 MOST = 5  # ids that are named for one person
@@ -25,7 +27,9 @@ class Suspect:
     score: float
 
 
-def two_ids(home: Gallery, changed: Sequence[Person], before: Mapping[str, Person], threshold: float) -> list[Suspect]:
+def two_ids(
+    home: GalleryTable, changed: Sequence[Person], before: Mapping[str, Person], threshold: float
+) -> list[Suspect]:
     """Pairs of ids, of which at least one is new or changed, whose templates score at least `threshold`.
 
     Two ids that were enrolled before and as near each other then have been accepted and are not named again.
@@ -37,8 +41,6 @@ def two_ids(home: Gallery, changed: Sequence[Person], before: Mapping[str, Perso
     Returns:
         Each pair once, the most alike first.
     """
-    import numpy as np
-
     if not changed:
         return []
     vectors = np.stack([person.template for person in changed])
@@ -52,8 +54,6 @@ def two_ids(home: Gallery, changed: Sequence[Person], before: Mapping[str, Perso
 def _among(
     changed: Sequence[Person], vectors: Array, before: Mapping[str, Person], threshold: float
 ) -> dict[tuple[str, str], float]:
-    import numpy as np
-
     pairs: dict[tuple[str, str], float] = {}
     for start in range(0, len(changed), BLOCK):
         scores = vectors[start : start + BLOCK] @ vectors.T
@@ -71,10 +71,8 @@ def _among(
 
 
 def _in_gallery(
-    home: Gallery, changed: Sequence[Person], vectors: Array, before: Mapping[str, Person], threshold: float
+    home: GalleryTable, changed: Sequence[Person], vectors: Array, before: Mapping[str, Person], threshold: float
 ) -> dict[tuple[str, str], float]:
-    from facekd.core.types import Embeddings
-
     ids = tuple(person.person_id for person in changed)
     own = set(ids)
     pairs: dict[tuple[str, str], float] = {}

@@ -12,7 +12,7 @@ from facekd.core.suggest import nearest
 from facekd.core.types import Array, Crop, Faces, Photo
 from facekd.errors import UserError
 
-CHOICES = ("largest", "centre", "best", "all")
+CHOICES = ("largest", "center", "best", "all")
 # A head seen from the front, in distances between the eyes: the template, made symmetric, and a nose whose tip stands
 # 25 of the mean pupil distance of 63 mm before the plane of eyes and mouth (z points away from the viewer).
 _MIRRORED = ARCFACE[[1, 0, 2, 4, 3]] * (-1, 1)
@@ -26,7 +26,7 @@ def choose(faces: Faces, shape: tuple[int, int], policy: str) -> list[int]:
 
     Args:
         shape: height and width of the photo, px.
-        policy: ``largest``: the most visible area; ``centre``: nearest to the middle of the photo; ``best``: visible
+        policy: ``largest``: the most visible area; ``center``: nearest to the middle of the photo; ``best``: visible
             area - 2 * (distance to the middle)², so a large face near the middle; ``all``. Ties go to the first.
             Only the part of a box inside the photo counts: a passer-by cut off by its edge is not its subject.
 
@@ -45,7 +45,7 @@ def choose(faces: Faces, shape: tuple[int, int], policy: str) -> list[int]:
     x1, y1, x2, y2 = faces.boxes.astype(np.float64).T
     visible = (x2.clip(0, width) - x1.clip(0, width)) * (y2.clip(0, height) - y1.clip(0, height))
     offset = ((x1 + x2 - width) / 2) ** 2 + ((y1 + y2 - height) / 2) ** 2
-    value = {"largest": visible, "centre": -offset, "best": visible - 2 * offset}[policy]
+    value = {"largest": visible, "center": -offset, "best": visible - 2 * offset}[policy]
     return [int(np.argmax(value))]
 
 

@@ -17,7 +17,7 @@ from facekd.core.files import atomic_write, write_bytes, write_json
 from facekd.core.formats import KEY, check_format
 from facekd.core.types import Embeddings
 from facekd.errors import UserError
-from facekd.gallery.gallery import LEDGER, Gallery, Person
+from facekd.gallery.gallery import LEDGER, GalleryTable, Person
 from facekd.gallery.meta import GalleryMeta, from_values, to_values
 from facekd.gallery.people import people_schema, to_people, to_table
 from facekd.gallery.protect import Sealing, is_encrypted, open_sealed
@@ -25,7 +25,7 @@ from facekd.gallery.protect import Sealing, is_encrypted, open_sealed
 CONTRACT, SETTINGS = b"facekd.contract", b"facekd.gallery"  # keys in the schema's metadata
 
 
-def write_parquet(gallery: Gallery, out: Path, key: bytes | None = None) -> int:
+def write_parquet(gallery: GalleryTable, out: Path, key: bytes | None = None) -> int:
     """Write everybody's id, template, photo names, quality and metadata to `out`; encrypted where a key is given.
 
     Returns:
@@ -81,8 +81,8 @@ def read_parquet(path: Path, key: bytes | None = None) -> tuple[GalleryMeta, lis
     return meta, people
 
 
-def take_in(gallery: Gallery, people: list[Person], size: int = 4096) -> Iterator[int]:
-    """Enrol exported people, some at a time; inside `writing`.
+def take_in(gallery: GalleryTable, people: list[Person], size: int = 4096) -> Iterator[int]:
+    """Enroll exported people, some at a time; inside `writing`.
 
     Returns:
         For each of these lots how many of them were new or different.
@@ -98,7 +98,7 @@ def take_in(gallery: Gallery, people: list[Person], size: int = 4096) -> Iterato
     gallery.finish(gallery.meta, pa.Table.from_pylist([*strays, *rows], LEDGER))
 
 
-def write_faiss(gallery: Gallery, out: Path) -> tuple[int, Path]:
+def write_faiss(gallery: GalleryTable, out: Path) -> tuple[int, Path]:
     """Write an ``IndexFlatIP`` of everybody's templates to `out`; the id of each row as a JSON list beside it.
 
     Returns:
@@ -122,7 +122,7 @@ def write_faiss(gallery: Gallery, out: Path) -> tuple[int, Path]:
     return len(ids), beside
 
 
-def _write(gallery: Gallery, file: IO[bytes] | Sealing) -> int:
+def _write(gallery: GalleryTable, file: IO[bytes] | Sealing) -> int:
     contract = gallery.meta.contract
     metadata = {CONTRACT: contract.to_json(), SETTINGS: json.dumps(to_values(gallery.meta))}
     schema = people_schema(contract.dim).with_metadata(metadata)

@@ -55,7 +55,7 @@ KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version 
 LEDGER = pa.schema([("source", pa.string()), ("person", pa.string()), ("status", pa.string()), ("reason", pa.string())])
 
 
-class Gallery:
+class GalleryTable:
     """The gallery in a folder or under an ``s3://`` prefix, made by `create` or `open`."""
 
     def __init__(self, where: Place | Path | str, meta: GalleryMeta) -> None:
@@ -69,7 +69,7 @@ class Gallery:
         options = storage_options() if self.place.remote else None
         try:
             self._connection: Any = lancedb.connect(self.place.uri, storage_options=options)
-            # A first enrolment killed before this line left a gallery without its table.
+            # A first enrollment killed before this line left a gallery without its table.
             with private():
                 self.table: Any = self._connection.create_table(TABLE, schema=schema, exist_ok=True)
             found = self.table.schema
@@ -82,8 +82,8 @@ class Gallery:
             )
 
     @classmethod
-    def create(cls, where: Place | Path | str, meta: GalleryMeta) -> Gallery:
-        """Open the gallery at `where` to enrol people; begin it where there is none.
+    def create(cls, where: Place | Path | str, meta: GalleryMeta) -> GalleryTable:
+        """Open the gallery at `where` to enroll people; begin it where there is none.
 
         Raises:
             UserError: a gallery of another model, detector or detector's weights, or a folder of something else.
@@ -108,7 +108,7 @@ class Gallery:
         return cls(place, meta)
 
     @classmethod
-    def open(cls, where: Place | Path | str, model_id: str | None = None) -> Gallery:
+    def open(cls, where: Place | Path | str, model_id: str | None = None) -> GalleryTable:
         """Open the gallery at `where`.
 
         Args:
@@ -231,7 +231,7 @@ class Gallery:
                 self._may_write = None
 
     def upsert(self, people: Sequence[Person]) -> int:
-        """Enrol people, each replacing an earlier template of the same id; inside `writing`. All of them or none.
+        """Enroll people, each replacing an earlier template of the same id; inside `writing`. All of them or none.
 
         Returns:
             How many were new or different; the others were left untouched.
@@ -259,7 +259,7 @@ class Gallery:
         return len(changed)
 
     def finish(self, meta: GalleryMeta, ledger: pa.Table) -> None:
-        """End an enrolment: remember its settings, take its ledger in, tidy up; inside `writing`.
+        """End an enrollment: remember its settings, take its ledger in, tidy up; inside `writing`.
 
         Args:
             ledger: columns of LEDGER; replaces the earlier rows of its people and of photos without a person.
@@ -278,7 +278,7 @@ class Gallery:
             index.keep_up(self.table, KEPT)
 
     def ledger(self) -> pa.Table:
-        """What became of each photo in its person's latest enrolment; columns of LEDGER."""
+        """What became of each photo in its person's latest enrollment; columns of LEDGER."""
         data = self.place.read(LEDGER_FILE)
         if data is None:
             return LEDGER.empty_table()

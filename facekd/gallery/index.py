@@ -33,7 +33,7 @@ REFINE = 20  # templates compared exactly for each person asked for
 SAMPLE_RATE = 64  # templates for each centroid that k-means sees
 ITERATIONS = 10
 SMALL_FILES = 32  # that may wait to be joined, which writes a large gallery anew
-FILES = 200  # that may wait during an enrolment
+FILES = 200  # that may wait during an enrollment
 OUTSIDE = 0.05  # share of people outside the index who may wait to be taken in
 
 
@@ -92,14 +92,14 @@ def query(table: Any, vectors: Array) -> Any:
 
 
 def keep_pace(table: Any, kept: datetime.timedelta) -> None:
-    """What a long enrolment needs every IDS_EVERY people, so that it does not slow down as the gallery grows."""
+    """What a long enrollment needs every IDS_EVERY people, so that it does not slow down as the gallery grows."""
     if _small_files(table) >= FILES:
         table.optimize(cleanup_older_than=kept)
     _keep_up_ids(table, table.count_rows())
 
 
 def _keep_up_ids(table: Any, people: int) -> None:
-    """Index the ids, so that an enrolment need not read everybody's; anew where many are outside."""
+    """Index the ids, so that an enrollment need not read everybody's; anew where many are outside."""
     if people < IDS_FROM:
         return
     outside = [found.num_unindexed_rows for found in table.list_indices() if found.columns == ["person_id"]]

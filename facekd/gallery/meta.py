@@ -20,7 +20,7 @@ CONTRACT = "contract.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GalleryMeta:
-    """One model's contract and the settings of the latest enrolment."""
+    """One model's contract and the settings of the latest enrollment."""
 
     contract: Contract  # of the network that made the templates; never changes
     model: str  # absolute path of that network when people were last enrolled

@@ -2,17 +2,20 @@
 
 A LanceDB table ``photos`` beside ``people``, one row for each person and photo. A row is a pure function of the
 photo's bytes and the settings of its search for faces, so a template can be computed anew when one photo comes or
-goes, and a photo that has not changed is never embedded twice. `Gallery.delete_all` erases a person from it too.
+goes, and a photo that has not changed is never embedded twice. `GalleryTable.delete_all` erases a person from it too.
 """
 
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import lancedb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from facekd.gallery.people import quoted
 from facekd.gallery.place import Place, private, storage_options, told
@@ -46,6 +49,25 @@ def schema(dim: int) -> pa.Schema:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class KnownPhoto:
+    """A row of the table without its embedding, in the order of its columns."""
+
+    person_id: str
+    source: str
+    sha256: str | None
+    stamp: str | None
+    settings: str | None
+    status: str
+    reason: str
+    accepted: bool
+    score: float  # as the others: NaN where no face was found
+    quality: float
+    eyes: float
+    yaw: float
+    pitch: float
+
+
 class PhotoTable:
     """The photos of a gallery.
 
@@ -70,11 +92,14 @@ class PhotoTable:
         with told(place, "read"):
             return TABLE in _connect(place).list_tables().tables
 
-    def known(self, person_ids: Sequence[str]) -> pa.Table:
-        """The rows of some people, in no order, without embeddings."""
-        columns = [name for name in self.schema.names if name != "embedding"]
+    def known(self, person_ids: Sequence[str]) -> list[KnownPhoto]:
+        """The photos of some people, in no order."""
+        names = [name for name in self.schema.names if name != "embedding"]
         with told(self.place, "read"):
-            return self.table.search().where(_is_in("person_id", person_ids)).select(columns).to_arrow()
+            rows = self.table.search().where(_is_in("person_id", person_ids)).select(names).to_arrow()
+        columns = [rows[name] for name in names]
+        filled = [pc.fill_null(one, math.nan) if pa.types.is_floating(one.type) else one for one in columns]
+        return [KnownPhoto(*values) for values in zip(*(one.to_pylist() for one in filled), strict=True)]
 
     def rows(self, person_id: str, sources: Sequence[str]) -> pa.Table:
         """Some whole rows of a person, in no order."""

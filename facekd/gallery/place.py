@@ -132,7 +132,7 @@ class Place:
 
 
 def _just_begun(names: Iterable[str]) -> bool:
-    """Whether these files are all that a first enrolment leaves that is killed before it has written what it began."""
+    """Whether these files are all that a first enrollment leaves that is killed before it has written what it began."""
     return all(name in ("contract.json", LOCK) or name.endswith(ASIDE) for name in names)
 
 

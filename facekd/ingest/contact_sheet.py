@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from facekd.core.pixels import decode_crop, encode_crop
+from facekd.core.run import environment
 from facekd.core.types import Array
-
-if TYPE_CHECKING:
-    from facekd.crops.store import CropStore
-    from facekd.photos.find import PhotoFile
-    from facekd.reports.document import Pictures
-
-Row = dict[str, Any]
+from facekd.crops.store import FAILED, LEDGER, AlignedCrop, CropStore, PhotoRecord
+from facekd.photos.decode import BadPhotoError, decode
+from facekd.photos.find import PhotoFile, read_bytes
+from facekd.reports.document import Picture, Pictures, Repeat, Section, write_html
 
 HEIGHT, WIDTH = 224, 336  # pixels a photo may take
 CROPS = 4  # crops of one photo that are shown
@@ -27,35 +25,26 @@ def write_sheet(files: Sequence[PhotoFile], store: CropStore, count: int) -> Non
 
     It holds faces, so only its owner can read it.
     """
-    from facekd.core.pixels import encode_crop
-    from facekd.core.run import environment
-    from facekd.crops.store import FAILED
-    from facekd.reports.document import Repeat, Section, write_html
-
     place = {file.source: file for file in files}
-    rows = [row for row in store.ledger().to_pylist() if row["source"] in place]
     table, lying = store.mapped()
-    crops: dict[str, Row] = {}  # of the images only those that are shown are read
-    for number, crop in zip(lying, table.drop_columns(["image"]).take(lying).to_pylist(), strict=True):
-        crops[crop["crop_id"]] = {**crop, "row": int(number)}
+    known = table.drop_columns(["image"]).take(lying).to_pylist()
+    crops = {row["crop_id"]: AlignedCrop(**row, image=b"") for row in known}
+    lies = {row["crop_id"]: int(number) for row, number in zip(known, lying, strict=True)}
+    rows = [PhotoRecord(**row) for row in store.ledger().select(LEDGER.names).to_pylist() if row["source"] in place]
+    for row in rows:
+        row.crops = [crops[crop] for crop in row.crop_ids if crop in crops]
+    good = [row for row in rows if row.status == "ok"]
+    failed = [row for row in rows if row.status in FAILED]
+    doubtful = sorted(good, key=lambda row: min(crop.score for crop in row.crops))
 
-    def certainty(row: Row) -> float:
-        return float(min(crops[crop]["score"] for crop in row["crop_ids"]))
-
-    good = [row for row in rows if row["status"] == "ok"]
-    failed = [row for row in rows if row["status"] in FAILED]
-    doubtful = sorted(good, key=certainty)
-
-    def pictures(kind: str, chosen: list[Row], total: int, lowest_first: bool = False) -> Pictures:
-        from facekd.reports.document import Picture, Pictures
-
+    def pictures(kind: str, chosen: list[PhotoRecord], total: int, lowest_first: bool = False) -> Pictures:
         items = []
         for row in chosen:
-            found = [crops[crop] for crop in row["crop_ids"]]
             if lowest_first:
-                found.sort(key=lambda crop: float(crop["score"]))
-            images = [table["image"][crop["row"]].as_py() for crop in found[:CROPS]]
-            items.append(Picture(encode_crop(_panel(place[row["source"]], row, found, images)), _label(row, found)))
+                row.crops.sort(key=lambda crop: crop.score)
+            # Of the images only those that are shown are read.
+            images = [table["image"][lies[crop.crop_id]].as_py() for crop in row.crops[:CROPS]]
+            items.append(Picture(encode_crop(_panel(place[row.source], row, images)), _label(row)))
         return Pictures(f"{len(items)} of {total} {kind}.", tuple(items))
 
     sections = (
@@ -76,32 +65,26 @@ def write_sheet(files: Sequence[PhotoFile], store: CropStore, count: int) -> Non
     )
 
 
-def _label(row: Row, crops: list[Row]) -> str:
-    words = [row["source"], row["status"]]
-    if row["reason"]:
-        words.append(row["reason"])
-    if row["turned"]:
-        words.append(f"turned by {row['turned']}°")
-    for crop in crops[:CROPS] if row["status"] == "ok" else []:
-        angles = ", ".join(f"{angle} {np.degrees(crop[angle]):+.0f}°" for angle in ("yaw", "pitch", "roll"))
-        words.append(
-            f"score {crop['score']:.2f}, eyes {crop['eyes']:.0f} px, sharpness {crop['quality']:.0f}, {angles}"
-        )
-    if len(crops) > CROPS:
-        words.append(f"{len(crops) - CROPS} more crops")
+def _label(row: PhotoRecord) -> str:
+    words = [row.source, row.status, *filter(None, [row.reason])]
+    if row.turned:
+        words.append(f"turned by {row.turned}°")
+    for crop in row.crops[:CROPS] if row.status == "ok" else []:
+        angles = ", ".join(f"{angle} {np.degrees(getattr(crop, angle)):+.0f}°" for angle in ("yaw", "pitch", "roll"))
+        words.append(f"score {crop.score:.2f}, eyes {crop.eyes:.0f} px, sharpness {crop.quality:.0f}, {angles}")
+    if len(row.crops) > CROPS:
+        words.append(f"{len(row.crops) - CROPS} more crops")
     return " · ".join(words)
 
 
-def _panel(file: PhotoFile, row: Row, crops: list[Row], images: list[bytes]) -> Array:
+def _panel(file: PhotoFile, row: PhotoRecord, images: list[bytes]) -> Array:
     """uint8[HEIGHT, W, 3]: the photo, shrunk to fit, with its boxes and landmarks, and its crops beside it."""
-    from facekd.core.pixels import decode_crop
-
-    pixels, scale = _photo(file, row)
-    for place, box in enumerate(row["boxes"] or []):
+    pixels, scale = _photo(file)
+    for place, box in enumerate(row.boxes or []):
         corners = np.round(np.array(box) * scale).astype(int).tolist()
-        cv2.rectangle(pixels, corners[:2], corners[2:], CHOSEN if place in row["chosen"] else OTHER, 2)
-    for crop in crops if row["status"] == "ok" else []:
-        for point in np.array(crop["landmarks"]).reshape(5, 2):
+        cv2.rectangle(pixels, corners[:2], corners[2:], CHOSEN if place in row.chosen else OTHER, 2)
+    for crop in row.crops if row.status == "ok" else []:
+        for point in np.array(crop.landmarks).reshape(5, 2):
             middle = np.round((point + 0.5) * scale - 0.5).astype(int).tolist()
             cv2.circle(pixels, middle, 2, POINT, -1, cv2.LINE_AA)
     tiles = [pixels]
@@ -113,11 +96,8 @@ def _panel(file: PhotoFile, row: Row, crops: list[Row], images: list[bytes]) -> 
     return np.hstack(tiles)
 
 
-def _photo(file: PhotoFile, row: Row) -> tuple[Array, float]:
-    """The photo fitted into WIDTH x HEIGHT, white below it, and its scale; a grey square where it can't be read."""
-    from facekd.photos.decode import BadPhotoError, decode
-    from facekd.photos.find import read_bytes
-
+def _photo(file: PhotoFile) -> tuple[Array, float]:
+    """The photo fitted into WIDTH x HEIGHT, white below it, and its scale; a gray square where it can't be read."""
     try:
         photo = decode(read_bytes(file), file.source).pixels
     except (OSError, BadPhotoError):

@@ -11,10 +11,11 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facekd.core.files import ASIDE, atomic_write, exclusive
 
 PART = 1024  # items in a part: what a kill can cost
 
@@ -54,11 +55,6 @@ def write_parts(
     Raises:
         UserError: a part can't be written.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from facekd.core.files import atomic_write
-
     todo = [path for path in paths if not path.exists()]
     sizes = {path: min(PART, count - number * PART) for number, path in enumerate(paths)}
     waiting: list[pa.Table] = []
@@ -88,8 +84,6 @@ def parts_folder(out: Path) -> Iterator[Path]:
     Raises:
         UserError: another process is making this file, or the folder can't be written.
     """
-    from facekd.core.files import ASIDE, exclusive
-
     folder = out.with_name(f".{out.name}.parts")
     with exclusive(folder):
         folder.chmod(0o700)

@@ -8,57 +8,57 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
+
+import numpy as np
 
 from facekd.console import say
-from facekd.core.choices import DETECTOR, Choice, DetectorName
+from facekd.core.pixels import decode_crop
 from facekd.core.process import set_torch_threads
+from facekd.core.types import Array
+from facekd.crops.store import AlignedCrop, PhotoRecord
+from facekd.deploy.default import WORTH, default_model
+from facekd.deploy.embedder import CropEmbedder
 from facekd.engines.mapper import on_cores
-from facekd.ingest.alignment import BATCH, align_batch, detector_maker
-
-if TYPE_CHECKING:
-    from facekd.core.types import Array
-    from facekd.crops.store import PhotoRecord
-    from facekd.deploy.embedder import Embedder
-    from facekd.ingest.alignment import Detector
-    from facekd.photos.find import Found, PhotoFile
+from facekd.ingest.alignment import BATCH, align_batch, detector_of
+from facekd.photos.find import SUFFIXES, Found, PhotoFile, find_photos, one_photo
+from facekd.settings.photos import FaceSearch
 
 T = TypeVar("T")
-R = TypeVar("R")
-Embedded = tuple["PhotoRecord", "Array"]  # a photo, and float32[n, D] of unit norm, one row for each of its crops
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
-    """How faces are looked for in photos; picklable.
+class EmbeddedPhoto:
+    """A photo, and the embeddings of the faces chosen from it."""
 
-    Raises:
-        UserError: on `check`, an unknown detector, or weights that it can't use.
-    """
+    record: PhotoRecord  # its crops without their images
+    vectors: Array  # float32[n, D], unit norm, one row for each crop; n is 0 unless ok
 
-    detector: DetectorName = DETECTOR
-    weights: Path | None = None
-    min_face: int = 20  # px
-    choose: Choice = "best"
+    @property
+    def source(self) -> str:
+        """The photo as it was given; in a folder, zip or tar the path below it."""
+        return self.record.source
 
-    def maker(self) -> Callable[[], Detector]:
-        """A function that gives this process's detector."""
-        return detector_maker(self.detector, self.weights, self.min_face)
+    @property
+    def status(self) -> str:
+        """ok, or why there is no embedding: no_face, too_small, unreadable, too_large, low_quality, no_embedding."""
+        return self.record.status
 
-    def check_weights(self) -> None:
-        """Refuse weights that are wrong, which is the user's mistake; detectors without any are not loaded for this."""
-        if self.weights is not None:
-            self.check()
+    @property
+    def reason(self) -> str:
+        """One sentence; empty for ok."""
+        return "" if self.ok else self.record.reason
 
-    def weights_digest(self) -> str | None:
-        """Of the files that the detector runs with, see `faces.detect.weights_digest`."""
-        from facekd.faces.detect import weights_digest
+    @property
+    def ok(self) -> bool:
+        """Whether there is an embedding."""
+        return self.record.status == "ok"
 
-        return weights_digest(self.detector, self.weights)
-
-    def check(self) -> None:
-        """Load the detector: wrong weights are the user's mistake, said before the first photo."""
-        self.maker()()
+    @property
+    def boxes(self) -> Array:
+        """float32[n, 4], x1 y1 x2 y2, px of the upright photo."""
+        crops = self.record.crops if self.ok else []
+        return np.array([crop.box for crop in crops], np.float32).reshape(-1, 4)
 
 
 def photos_at(path: Path) -> Found:
@@ -67,18 +67,16 @@ def photos_at(path: Path) -> Found:
     Raises:
         UserError: there is none.
     """
-    from facekd.photos.find import SUFFIXES, find_photos, one_photo
-
     return one_photo(path) if path.is_file() and path.suffix.lower() in SUFFIXES else find_photos(path)
 
 
 def embed_photos(
     files: Iterable[PhotoFile],
-    embedder: Embedder,
-    search: Search,
-    *,
-    refuses: Callable[[dict[str, Any]], str] | None = None,
-) -> Iterator[Embedded]:
+    embedder: CropEmbedder,
+    search: FaceSearch,
+    choose: str = "best",
+    refuses: Callable[[AlignedCrop], str] | None = None,
+) -> Iterator[EmbeddedPhoto]:
     """Read, align and embed photos; each comes back in order, none is an exception.
 
     Each core takes some photos from the file to the embedding, so that no stage waits for another; at most a few
@@ -86,53 +84,40 @@ def embed_photos(
 
     Args:
         files: taken a few batches ahead of the answers.
-        refuses: why a crop is not to be embedded, from its row; empty where it is.
+        choose: which face of several in a photo.
+        refuses: why a crop is not to be embedded; empty where it is.
     """
     # One core for each call: the cores are busy with other photos.
     own = type(embedder)(replace(embedder.network, threads=1))
-    function = partial(
-        embed_batch,
-        make_embedder=lambda: own,
-        make_detector=search.maker(),
-        choose=search.choose,
-        min_face=search.min_face,
-        refuses=refuses,
-    )
-    for records in on_cores(function, in_batches(files, BATCH)):
-        yield from records
+    function = partial(embed_batch, make_embedder=lambda: own, search=search, choose=choose, refuses=refuses)
+    for photos in on_cores(function, in_batches(files, BATCH)):
+        yield from photos
 
 
 def embed_batch(
     files: Sequence[PhotoFile],
-    *,
-    make_embedder: Callable[[], Embedder],
-    make_detector: Callable[[], Detector],
+    make_embedder: Callable[[], CropEmbedder],
+    search: FaceSearch,
     choose: str,
-    min_face: int,
-    refuses: Callable[[dict[str, Any]], str] | None = None,
-) -> list[Embedded]:
+    refuses: Callable[[AlignedCrop], str] | None = None,
+) -> list[EmbeddedPhoto]:
     """Align and embed some photos; the images of the crops are not kept.
 
     A face for which the network gives no direction is left out; a photo left without any has the status
     ``no_embedding``, one whose faces are all refused ``low_quality``; the refused crops of that one stay in its record.
     """
-    import numpy as np
-
-    from facekd.core.pixels import decode_crop
-
     embedder = make_embedder()
     size = embedder.contract.size
-    records = align_batch(files, make_detector=make_detector, choose=choose, min_face=min_face, size=size)
-    wanted = []
+    make_detector = partial(detector_of, search)
+    records = align_batch(files, make_detector=make_detector, choose=choose, min_face=search.min_face, size=size)
+    wanted: list[list[Array]] = []
     for record in records:
-        images = [decode_crop(crop.pop("image")) for crop in record.crops]
         reasons = ["" if refuses is None else refuses(crop) for crop in record.crops]
-        kept = [not reason for reason in reasons]
-        if record.crops and not any(kept):
+        kept = [crop for crop, reason in zip(record.crops, reasons, strict=True) if not reason]
+        if record.crops and not kept:
             record.status, record.reason = "low_quality", reasons[0]
-        else:
-            record.crops = [crop for crop, keep in zip(record.crops, kept, strict=True) if keep]
-        wanted.append([image for image, keep in zip(images, kept, strict=True) if keep])
+        wanted.append([decode_crop(crop.image) for crop in kept])
+        record.crops = [replace(crop, image=b"") for crop in kept or record.crops]
     crops = [image for images in wanted for image in images]
     vectors = embedder.embed(np.stack(crops) if crops else np.zeros((0, size, size, 3), np.uint8))
     results, start = [], 0
@@ -140,11 +125,11 @@ def embed_batch(
         own = vectors[start : start + len(images)]
         start += len(images)
         good = np.abs(np.linalg.norm(own, axis=1) - 1) < 1e-3  # NaN compares false
-        if len(images) and not good.any():
-            record.status, record.reason = "no_embedding", "the model gives zero or no finite numbers for its face"
         if len(images):
             record.crops = [crop for crop, is_good in zip(record.crops, good, strict=True) if is_good]
-        results.append((record, own[good]))
+            if not record.crops:
+                record.status, record.reason = "no_embedding", "the model gives zero or no finite numbers for its face"
+        results.append(EmbeddedPhoto(record, own[good]))
     return results
 
 
@@ -154,18 +139,16 @@ def own_model(quiet: bool) -> Path:
     Raises:
         UserError: it is not installed along.
     """
-    from facekd.deploy.default import WORTH, default_model
-
     model = default_model()
     say(f"no --model given: takes the one that comes with facekd ({WORTH}), {model}", quiet)
     return model
 
 
-def load_embedder(model: Path, contract: Path | None = None) -> Embedder:
+def load_embedder(model: Path, contract: Path | None = None) -> CropEmbedder:
     """This process's embedder, loaded once; each call of it takes one core, for callers that use all of them.
 
     Raises:
-        UserError: as `Embedder.load`.
+        UserError: as `CropEmbedder.load`.
     """
     embedder = _loaded(model, contract, tuple(_changed(path) for path in (model, contract) if path))
     if embedder.network.macs is not None:  # torch runs it, and an earlier command's threads ended with that command
@@ -174,10 +157,8 @@ def load_embedder(model: Path, contract: Path | None = None) -> Embedder:
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(model: Path, contract: Path | None, changed: tuple[object, ...]) -> Embedder:
-    from facekd.deploy.embedder import Embedder
-
-    return Embedder.load(model, contract, threads=1)
+def _loaded(model: Path, contract: Path | None, changed: tuple[object, ...]) -> CropEmbedder:
+    return CropEmbedder.load(model, contract, threads=1)
 
 
 def _changed(path: Path) -> tuple[tuple[int, int], ...] | None:

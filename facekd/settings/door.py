@@ -35,4 +35,6 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
         with left_as_it_was(), told_of_missing("this command"):
             return command(*given.args, **given.kwargs)
 
+    # The command line asks what a command takes; what it gives may be of a room that takes long to load.
+    entered.__annotations__ = {name: kind for name, kind in command.__annotations__.items() if name != "return"}
     return entered

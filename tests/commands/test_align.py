@@ -14,12 +14,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from facekd.commands.align import AlignSummary, _unfinished, align
+from facekd.commands.align import align
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore, PhotoRecord
 from facekd.errors import UserError
 from facekd.faces.refine import WEIGHTS as ONET
 from facekd.faces.yunet import WEIGHTS as YUNET
+from facekd.ingest.corpus import AlignSummary, unfinished
 from facekd.photos.find import PhotoFile
 from facekd.photos.synth import jpeg, person, render
 
@@ -337,7 +338,7 @@ def test_the_cost_of_duplicates_without_their_first_photo_grows_with_their_numbe
     names = [Name(f"{number}.jpg") for number in range(count)]
     store = CropStore.create(tmp_path / "store", {})
     store.append([PhotoRecord(name, None, "duplicate", sha256=digest) for name in names])
-    todo, _ = _unfinished([PhotoFile(tmp_path, "x.jpg", name, None) for name in names], store)
+    todo, _ = unfinished([PhotoFile(tmp_path, "x.jpg", name, None) for name in names], store)
     assert len(todo) == count
     assert looked_up < 10 * count
 

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from facekd.commands import align
-from facekd.ingest.alignment import align_batch, detector_maker
+from facekd.ingest import alignment
+from facekd.ingest.alignment import align_batch, detector_of
 from facekd.photos.find import find_photos
+from facekd.settings.photos import FaceSearch
 
 
 @pytest.mark.parametrize("together", [0, 20_000, 2**21])
@@ -24,9 +25,10 @@ def test_together_as_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toge
     (tmp_path / "3.png").write_bytes(b"no image")
     cv2.imwrite(str(tmp_path / "5.png"), np.zeros((8, 8, 3), np.uint8))
     files = find_photos(tmp_path).photos
-    some = partial(align_batch, make_detector=detector_maker("none", None, 20), choose="best", min_face=20, size=112)
+    make_detector = partial(detector_of, FaceSearch(detector="none"))
+    some = partial(align_batch, make_detector=make_detector, choose="best", min_face=20, size=112)
     alone = [some([file])[0] for file in files]
-    monkeypatch.setattr(align, "TOGETHER", together)
+    monkeypatch.setattr(alignment, "TOGETHER", together)
     found = some(files)
     assert [record.status for record in found] == ["ok", "ok", "ok", "unreadable", "ok", "too_small", "ok"]
     assert all(record.seconds > 0 for record in found)

@@ -15,11 +15,11 @@ import pytest
 from people import pattern, save, write_model, write_people
 
 from facekd.commands.align import align
-from facekd.commands.embed import EmbedSummary, embed
-from facekd.core import files
+from facekd.commands.embed import embed
 from facekd.deploy.embeddings import read_embeddings
 from facekd.errors import UserError
 from facekd.ingest import parts as embed_parts
+from facekd.ingest.embedding import EmbedSummary
 
 KILLER = """
 import json, os, random, signal, sys, time
@@ -101,7 +101,7 @@ def test_kills_at_random_moments(photos: Path, model: Path, tmp_path: Path) -> N
 
 def interrupted(src: Path, out: Path, model: Path, after: int) -> None:
     """A run that ends, as by an interrupt, when so many parts are written."""
-    real, written = files.atomic_write, [0]
+    real, written = embed_parts.atomic_write, [0]
 
     def write(path: Path) -> Any:
         if path.parent.name.endswith(".parts"):
@@ -111,7 +111,7 @@ def interrupted(src: Path, out: Path, model: Path, after: int) -> None:
         return real(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "atomic_write", write)
+        patch.setattr(embed_parts, "atomic_write", write)
         with pytest.raises(KeyboardInterrupt):
             embedded(src, out, model)
 

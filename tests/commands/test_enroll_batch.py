@@ -18,7 +18,7 @@ from facekd.cli import run
 from facekd.commands.enroll import enroll
 from facekd.commands.identify import identify
 from facekd.errors import UserError
-from facekd.gallery.gallery import Gallery
+from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.photos import PhotoTable
 
 
@@ -216,7 +216,7 @@ def test_an_erased_person_leaves_no_byte(tmp_path: Path, folder: Path, model: Pa
     enrolled(folder, gallery, model)
     save(folder / "Xaveria" / "later-photo.png", pattern(1, 30))
     enrolled(folder, gallery, model)
-    home = Gallery.open(gallery)
+    home = GalleryTable.open(gallery)
     rows = [row for row in PhotoTable(home.place, DIM).table.to_arrow().to_pylist() if row["embedding"]]
     vectors = [row["embedding"] for row in rows if row["person_id"] in ("Xaveria", "Ypsilanti")]
     vectors += [home.people(["Xaveria"])["Xaveria"].template.tolist()]

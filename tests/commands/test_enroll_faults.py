@@ -1,4 +1,4 @@
-"""Enrolment under kills, beside another, on a full or read-only disk: a gallery is never torn, nobody lost or twice."""
+"""Enrollment under kills, beside another, on a full or read-only disk: no gallery is torn, nobody is lost or twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from people import NEAR, pattern, save, write_model, write_people
 from facekd.cli import run
 from facekd.commands.enroll import enroll
 from facekd.errors import UserError
-from facekd.gallery.gallery import Gallery
+from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.photos import PhotoTable
 
 PEOPLE, PHOTOS = 30, 4
@@ -82,7 +82,7 @@ def people(tmp_path: Path) -> Path:
 
 def contents(where: Path) -> tuple[dict[str, Any], list[Any], list[Any]]:
     """Everybody, every photo and the ledger; a person who is there twice is an error."""
-    home = Gallery.open(where)
+    home = GalleryTable.open(where)
     everyone = [person for some in home.everyone() for person in some]
     ids = [person.person_id for person in everyone]
     assert len(set(ids)) == len(ids), "one person twice"
@@ -109,7 +109,7 @@ def test_kills_at_random_moments(people: Path, model: Path, tmp_path: Path) -> N
         assert contents(tmp_path / f"killed-{number}") == expected, number
 
 
-def test_two_enrolments_at_once_lose_nobody(model: Path, tmp_path: Path) -> None:
+def test_two_enrollments_at_once_lose_nobody(model: Path, tmp_path: Path) -> None:
     halves = [write_people(tmp_path / f"half-{first}", 20, 3, first=first) for first in (0, 20)]
     command = [sys.executable, "-m", "facekd", "enroll"]
     how = ["--model", str(model), "--detector", "none", "--quiet"]
@@ -129,7 +129,7 @@ def test_who_comes_second_is_told_to_retry(people: Path, model: Path, tmp_path: 
     enroll(people, tmp_path / "g", model=model, detector="none", quiet=True)
     before = contents(tmp_path / "g")
     with (
-        Gallery.open(tmp_path / "g").writing(),
+        GalleryTable.open(tmp_path / "g").writing(),
         pytest.raises(UserError, match="another command is writing it; run this again when it is done"),
     ):
         enroll(people, tmp_path / "g", model=model, detector="none", quiet=True)

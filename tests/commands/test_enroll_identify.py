@@ -29,7 +29,7 @@ from facekd.deploy.thresholds import THRESHOLDS
 from facekd.errors import UserError
 from facekd.faces.detect import weights_digest
 from facekd.faces.yunet import WEIGHTS as YUNET
-from facekd.gallery.gallery import Gallery
+from facekd.gallery.gallery import GalleryTable
 from facekd.nets import build
 from facekd.nets.saved import MODEL, save_model
 from facekd.photos.synth import jpeg, person, render
@@ -82,7 +82,7 @@ def enrolled(people: Path, gallery: Path, model: Path, **more: float) -> Path:
 
 
 def templates(gallery: Path) -> dict[str, tuple[bytes, tuple[str, ...]]]:
-    found = Gallery.open(gallery).people(PEOPLE)
+    found = GalleryTable.open(gallery).people(PEOPLE)
     return {name: (one.template.tobytes(), one.sources) for name, one in found.items()}
 
 
@@ -99,7 +99,7 @@ def test_a_template_is_the_weighted_mean_of_the_photos_and_finds_its_person(
         crops = [blocks(10 * PEOPLE.index(name) + photo) for photo in (0, 1)]
         weights = [np.log1p(laplacian_deviation(crop)) for crop in crops]
         mean = np.average(embedded.embeddings.vectors[rows], axis=0, weights=weights)
-        template = Gallery.open(gallery).people([name])[name].template
+        template = GalleryTable.open(gallery).people([name])[name].template
         np.testing.assert_allclose(template, mean / np.linalg.norm(mean), atol=1e-5)
 
     # A photo scores its own cosine to the nearest template, named where that is at least the threshold.
@@ -107,22 +107,22 @@ def test_a_template_is_the_weighted_mean_of_the_photos_and_finds_its_person(
     (face,) = identify(gallery, photo, threshold=0.2, quiet=True).faces
     row = embedded.sources.index("boris/1.png")
     vector = embedded.embeddings.vectors[row]
-    best = {name: float(one.template @ vector) for name, one in Gallery.open(gallery).people(PEOPLE).items()}
+    best = {name: float(one.template @ vector) for name, one in GalleryTable.open(gallery).people(PEOPLE).items()}
     assert face.person == max(best, key=lambda name: best[name]) == "boris"
     assert face.score == pytest.approx(best["boris"], abs=1e-5)
     assert face.box == (0, 0, 112, 112)
-    # The threshold kept at the enrolment holds where none is given.
+    # The threshold kept at the enrollment holds where none is given.
     (face,) = identify(gallery, photo, quiet=True).faces
     assert (face.person, face.score < 0.999) == (None, True)
 
 
 def test_enrolling_again_changes_nothing(tmp_path: Path, people: Path, model: Path) -> None:
     gallery = enrolled(people, tmp_path / "g", model)
-    before = Gallery.open(gallery).table.to_arrow().sort_by("person_id").to_pylist()
+    before = GalleryTable.open(gallery).table.to_arrow().sort_by("person_id").to_pylist()
     summary = enroll(people, gallery, model=model, detector="none", quiet=True)
     assert (summary.written, summary.unchanged) == (0, 3)
-    assert Gallery.open(gallery).table.to_arrow().sort_by("person_id").to_pylist() == before
-    assert len(Gallery.open(gallery).ledger()) == 6
+    assert GalleryTable.open(gallery).table.to_arrow().sort_by("person_id").to_pylist() == before
+    assert len(GalleryTable.open(gallery).ledger()) == 6
 
 
 def test_a_changed_photo_set_replaces_one_template_and_leaves_the_others(
@@ -141,7 +141,7 @@ def test_a_changed_photo_set_replaces_one_template_and_leaves_the_others(
     assert after["boris"][1] == ("boris/new.png",)
     (face,) = identify(gallery, only / "new.png", threshold=0.999, quiet=True).faces
     assert face.person == "boris"
-    sources = Gallery.open(gallery).ledger().to_pylist()
+    sources = GalleryTable.open(gallery).ledger().to_pylist()
     assert {row["source"] for row in sources if row["person"] == "boris"} == {"boris/new.png", "boris/same-again.png"}
     assert len(sources) == 6
 
@@ -163,8 +163,8 @@ def test_bad_photos_have_a_row_and_a_reason_and_the_good_ones_go_through(
     assert ledger["dora/empty.jpg"]["reason"].startswith("an empty file")
     assert ledger["stray.png"]["person"] is None
     assert ledger["stray.png"]["reason"] == "no person: put it in a folder named for the person"
-    assert len(Gallery.open(gallery)) == 3
-    assert Gallery.open(gallery).people(["anna"])["anna"].sources == ("anna/0.png", "anna/1.png")
+    assert len(GalleryTable.open(gallery)) == 3
+    assert GalleryTable.open(gallery).people(["anna"])["anna"].sources == ("anna/0.png", "anna/1.png")
     shown = capsys.readouterr()
     assert "not enrolled, for want of a usable photo" in shown.err
     assert "  dora\n" in shown.err

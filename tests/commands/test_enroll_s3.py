@@ -12,7 +12,7 @@ from people import NEAR, pattern, save, write_model, write_people
 from facekd.cli import run
 from facekd.commands.enroll import enroll
 from facekd.commands.identify import identify
-from facekd.gallery.gallery import Gallery
+from facekd.gallery.gallery import GalleryTable
 
 boto3 = pytest.importorskip("boto3", reason="moto[server] is not installed")
 moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
@@ -61,7 +61,7 @@ def test_a_gallery_on_object_storage(
     there, here = (
         {
             one.person_id: (one.template.tobytes(), one.sources)
-            for some in Gallery.open(place).everyone()
+            for some in GalleryTable.open(place).everyone()
             for one in some
         }
         for place in (where, tmp_path / "local")

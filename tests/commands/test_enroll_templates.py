@@ -12,7 +12,7 @@ import pytest
 from people import DIM, contents, enrolled, pattern, save, write_people
 
 from facekd.enrollment.people import added, main_direction
-from facekd.gallery.gallery import Gallery
+from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.photos import PhotoTable
 
 
@@ -33,7 +33,7 @@ def test_a_sharp_photo_counts_more_than_a_blurred_one(tmp_path: Path, folder: Pa
     save(folder / "p00" / "sharp.png", pattern(0, 1))
     save(folder / "p00" / "blurred.png", cv2.GaussianBlur(pattern(1, 2), (0, 0), 4))
     enrolled(folder, tmp_path / "g", model, accept_suspects=True)
-    home = Gallery.open(tmp_path / "g")
+    home = GalleryTable.open(tmp_path / "g")
     rows = {row["source"]: row for row in PhotoTable(home.place, DIM).of(["p00"]).to_pylist()}
     sharp, blurred = rows["p00/sharp.png"], rows["p00/blurred.png"]
     assert sharp["quality"] > 10 * blurred["quality"]

@@ -28,7 +28,7 @@ from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
 from facekd.errors import UserError
 from facekd.gallery import audit
-from facekd.gallery.gallery import LEDGER, Gallery, Person, template_of
+from facekd.gallery.gallery import LEDGER, GalleryTable, Person, template_of
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.photos import PhotoTable
 
@@ -45,7 +45,7 @@ def directions(n: int, seed: int = 0) -> Array:
 
 @pytest.fixture
 def gallery(tmp_path: Path) -> str:
-    home = Gallery.create(tmp_path / "g", replace(META, threshold=0.25, calibrated={1e-3: 0.5}))
+    home = GalleryTable.create(tmp_path / "g", replace(META, threshold=0.25, calibrated={1e-3: 0.5}))
     with home.writing():
         vectors = directions(len(ODD))
         home.upsert(
@@ -63,13 +63,13 @@ def stage(command: str):
     return getattr(importlib.import_module(module), function)
 
 
-def flags(function: Callable[..., object]) -> Iterator[tuple[str, str]]:
-    """Each flag's name and the docstring that has to explain it: the function's, or that of a class of flags."""
+def flags(function: Callable[..., object]) -> Iterator[tuple[str, bool]]:
+    """Each flag's name, and whether the function's docstring has to explain it: a group explains its own."""
     for name, hint in get_type_hints(function).items():
-        if dataclasses.is_dataclass(hint) and name != "return":
-            yield from ((field.name, inspect.getdoc(hint) or "") for field in dataclasses.fields(hint))
-        elif name != "return":
-            yield name, inspect.getdoc(function) or ""
+        if dataclasses.is_dataclass(hint):
+            yield from ((field.name, False) for field in dataclasses.fields(hint))
+        else:
+            yield name, True
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -81,9 +81,11 @@ def test_every_command_of_two_words_shows_an_example_and_explains_each_flag(
     assert f"Usage: facekd {command}" in shown
     assert f"Example: facekd {command}" in shown
     documented = inspect.getdoc(stage(command)) or ""
-    for name, where in flags(stage(command)):
+    for name, own in flags(stage(command)):
         assert re.search(rf"--{name.strip('_').replace('_', '-')}\b|\b{name.upper()}\b", shown), name
-        assert re.search(rf"^    {name}: \S", where, re.MULTILINE), f"{name} is explained nowhere"
+        told = re.search(rf"^    {name}: \S", documented, re.MULTILINE)
+        assert bool(told) == own, f"{name} is explained {'nowhere' if own else 'twice'}"
+        assert re.search(rf"(--{name.strip('_').replace('_', '-')}|\b{name.upper()})\b[^│]* \S[^│]*[a-z]", shown), name
     example = re.search(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", documented, re.MULTILINE)
     assert example is not None
     build_app().parse_args([*command.split(), *example.group(1).split()], exit_on_error=False, print_error=False)
@@ -135,7 +137,7 @@ def test_info_says_what_is_there(gallery: str, capsys: pytest.CaptureFixture[str
 
 
 def test_a_gallery_of_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Gallery.create(tmp_path / "g", META)
+    GalleryTable.create(tmp_path / "g", META)
     assert run(["gallery", "info", str(tmp_path / "g"), "--people"]) == 0
     assert (info(str(tmp_path / "g"), quiet=True).people, info(str(tmp_path / "g"), quiet=True).photos) == (0, 0)
     assert export(str(tmp_path / "g"), tmp_path / "t.parquet", quiet=True) == 0
@@ -160,7 +162,7 @@ def test_delete_erases_every_trace_and_keeps_a_receipt(
 ) -> None:
     ids = tmp_path / "ids.txt"
     ids.write_text("名前\r\n-dash\n\nghost\n", encoding="utf-8")
-    vectors = {name: one.template.tobytes()[:16] for name, one in Gallery.open(gallery).people(ODD).items()}
+    vectors = {name: one.template.tobytes()[:16] for name, one in GalleryTable.open(gallery).people(ODD).items()}
     assert run(["gallery", "delete", gallery, "O'Brien", "--from", str(ids)]) == 1
     shown = capsys.readouterr().err
     assert "3 people erased, 3 remain" in shown
@@ -172,11 +174,11 @@ def test_delete_erases_every_trace_and_keeps_a_receipt(
         assert vectors[gone] not in everything
     assert b"ghost" not in everything
     assert vectors["=1+1"] in everything
-    first, second = audit.read(Gallery.open(gallery).place).entries
+    first, second = audit.read(GalleryTable.open(gallery).place).entries
     assert (first["people_asked"], second["people_erased"], second["done"]) == (4, 3, True)
     assert first["receipt"] == second["receipt"]
     assert first["receipt"] in shown
-    assert set(Gallery.open(gallery).people(ODD)) == {"=1+1", "[bold]", "new\nline"}
+    assert set(GalleryTable.open(gallery).people(ODD)) == {"=1+1", "[bold]", "new\nline"}
     assert run(["gallery", "delete", gallery, "--quiet", "--", "=1+1", "[bold]"]) == 0
     assert delete(gallery, "nobody", quiet=True).exit_code == 1
     with pytest.raises(UserError, match="nobody to erase"):
@@ -207,13 +209,15 @@ def test_export_and_import(gallery: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert import_(str(tmp_path / "b"), secret, quiet=True).changed == 6
     assert import_(str(tmp_path / "b"), plain, quiet=True).changed == 0
     for name in ("a", "b"):
-        there, here = (Gallery.open(path).people(ODD) for path in (tmp_path / name, gallery))
+        there, here = (GalleryTable.open(path).people(ODD) for path in (tmp_path / name, gallery))
         assert all(there[i].same(here[i]) for i in ODD)
-    other = Gallery.create(tmp_path / "c", replace(META, contract=Contract(dim=D, weights_sha256="b")))
+    other = GalleryTable.create(tmp_path / "c", replace(META, contract=Contract(dim=D, weights_sha256="b")))
     with pytest.raises(UserError, match="can't be compared"):
         import_(str(tmp_path / "c"), plain, quiet=True)
     assert len(other) == 0
-    events = [(entry["event"], entry.get("encrypted")) for entry in audit.read(Gallery.open(gallery).place).entries]
+    events = [
+        (entry["event"], entry.get("encrypted")) for entry in audit.read(GalleryTable.open(gallery).place).entries
+    ]
     assert events == [("export", False), ("export", True)]
     assert "abab" not in (Path(gallery) / "audit.jsonl").read_text()
 
@@ -240,11 +244,11 @@ def test_export_to_faiss(gallery: str, tmp_path: Path) -> None:
 # Migration: networks of 32 pixels, people who are patterns.
 
 
-def enrolled(folder: Path, crops: Path, model: Path, contract: Path | None = None) -> Gallery:
+def enrolled(folder: Path, crops: Path, model: Path, contract: Path | None = None) -> GalleryTable:
     """A gallery of the people of a crop store."""
     embedder, kept = Embedder.load(model, contract), read_crops(crops)
     meta = GalleryMeta(contract=embedder.contract, model=str(model.resolve()), detector="none", min_face=20)
-    home = Gallery.create(folder, meta)
+    home = GalleryTable.create(folder, meta)
     vectors = embedder.embed(kept.batch(np.arange(len(kept))))
     people = []
     for name in sorted({str(identity) for identity in kept.identities}):
@@ -281,7 +285,7 @@ def test_migrating_from_crops_is_enrolling_with_the_new_model(tmp_path: Path) ->
     result = migrate(str(tmp_path / "old"), str(tmp_path / "new"), model=after, crops=crops, threshold=0.5, quiet=True)
     assert (result.people, result.exit_code, result.partial) == (6, 1, ("half",))
     assert result.missing == (("stranger", "no crop of its photos is kept"),)
-    new = Gallery.open(tmp_path / "new", Embedder.load(after).model_id)
+    new = GalleryTable.open(tmp_path / "new", Embedder.load(after).model_id)
     assert (new.meta.threshold, new.meta.detector, new.meta.mapped) == (0.5, "none", None)
     there, here = new.people(names), expected.people(names)
     for name in names:
@@ -289,11 +293,11 @@ def test_migrating_from_crops_is_enrolling_with_the_new_model(tmp_path: Path) ->
         assert sorted(there[name].sources) == sorted(here[name].sources)
         assert (there[name].quality, there[name].metadata) == (0.5, {"site": name})
     assert {row["person"] for row in new.ledger().to_pylist()} == set(names)
-    assert len(Gallery.open(tmp_path / "old")) == 7  # left as it was
-    # A later enrolment goes on from the photos: each is known with its digest and its new embedding.
+    assert len(GalleryTable.open(tmp_path / "old")) == 7  # left as it was
+    # A later enrollment goes on from the photos: each is known with its digest and its new embedding.
     kept = read_crops(crops)
     photos = PhotoTable(new.place, new.meta.contract.dim)
-    assert photos.known(["p01"])["status"].to_pylist() == ["ok"] * 3
+    assert [one.status for one in photos.known(["p01"])] == ["ok"] * 3
     vectors = Embedder.load(after).embed(kept.batch(np.arange(len(kept))))
     for batch in photos.embeddings(names):
         for source, vector in zip(batch["source"].to_pylist(), batch["embedding"].to_pylist(), strict=True):
@@ -317,24 +321,23 @@ def test_migrating_by_a_map_measures_what_it_loses(tmp_path: Path, capsys: pytes
         str(tmp_path / "old"), str(tmp_path / "new"), model=after, crops=crops, contract=contract, map_=True
     )
     assert (result.people, result.missing) == (4, ())
-    new = Gallery.open(tmp_path / "new")
-    assert new.meta.mapped == Gallery.open(tmp_path / "old").meta.model_id
+    new = GalleryTable.open(tmp_path / "new")
+    assert new.meta.mapped == GalleryTable.open(tmp_path / "old").meta.model_id
     shown = capsys.readouterr().out
     assert "old, mapped, against new" in shown
     # Eight held-out people with four crops: 48 genuine pairs; in the cross row each pair counts both ways.
-    assert [result.rates[what][0].n_genuine for what in ("old", "new", "cross")] == [48, 48, 96]
-    assert result.rates["cross"][0].n_impostor == 2 * result.rates["new"][0].n_impostor
+    assert [rates[0].n_genuine for rates in (result.rates.old, result.rates.new, result.rates.cross)] == [48, 48, 96]
+    assert result.rates.cross[0].n_impostor == 2 * result.rates.new[0].n_impostor
     # The new model's own probes find their mapped people, and the threshold that was measured is the gallery's.
-    assert new.meta.calibrated == {r.far_asked: r.threshold for r in result.rates["cross"] if r.threshold is not None}
+    assert new.meta.calibrated == {r.far_asked: r.threshold for r in result.rates.cross if r.threshold is not None}
     expected = enrolled(tmp_path / "expected", staff, after, contract)
     names = ["p60", "p61", "p62", "p63"]
-    there, here, unmapped = (one.people(names) for one in (new, expected, Gallery.open(tmp_path / "old")))
+    there, here, unmapped = (one.people(names) for one in (new, expected, GalleryTable.open(tmp_path / "old")))
     for name in names:
         assert there[name].template @ here[name].template > 0.99
         assert unmapped[name].template @ here[name].template < 0.9
-    tars = {what: [rate.tar for rate in rates] for what, rates in result.rates.items()}
-    assert tars["new"] == tars["old"]
-    assert tars["cross"][0] == pytest.approx(tars["new"][0], abs=0.05)
+    assert [rate.tar for rate in result.rates.new] == [rate.tar for rate in result.rates.old]
+    assert result.rates.cross[0].tar == pytest.approx(result.rates.new[0].tar, abs=0.05)
 
 
 def test_migrations_that_can_not_be(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from people import NEAR, pattern, save, write_model, write_people
 from facekd import Embedder
 from facekd.cli import run
 from facekd.commands.enroll import enroll
-from facekd.commands.same import one_in, same
+from facekd.commands.same import same
+from facekd.enrollment.comparison import one_in
 from facekd.errors import UserError
 from facekd.gallery.audit import read
 from facekd.gallery.place import Place

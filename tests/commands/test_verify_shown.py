@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def test_pairs_are_rejected_by_the_worse_crops_quality(home: Path, tmp_path: Pat
     store = CropStore.create(tmp_path / "crops", SETTINGS)
     records = [record(f"p{n}", f"p{n}/{k}.png", person(n, k)) for n in range(8) for k in range(5)]
     for place, one in enumerate(records):
-        one.crops[0]["quality"] = float(place % 10)
+        one.crops = [replace(one.crops[0], quality=float(place % 10))]
     store.append(records)
     names = [f"{one.source}" for one in records]
     rows = [f"{names[i]},{names[j]},{int(i // 5 == j // 5)}" for i, j in ALL]

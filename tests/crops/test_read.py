@@ -12,7 +12,7 @@ import pytest
 
 from facekd.core.pixels import encode_crop
 from facekd.crops.read import merge, photo_names, read_crops
-from facekd.crops.store import CropStore, PhotoRecord
+from facekd.crops.store import AlignedCrop, CropStore, PhotoRecord
 from facekd.errors import UserError
 
 SETTINGS = {"detector": "none", "size": 16, "template": "arcface", "choose": "largest"}
@@ -42,11 +42,11 @@ def store(path: Path, photos: list[tuple[str, str, int]]) -> Path:
             record.crop_ids.append(f"crop-{number}")
         if status == "ok":
             record.crops.append(
-                {
-                    "crop_id": f"crop-{number}", "image": encode_crop(colour(number)), "identity": record.identity,
-                    "source": source, "sha256": source, "box": [0] * 4, "landmarks": [0] * 10, "matrix": [0] * 6,
-                    "score": 1, "quality": 1,
-                }
+                AlignedCrop(
+                    crop_id=f"crop-{number}", image=encode_crop(colour(number)), identity=record.identity,
+                    source=source, sha256=source, box=(0,) * 4, landmarks=(0,) * 10, matrix=(0,) * 6,
+                    score=1, quality=1, eyes=8, yaw=0, pitch=0, roll=0,
+                )
             )  # fmt: skip
         records.append(record)
     CropStore.create(path, SETTINGS).append(records)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from facekd.core.pixels import encode_crop
 from facekd.crops.read import merge, read_crops
-from facekd.crops.store import FAILED, STATUSES, CropStore, PhotoRecord
+from facekd.crops.store import FAILED, STATUSES, AlignedCrop, CropStore, PhotoRecord
 from facekd.errors import UserError
 
 SETTINGS = {"detector": "none", "size": 16, "template": "arcface", "choose": "largest"}
@@ -29,11 +29,11 @@ def record(source: str, version: int = 0, faces: int = 1, status: str = "ok") ->
         made.chosen.append(face)
         made.boxes.append([0, 0, 16, 16])
         made.crops.append(
-            {
-                "crop_id": crop_id, "image": encode_crop(pixels), "identity": made.identity, "source": source,
-                "sha256": made.sha256, "box": [0, 0, 16, 16], "landmarks": [1.0] * 10, "matrix": [1, 0, 0, 0, 1, 0],
-                "score": 1.0, "quality": 2.0,
-            }
+            AlignedCrop(
+                crop_id=crop_id, image=encode_crop(pixels), identity=made.identity, source=source, sha256=made.sha256,
+                box=(0, 0, 16, 16), landmarks=(1.0,) * 10, matrix=(1, 0, 0, 0, 1, 0), score=1.0, quality=2.0,
+                eyes=8.0, yaw=0.0, pitch=0.0, roll=0.0,
+            )
         )  # fmt: skip
     return made
 

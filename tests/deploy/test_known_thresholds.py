@@ -21,14 +21,15 @@ from facekd.cli import run
 from facekd.commands.enroll import enroll
 from facekd.commands.export import export
 from facekd.commands.gallery import info
-from facekd.commands.identify import gallery_thresholds, identify
+from facekd.commands.identify import identify
 from facekd.commands.same import same
 from facekd.core.calibration import KNOWN_THRESHOLDS, known_calibration, read_calibration
 from facekd.core.contract import KNOWN, Contract, read_contract
 from facekd.deploy.default import default_model
 from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, model_thresholds, read_thresholds, usual_far
+from facekd.enrollment.identification import gallery_thresholds
 from facekd.errors import UserError
-from facekd.gallery.gallery import Gallery as Table
+from facekd.gallery.gallery import GalleryTable as Table
 from facekd.gallery.meta import write_meta
 
 FARS = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]

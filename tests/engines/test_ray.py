@@ -80,7 +80,7 @@ def test_a_lost_machine_changes_nothing(
 ) -> None:
     from facekd.commands import align as stage
 
-    monkeypatch.setattr(stage, "BATCH", 4)
+    monkeypatch.setattr("facekd.ingest.alignment.BATCH", 4)
     monkeypatch.setattr(stage, "PART", 16)
     monkeypatch.chdir(photos.parent)  # the workers are not in this folder
     photos = Path(photos.name)

@@ -15,15 +15,15 @@ from test_gallery import META, ODD_IDS, D, directions, filled, probes
 
 from facekd.errors import UserError
 from facekd.gallery.exchange import needs_key, read_parquet, take_in, write_faiss, write_parquet
-from facekd.gallery.gallery import LEDGER, Gallery, Person
+from facekd.gallery.gallery import LEDGER, GalleryTable, Person
 
 KEY = bytes(range(32))
 WHOLE = replace(META, threshold=0.3, calibrated={1e-3: 0.4})
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> Gallery:
-    home = Gallery.create(tmp_path / "g", WHOLE)
+def gallery(tmp_path: Path) -> GalleryTable:
+    home = GalleryTable.create(tmp_path / "g", WHOLE)
     vectors = directions(len(ODD_IDS))
     with home.writing():
         home.upsert(
@@ -35,14 +35,14 @@ def gallery(tmp_path: Path) -> Gallery:
     return home
 
 
-def same(one: Gallery, other: Gallery) -> bool:
+def same(one: GalleryTable, other: GalleryTable) -> bool:
     a, b = one.people(ODD_IDS), other.people(ODD_IDS)
     assert len(a) == len(ODD_IDS)
     return set(a) == set(b) and all(a[name].same(b[name]) for name in a)
 
 
 @pytest.mark.parametrize("key", [None, KEY])
-def test_out_and_in_again(tmp_path: Path, gallery: Gallery, key: bytes | None) -> None:
+def test_out_and_in_again(tmp_path: Path, gallery: GalleryTable, key: bytes | None) -> None:
     out = tmp_path / "t.parquet"
     assert write_parquet(gallery, out, key) == len(ODD_IDS)
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
@@ -53,24 +53,24 @@ def test_out_and_in_again(tmp_path: Path, gallery: Gallery, key: bytes | None) -
 
     meta, people = read_parquet(out, key)
     assert meta == WHOLE
-    other = Gallery.create(tmp_path / "other", meta)
+    other = GalleryTable.create(tmp_path / "other", meta)
     with other.writing():
         assert list(take_in(other, people, 4)) == [4, 4, len(ODD_IDS) - 8]
-    assert same(gallery, Gallery.open(tmp_path / "other"))
-    assert Gallery.open(tmp_path / "other").meta == WHOLE
+    assert same(gallery, GalleryTable.open(tmp_path / "other"))
+    assert GalleryTable.open(tmp_path / "other").meta == WHOLE
     with other.writing():
         assert sum(take_in(other, people)) == 0  # nothing new
     assert {row["person"] for row in other.ledger().to_pylist()} == set(ODD_IDS)
 
 
-def test_a_plain_export_is_parquet_for_anybody(tmp_path: Path, gallery: Gallery) -> None:
+def test_a_plain_export_is_parquet_for_anybody(tmp_path: Path, gallery: GalleryTable) -> None:
     write_parquet(gallery, tmp_path / "t.parquet")
     table = pq.read_table(tmp_path / "t.parquet")
     assert set(table["person_id"].to_pylist()) == set(ODD_IDS)
     assert table.schema.field("template").type == pa.list_(pa.float32(), D)
 
 
-def test_people_already_there_are_replaced_and_others_stay(tmp_path: Path, gallery: Gallery) -> None:
+def test_people_already_there_are_replaced_and_others_stay(tmp_path: Path, gallery: GalleryTable) -> None:
     write_parquet(gallery, tmp_path / "t.parquet")
     other = filled(tmp_path / "other", ["O'Brien", "somebody else"], directions(2, 8))
     with other.writing():
@@ -82,7 +82,7 @@ def test_people_already_there_are_replaced_and_others_stay(tmp_path: Path, galle
     assert None in other.ledger()["person"].to_pylist()
 
 
-def test_files_that_are_no_export(tmp_path: Path, gallery: Gallery) -> None:
+def test_files_that_are_no_export(tmp_path: Path, gallery: GalleryTable) -> None:
     out = tmp_path / "t.parquet"
     with pytest.raises(UserError, match="can't be read"):
         read_parquet(out)
@@ -99,7 +99,7 @@ def test_files_that_are_no_export(tmp_path: Path, gallery: Gallery) -> None:
         read_parquet(out, bytes(32))
 
 
-def tampered(gallery: Gallery, out: Path, change: str) -> None:
+def tampered(gallery: GalleryTable, out: Path, change: str) -> None:
     write_parquet(gallery, out)
     table = pq.read_table(out)
     if change == "twice":
@@ -122,13 +122,13 @@ def tampered(gallery: Gallery, out: Path, change: str) -> None:
     ("change", "words"),
     [("twice", "names a person twice"), ("norm", "unit norm"), ("column", "columns"), ("model", "its contract of")],
 )
-def test_an_export_that_was_changed(tmp_path: Path, gallery: Gallery, change: str, words: str) -> None:
+def test_an_export_that_was_changed(tmp_path: Path, gallery: GalleryTable, change: str, words: str) -> None:
     tampered(gallery, tmp_path / "t.parquet", change)
     with pytest.raises(UserError, match=words):
         read_parquet(tmp_path / "t.parquet")
 
 
-def test_faiss_finds_the_same_people(tmp_path: Path, gallery: Gallery) -> None:
+def test_faiss_finds_the_same_people(tmp_path: Path, gallery: GalleryTable) -> None:
     faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
     people, beside = write_faiss(gallery, tmp_path / "t.faiss")
     ids = json.loads(beside.read_text(encoding="utf-8"))["ids"]

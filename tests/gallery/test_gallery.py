@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from facekd.core.contract import Contract
 from facekd.core.types import Array, Embeddings
 from facekd.errors import UserError
-from facekd.gallery.gallery import LEDGER, Answer, Gallery, Person, template_of
+from facekd.gallery.gallery import LEDGER, Answer, GalleryTable, Person, template_of
 from facekd.gallery.meta import GalleryMeta, read_meta
 
 D = 32
@@ -32,8 +32,8 @@ def persons(ids: list[str] | tuple[str, ...], vectors: Array) -> list[Person]:
     return [Person(i, v, (f"{i}/1.jpg",)) for i, v in zip(ids, vectors, strict=True)]
 
 
-def filled(folder: Path, ids: list[str] | tuple[str, ...], vectors: Array) -> Gallery:
-    gallery = Gallery.create(folder, META)
+def filled(folder: Path, ids: list[str] | tuple[str, ...], vectors: Array) -> GalleryTable:
+    gallery = GalleryTable.create(folder, META)
     with gallery.writing():
         assert gallery.upsert(persons(ids, vectors)) == len(ids)
     return gallery
@@ -88,7 +88,7 @@ def test_the_answer_is_the_nearest_person_or_nobody(tmp_path: Path) -> None:
 
 
 def test_nobody_can_be_named_from_an_empty_gallery(tmp_path: Path) -> None:
-    gallery = Gallery.create(tmp_path / "g", META)
+    gallery = GalleryTable.create(tmp_path / "g", META)
     assert gallery.search(probes(directions(2))) == [[], []]
     with pytest.raises(UserError, match="nobody is enrolled"):
         gallery.identify(probes(directions(1)), 0.5)
@@ -97,13 +97,13 @@ def test_nobody_can_be_named_from_an_empty_gallery(tmp_path: Path) -> None:
 def test_a_person_is_replaced_and_an_unchanged_one_is_left_alone(tmp_path: Path) -> None:
     before, after = directions(3, 1), directions(3, 2)
     gallery = filled(tmp_path / "g", ["a", "b", "c"], before)
-    again = Gallery.open(tmp_path / "g")  # another process's view
+    again = GalleryTable.open(tmp_path / "g")  # another process's view
     with again.writing():
         version = again.table.version
         assert again.upsert(persons(["a", "b", "c"], before)) == 0
         assert again.table.version == version
         assert again.upsert([Person("b", after[1], ("b/1.jpg", "b/2.jpg")), *persons(["d"], after[:1])]) == 2
-    gallery = Gallery.open(tmp_path / "g")
+    gallery = GalleryTable.open(tmp_path / "g")
     assert len(gallery) == 4
     people = gallery.people(["a", "b", "d", "nobody"])
     assert set(people) == {"a", "b", "d"}
@@ -137,7 +137,7 @@ def test_a_template_is_the_direction_of_the_mean() -> None:
 
 
 def test_a_template_of_another_length_than_one_never_enters(tmp_path: Path) -> None:
-    gallery = Gallery.create(tmp_path / "g", META)
+    gallery = GalleryTable.create(tmp_path / "g", META)
     with gallery.writing(), pytest.raises(UserError, match="unit norm"):
         gallery.upsert(persons(["a"], directions(1) * 2))
     assert len(gallery) == 0
@@ -149,8 +149,8 @@ def test_another_model_is_refused_by_name(tmp_path: Path) -> None:
     assert other.model_id != META.model_id
     for attempt in (
         lambda: gallery.search(probes(directions(1), other.model_id)),
-        lambda: Gallery.open(tmp_path / "g", other.model_id),
-        lambda: Gallery.create(tmp_path / "g", other),
+        lambda: GalleryTable.open(tmp_path / "g", other.model_id),
+        lambda: GalleryTable.create(tmp_path / "g", other),
     ):
         with pytest.raises(UserError) as error:
             attempt()
@@ -159,24 +159,24 @@ def test_another_model_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_crops_of_two_detectors_never_mix(tmp_path: Path) -> None:
-    Gallery.create(tmp_path / "g", META)
+    GalleryTable.create(tmp_path / "g", META)
     with pytest.raises(UserError, match="enrolled with --detector mtcnn, not yunet"):
-        Gallery.create(tmp_path / "g", replace(META, detector="yunet"))
+        GalleryTable.create(tmp_path / "g", replace(META, detector="yunet"))
 
 
 def test_weights_of_a_detector_never_mix(tmp_path: Path) -> None:
     meta = replace(META, detector="yunet", weights_sha256="1" * 64)
-    Gallery.create(tmp_path / "g", meta)
-    assert Gallery.open(tmp_path / "g").meta == meta
-    Gallery.create(tmp_path / "g", meta)
+    GalleryTable.create(tmp_path / "g", meta)
+    assert GalleryTable.open(tmp_path / "g").meta == meta
+    GalleryTable.create(tmp_path / "g", meta)
     with pytest.raises(UserError, match=r"sha256 111111111111…, these are 222222222222…"):
-        Gallery.create(tmp_path / "g", replace(meta, weights_sha256="2" * 64))
+        GalleryTable.create(tmp_path / "g", replace(meta, weights_sha256="2" * 64))
 
 
 def test_what_the_gallery_is_bound_to_comes_back(tmp_path: Path) -> None:
     meta = replace(META, threshold=0.25, calibrated={1e-3: 0.3, 1e-4: 0.4}, weights="/w.onnx")
-    gallery = Gallery.create(tmp_path / "g", meta)
-    assert Gallery.open(tmp_path / "g").meta == meta
+    gallery = GalleryTable.create(tmp_path / "g", meta)
+    assert GalleryTable.open(tmp_path / "g").meta == meta
     with gallery.writing():
         gallery.finish(replace(META, model="/moved.onnx"), LEDGER.empty_table())
     # A threshold once given stays until another is.
@@ -192,21 +192,21 @@ def test_folders_that_are_no_gallery(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("mine")
     with pytest.raises(UserError, match="holds something that is no gallery"):
-        Gallery.create(tmp_path / "other", META)
+        GalleryTable.create(tmp_path / "other", META)
     with pytest.raises(UserError, match="holds something that is no gallery"):
-        Gallery.create(tmp_path / "other" / "letter.txt", META)
+        GalleryTable.create(tmp_path / "other" / "letter.txt", META)
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["letter.txt"]
     with pytest.raises(UserError, match="no gallery; make one with 'facekd enroll"):
-        Gallery.open(tmp_path / "nowhere")
-    Gallery.create(tmp_path / "g", META)
+        GalleryTable.open(tmp_path / "nowhere")
+    GalleryTable.create(tmp_path / "g", META)
     (tmp_path / "g" / "contract.json").write_text('{"dim": 99}')
     with pytest.raises(UserError, match="copy the gallery again"):
-        Gallery.open(tmp_path / "g")
+        GalleryTable.open(tmp_path / "g")
 
 
 def test_one_command_writes_at_a_time(tmp_path: Path) -> None:
     first = filled(tmp_path / "g", ["a"], directions(1))
-    second = Gallery.open(tmp_path / "g")
+    second = GalleryTable.open(tmp_path / "g")
     with first.writing():
         with pytest.raises(UserError, match="another command is writing it"), second.writing():
             pass
@@ -216,8 +216,8 @@ def test_one_command_writes_at_a_time(tmp_path: Path) -> None:
         assert len(second) == 2
 
 
-def test_the_ledger_keeps_the_latest_enrolment_of_each_person(tmp_path: Path) -> None:
-    gallery = Gallery.create(tmp_path / "g", META)
+def test_the_ledger_keeps_the_latest_enrollment_of_each_person(tmp_path: Path) -> None:
+    gallery = GalleryTable.create(tmp_path / "g", META)
 
     def row(source: str, person: str | None, status: str) -> dict[str, str | None]:
         return {"source": source, "person": person, "status": status, "reason": ""}
@@ -227,7 +227,7 @@ def test_the_ledger_keeps_the_latest_enrolment_of_each_person(tmp_path: Path) ->
     for rows in (first, second):
         with gallery.writing():
             gallery.finish(META, pa.Table.from_pylist(rows, LEDGER))
-    assert Gallery.open(tmp_path / "g").ledger().to_pylist() == [*first[:2], *second]
+    assert GalleryTable.open(tmp_path / "g").ledger().to_pylist() == [*first[:2], *second]
 
 
 @pytest.mark.parametrize("people", [1, 2, 300])
@@ -255,7 +255,7 @@ def test_deleting_leaves_no_byte(tmp_path: Path, people: int) -> None:
 
     for needle in needles:
         assert files_with(tmp_path / "g", needle) == []
-    again = Gallery.open(tmp_path / "g")
+    again = GalleryTable.open(tmp_path / "g")
     assert len(again) == people - 1
     assert {row["person"] for row in again.ledger().to_pylist()} == {*ids[:who], None}
     if who:

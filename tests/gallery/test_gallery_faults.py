@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from test_gallery import META, directions, files_with, filled, persons, probes
 
 from facekd.errors import UserError
-from facekd.gallery.gallery import LEDGER, Gallery, Person
+from facekd.gallery.gallery import LEDGER, GalleryTable, Person
 
 
 @pytest.fixture
@@ -43,20 +43,20 @@ def test_a_full_disk_ends_with_a_sentence_and_loses_nobody(disk: Path) -> None:
     many = directions(2000, 5)
     with gallery.writing(), pytest.raises(UserError, match=r"can't be written \(No space left on device; free space"):
         gallery.upsert(persons([f"q{i}" for i in range(2000)], many))
-    again = Gallery.open(disk / "g")
+    again = GalleryTable.open(disk / "g")
     assert len(again) == 40
     assert [a.person_id for a in again.identify(probes(vectors[:3]), 0.9)] == ["p0", "p1", "p2"]
     (disk / "ballast").unlink()
     with again.writing():
         assert again.upsert(persons([f"q{i}" for i in range(1000)], many[:1000])) == 1000
-    assert len(Gallery.open(disk / "g")) == 1040
+    assert len(GalleryTable.open(disk / "g")) == 1040
 
 
 def test_a_read_only_gallery_is_read_and_not_written(disk: Path) -> None:
     vectors = directions(5)
     filled(disk / "g", list("abcde"), vectors)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-    gallery = Gallery.open(disk / "g")
+    gallery = GalleryTable.open(disk / "g")
     assert [a.person_id for a in gallery.identify(probes(vectors), 0.9)] == list("abcde")
     assert [m.person_id for (m,) in gallery.search(probes(vectors[:1]))] == ["a"]
     with pytest.raises(UserError, match=r"can't be written \(Read-only file system\)"), gallery.writing():
@@ -64,7 +64,7 @@ def test_a_read_only_gallery_is_read_and_not_written(disk: Path) -> None:
     with pytest.raises(UserError, match=r"audit\.jsonl: can't be written \(Read-only file system\)"):
         gallery.note("identify", photos=1)
     with pytest.raises(UserError, match=r"can't be made \(Read-only file system\)"):
-        Gallery.create(disk / "new", META)
+        GalleryTable.create(disk / "new", META)
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "noise"])
@@ -81,7 +81,7 @@ def test_a_damaged_table_is_told(tmp_path: Path, what: str, damage: str) -> None
         else:
             path.write_bytes(data[: len(data) // 2] if damage == "cut" else bytes(255 - b for b in data))
     with pytest.raises(UserError, match=r"can't be read .*copy the gallery again|nobody is enrolled"):
-        Gallery.open(tmp_path / "g").identify(probes(vectors[:1]), 0.5)
+        GalleryTable.open(tmp_path / "g").identify(probes(vectors[:1]), 0.5)
 
 
 @pytest.mark.parametrize("file", ["gallery.json", "contract.json"])
@@ -90,7 +90,7 @@ def test_damaged_settings_are_told(tmp_path: Path, file: str) -> None:
     for data in (b"", b"{", b"[]", b"{}", b"\xff\xfe"):
         (tmp_path / "g" / file).write_bytes(data)
         with pytest.raises(UserError, match=r"copy the gallery again|no gallery|contract"):
-            Gallery.open(tmp_path / "g")
+            GalleryTable.open(tmp_path / "g")
 
 
 @settings(max_examples=12, deadline=None)
@@ -99,7 +99,7 @@ def test_ids_of_any_unicode(tmp_path_factory: pytest.TempPathFactory, ids: list[
     folder = tmp_path_factory.mktemp("gallery") / "g"
     vectors = directions(len(ids))
     people = [Person(i, v, (f"{i}/{i}.jpg",), 0.5, {i.replace("=", "-"): i}) for i, v in zip(ids, vectors, strict=True)]
-    gallery = Gallery.create(folder, META)
+    gallery = GalleryTable.create(folder, META)
     with gallery.writing():
         assert gallery.upsert(people) == len(ids)
         assert gallery.upsert(people) == 0
@@ -113,7 +113,7 @@ def test_ids_of_any_unicode(tmp_path_factory: pytest.TempPathFactory, ids: list[
 
 
 def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    gallery = Gallery.create(tmp_path / "g", META)
+    gallery = GalleryTable.create(tmp_path / "g", META)
     name = os.fsdecode(b"caf\xe9")  # a file name in Latin-1
     with gallery.writing(), pytest.raises(UserError, match="no Unicode text"):
         gallery.upsert(persons([name], directions(1)))
@@ -122,7 +122,7 @@ def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_metadata_comes_back_and_filters(tmp_path: Path) -> None:
     vectors = directions(6, 2)
     sites = [{"site": "Köln", "shift": "night"}, {"site": "Köln"}, {"site": "O'Hare"}, {}, {"a": "=1+1"}, {"a": "b=c"}]
-    gallery = Gallery.create(tmp_path / "g", META)
+    gallery = GalleryTable.create(tmp_path / "g", META)
     with gallery.writing():
         people = [Person(f"p{i}", v, ("1.jpg",), i / 4, s) for i, (v, s) in enumerate(zip(vectors, sites, strict=True))]
         gallery.upsert(people)
@@ -192,8 +192,8 @@ def test_other_tables_of_people_are_erased_too(tmp_path: Path) -> None:
 ERASER = """
 import sys
 from pathlib import Path
-from facekd.gallery.gallery import Gallery
-gallery = Gallery.open(Path(sys.argv[1]))
+from facekd.gallery.gallery import GalleryTable
+gallery = GalleryTable.open(Path(sys.argv[1]))
 print("ready", flush=True)
 with gallery.writing():
     gallery.delete_all(sys.argv[2:])
@@ -221,7 +221,7 @@ def test_a_killed_erasure_is_finished_by_the_next(tmp_path: Path) -> None:
         subprocess.run(command, check=True, capture_output=True)
         for needle in (ids[7].encode(), ids[8].encode(), vectors[7][:4].tobytes(), vectors[8][:4].tobytes()):
             assert files_with(gallery.folder, needle) == []
-        again = Gallery.open(gallery.folder)
+        again = GalleryTable.open(gallery.folder)
         assert len(again) == 398
         assert [a.person_id for a in again.identify(probes(vectors[9:12]), 0.9)] == ids[9:12]
     print(killed, "of 6 were killed before they were done")

@@ -12,7 +12,7 @@ from test_gallery import META, D, directions, files_with, persons, probes
 from facekd.core.types import Array
 from facekd.errors import UserError
 from facekd.gallery import index
-from facekd.gallery.gallery import LEDGER, Answer, Gallery, Person
+from facekd.gallery.gallery import LEDGER, Answer, GalleryTable, Person
 
 PEOPLE = 600
 
@@ -23,13 +23,13 @@ def vectors() -> Array:
 
 
 @pytest.fixture
-def indexed(tmp_path: Path, vectors: Array, monkeypatch: pytest.MonkeyPatch) -> Gallery:
+def indexed(tmp_path: Path, vectors: Array, monkeypatch: pytest.MonkeyPatch) -> GalleryTable:
     """A gallery that has grown over the size from which it is indexed."""
     monkeypatch.setattr(index, "INDEX_FROM", 500)
     monkeypatch.setattr(index, "IDS_FROM", 100)
     monkeypatch.setattr(index, "PARTITIONS", 8)
     monkeypatch.setattr(index, "NPROBES", 8)
-    gallery = Gallery.create(tmp_path / "g", META)
+    gallery = GalleryTable.create(tmp_path / "g", META)
     with gallery.writing():
         gallery.upsert(persons([f"p{i}" for i in range(400)], vectors[:400]))
         gallery.finish(META, LEDGER.empty_table())
@@ -39,7 +39,7 @@ def indexed(tmp_path: Path, vectors: Array, monkeypatch: pytest.MonkeyPatch) -> 
     return gallery
 
 
-def test_a_gallery_that_grows_gets_its_index_and_finds_everybody(indexed: Gallery, vectors: Array) -> None:
+def test_a_gallery_that_grows_gets_its_index_and_finds_everybody(indexed: GalleryTable, vectors: Array) -> None:
     found = indexed.indexed()
     assert found is not None
     assert (found.people, found.outside) == (PEOPLE, 0)
@@ -55,7 +55,9 @@ def test_a_gallery_that_grows_gets_its_index_and_finds_everybody(indexed: Galler
         assert cosines == sorted(cosines, reverse=True)
 
 
-def test_fewer_groups_are_fewer_comparisons(indexed: Gallery, vectors: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_groups_are_fewer_comparisons(
+    indexed: GalleryTable, vectors: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The index is what answers: with one group of eight searched, some strangers are not looked at."""
     monkeypatch.setattr(index, "NPROBES", 1)
     wanted = directions(100, 77)
@@ -67,10 +69,10 @@ def test_fewer_groups_are_fewer_comparisons(indexed: Gallery, vectors: Array, mo
 
 
 def test_people_enrolled_replaced_and_erased_after_the_index_was_built(
-    indexed: Gallery, vectors: Array, tmp_path: Path
+    indexed: GalleryTable, vectors: Array, tmp_path: Path
 ) -> None:
     new = directions(3, 9)
-    again = Gallery.open(tmp_path / "g")
+    again = GalleryTable.open(tmp_path / "g")
     with again.writing():
         again.upsert([Person("new", new[0], ("n.jpg",)), Person("p7", new[1], ("7.jpg",))])
         assert again.indexed() is not None
@@ -93,7 +95,7 @@ def test_people_enrolled_replaced_and_erased_after_the_index_was_built(
     assert files_with(tmp_path / "g", vectors[6][:4].tobytes())
 
 
-def test_an_enrolment_takes_new_people_into_the_index(indexed: Gallery) -> None:
+def test_an_enrollment_takes_new_people_into_the_index(indexed: GalleryTable) -> None:
     with indexed.writing():
         indexed.upsert(persons([f"q{i}" for i in range(50)], directions(50, 8)))
         assert indexed.indexed().outside == 50  # type: ignore[union-attr]
@@ -106,7 +108,7 @@ def test_an_enrolment_takes_new_people_into_the_index(indexed: Gallery) -> None:
 
 
 def test_a_few_new_people_do_not_have_a_large_gallery_written_anew(
-    indexed: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    indexed: GalleryTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "g" / "people.lance" / "data"
     before = {path.name for path in data.iterdir()}
@@ -132,7 +134,7 @@ def test_a_few_new_people_do_not_have_a_large_gallery_written_anew(
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "noise"])
 def test_a_damaged_index_says_so_and_can_be_built_anew(
-    indexed: Gallery, vectors: Array, tmp_path: Path, damage: str
+    indexed: GalleryTable, vectors: Array, tmp_path: Path, damage: str
 ) -> None:
     files = list((tmp_path / "g").rglob("*.idx"))
     assert files
@@ -142,18 +144,18 @@ def test_a_damaged_index_says_so_and_can_be_built_anew(
             path.unlink()
         else:
             path.write_bytes(data[: len(data) // 2] if damage == "cut" else bytes(255 - b for b in data))
-    gallery = Gallery.open(tmp_path / "g")
+    gallery = GalleryTable.open(tmp_path / "g")
     with pytest.raises(UserError, match=r"its index can't be read .* build it anew with 'facekd gallery index"):
         gallery.search(probes(vectors[:3]))
     assert [m[0].person_id for m in gallery.search(probes(vectors[:3]), exact=True)] == ["p0", "p1", "p2"]
     with gallery.writing():
         gallery.build_index()
-    assert [m[0].person_id for m in Gallery.open(tmp_path / "g").search(probes(vectors[:3]))] == ["p0", "p1", "p2"]
+    assert [m[0].person_id for m in GalleryTable.open(tmp_path / "g").search(probes(vectors[:3]))] == ["p0", "p1", "p2"]
 
 
 def test_a_small_gallery_may_be_indexed_and_an_index_dropped(tmp_path: Path) -> None:
     vectors = directions(5)
-    gallery = Gallery.create(tmp_path / "g", META)
+    gallery = GalleryTable.create(tmp_path / "g", META)
     with gallery.writing():
         gallery.build_index()  # of nobody
         assert gallery.indexed() is None
@@ -170,7 +172,7 @@ def test_embeddings_of_any_dimension_can_be_indexed(tmp_path: Path) -> None:
     vectors = directions(300)[:, :10]
     vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     meta = replace(META, contract=replace(META.contract, dim=10))
-    gallery = Gallery.create(tmp_path / "g", meta)
+    gallery = GalleryTable.create(tmp_path / "g", meta)
     with gallery.writing():
         gallery.upsert(persons([f"p{i}" for i in range(300)], vectors))
         gallery.build_index()
@@ -179,13 +181,13 @@ def test_embeddings_of_any_dimension_can_be_indexed(tmp_path: Path) -> None:
     assert [answer.person_id for answer in answers] == [f"p{i}" for i in range(300)]
 
 
-def test_a_long_enrolment_keeps_its_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_enrollment_keeps_its_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids are indexed and small files joined on the way, not only at the end; what it finds stays the same."""
     monkeypatch.setattr(index, "IDS_FROM", 40)
     monkeypatch.setattr(index, "IDS_EVERY", 20)
     monkeypatch.setattr(index, "FILES", 10)
     vectors = directions(200)
-    gallery = Gallery.create(tmp_path / "g", META)
+    gallery = GalleryTable.create(tmp_path / "g", META)
     with gallery.writing():
         for start in range(0, 200, 5):
             assert gallery.upsert(persons([f"p{i}" for i in range(start, start + 5)], vectors[start : start + 5])) == 5

@@ -17,7 +17,7 @@ from facekd.cli import run
 from facekd.errors import UserError
 from facekd.gallery import audit
 from facekd.gallery.exchange import read_parquet, take_in, write_parquet
-from facekd.gallery.gallery import LEDGER, Answer, Gallery, Person
+from facekd.gallery.gallery import LEDGER, Answer, GalleryTable, Person
 from facekd.gallery.lease import lease
 from facekd.gallery.meta import exists
 from facekd.gallery.place import Place
@@ -64,8 +64,8 @@ def objects(client: object) -> dict[str, bytes]:
     return {key: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}  # type: ignore[attr-defined]
 
 
-def filled(where: str, n: int) -> Gallery:
-    gallery = Gallery.create(where, META)
+def filled(where: str, n: int) -> GalleryTable:
+    gallery = GalleryTable.create(where, META)
     with gallery.writing():
         gallery.upsert(persons([f"person-{i:02d}-x" for i in range(n)], directions(n)))
         gallery.finish(META, LEDGER.empty_table())
@@ -90,11 +90,11 @@ def test_a_place_by_either_spelling(given: str | Path, uri: str) -> None:
     assert Place.of(Place.of(given)) == Place.of(given)
 
 
-def test_enrol_identify_and_erase(bucket: object, tmp_path: Path) -> None:
+def test_enroll_identify_and_erase(bucket: object, tmp_path: Path) -> None:
     vectors = directions(30)
     gallery = filled("s3://faces/staff", 30)
     assert exists("s3://faces/staff")
-    again = Gallery.open("s3://faces/staff", META.model_id)
+    again = GalleryTable.open("s3://faces/staff", META.model_id)
     assert again.identify(probes(vectors[:2]), 0.9) == [
         Answer("person-00-x", pytest.approx(1)),
         Answer("person-01-x", pytest.approx(1)),
@@ -118,10 +118,10 @@ def test_enrol_identify_and_erase(bucket: object, tmp_path: Path) -> None:
     assert {"staff/gallery.json", "staff/contract.json", "staff/ledger.parquet", "staff/run.yaml"} <= set(found)
     for needle in needles:
         assert [key for key, data in found.items() if needle in data] == []
-    assert len(Gallery.open("s3://faces/staff")) == 29
+    assert len(GalleryTable.open("s3://faces/staff")) == 29
     log = audit.read(gallery.place)
     assert [entry["event"] for entry in log.entries] == ["delete"]
-    copied = Gallery.create("s3://faces/other", META)
+    copied = GalleryTable.create("s3://faces/other", META)
     with copied.writing():
         assert sum(take_in(copied, read_parquet(tmp_path / "t.parquet")[1])) == 30
 
@@ -137,24 +137,24 @@ def test_the_commands_take_a_bucket_where_they_take_a_folder(
     assert run(["gallery", "export", "s3://faces/staff", str(tmp_path / "t.parquet"), "--quiet"]) == 0
     assert run(["gallery", "delete", "s3://faces/staff", "person-03-x", "--quiet"]) == 0
     assert run(["gallery", "import", "s3://faces/copy", str(tmp_path / "t.parquet"), "--quiet"]) == 0
-    assert (len(Gallery.open("s3://faces/staff")), len(Gallery.open("s3://faces/copy"))) == (4, 5)
+    assert (len(GalleryTable.open("s3://faces/staff")), len(GalleryTable.open("s3://faces/copy"))) == (4, 5)
     log = audit.read(Place.of("s3://faces/staff"))
     assert [entry["event"] for entry in log.entries] == ["export", "delete", "delete"]
 
 
 def test_places_that_hold_no_gallery(bucket: object, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="s3://faces/none: no gallery"):
-        Gallery.open("s3://faces/none")
+        GalleryTable.open("s3://faces/none")
     bucket.put_object(Bucket=BUCKET, Key="letters/a.txt", Body=b"mine")  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="holds something that is no gallery"):
-        Gallery.create("s3://faces/letters", META)
+        GalleryTable.create("s3://faces/letters", META)
     with pytest.raises(UserError, match=r"s3://nobucket/x/contract\.json: can't be written"):
-        Gallery.create("s3://nobucket/x", META)
+        GalleryTable.create("s3://nobucket/x", META)
 
 
 def test_one_writer_at_a_time(bucket: object) -> None:
     first = filled("s3://faces/staff", 3)
-    second = Gallery.open("s3://faces/staff")
+    second = GalleryTable.open("s3://faces/staff")
     told = pytest.raises(UserError, match=r"another command is writing it, on .*run this again")
     with first.writing(), told, second.writing():
         pass
@@ -184,8 +184,8 @@ def test_the_right_is_renewed_and_one_who_lost_it_is_told(bucket: object) -> Non
 def test_the_right_of_a_dead_writer_runs_out(bucket: object) -> None:
     gallery = filled("s3://faces/staff", 1)
     code = (
-        "import os; from facekd.gallery.gallery import Gallery; from facekd.gallery.lease import lease\n"
-        "g = Gallery.open('s3://faces/staff')\nheld = lease(g._connection, g.place); held.__enter__(); os._exit(9)"
+        "import os; from facekd.gallery.gallery import GalleryTable; from facekd.gallery.lease import lease\n"
+        "g = GalleryTable.open('s3://faces/staff')\nheld = lease(g._connection, g.place); held.__enter__(); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     with pytest.raises(UserError, match="in 5 minutes where it died"), gallery.writing():
@@ -201,8 +201,8 @@ def test_the_right_of_a_dead_writer_runs_out(bucket: object) -> None:
 WORKER = """
 import sys, time
 from facekd.errors import UserError
-from facekd.gallery.gallery import Gallery
-gallery = Gallery.open(sys.argv[1])
+from facekd.gallery.gallery import GalleryTable
+gallery = GalleryTable.open(sys.argv[1])
 landed = refused = 0
 while landed < int(sys.argv[2]):
     try:

@@ -12,7 +12,7 @@ import pytest
 from facekd.core.contract import Contract
 from facekd.core.types import Array
 from facekd.errors import UserError
-from facekd.gallery.gallery import Gallery
+from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.photos import PhotoTable
 from facekd.gallery.place import Place
@@ -46,30 +46,30 @@ def test_rows_come_back_by_person(tmp_path: Path) -> None:
     photos.put(rows(photos, names, vectors), new=True)
     photos.put(rows(photos, [("é", "é/blurred.jpg")]), new=True)
     for person, vector in zip(ODD, vectors, strict=True):
-        known = table(tmp_path / "g").known([person]).to_pylist()
-        assert {row["source"] for row in known} == {f"{person}/1.jpg"} | ({"é/blurred.jpg"} if person == "é" else set())
+        known = table(tmp_path / "g").known([person])
+        assert {row.source for row in known} == {f"{person}/1.jpg"} | ({"é/blurred.jpg"} if person == "é" else set())
         (batch,) = photos.embeddings([person])
         np.testing.assert_array_equal(batch["embedding"].flatten().to_numpy(), vector)
     assert len(photos.known(list(ODD))) == len(ODD) + 1
-    assert photos.known(["nobody"]).num_rows == 0
+    assert photos.known(["nobody"]) == []
 
 
 def test_a_row_replaces_the_one_of_its_person_and_photo(tmp_path: Path) -> None:
     photos, vectors = table(tmp_path / "g"), directions(3)
     photos.put(rows(photos, [("a", "1"), ("a", "2"), ("b", "1")], vectors), new=True)
     photos.put(rows(photos, [("a", "1"), ("c", "1")], vectors[1:], "e"), new=False)
-    found = {(r["person_id"], r["source"]): r["sha256"][0] for r in photos.known(["a", "b", "c"]).to_pylist()}
+    found = {(r.person_id, r.source): (r.sha256 or "")[0] for r in photos.known(["a", "b", "c"])}
     assert found == {("a", "1"): "e", ("a", "2"): "d", ("b", "1"): "d", ("c", "1"): "e"}
     photos.forget("a", ["1", "other"])
-    assert [r["source"] for r in photos.known(["a"]).to_pylist()] == ["2"]
+    assert [r.source for r in photos.known(["a"])] == ["2"]
     photos.accept("a", ["2"])
-    assert [r["accepted"] for r in photos.known(["a", "b"]).to_pylist()].count(True) == 1
+    assert [r.accepted for r in photos.known(["a", "b"])].count(True) == 1
 
 
 @pytest.mark.parametrize("people", [1, 2, 300])
 def test_erasing_leaves_no_byte(tmp_path: Path, people: int) -> None:
     folder = tmp_path / "g"
-    Gallery.create(folder, GalleryMeta(contract=Contract(dim=D), model="m", detector="mtcnn", min_face=20))
+    GalleryTable.create(folder, GalleryMeta(contract=Contract(dim=D), model="m", detector="mtcnn", min_face=20))
     photos, vectors = table(folder), directions(people)
     ids = [f"person-{i:03d}-{'xyz' * 4}" for i in range(people)]
     earlier = directions(people + 1)[-1:]
@@ -84,7 +84,7 @@ def test_erasing_leaves_no_byte(tmp_path: Path, people: int) -> None:
 
     assert holding(needles[1])  # the search can find something
     assert holding(needles[2])
-    gallery = Gallery.open(folder)
+    gallery = GalleryTable.open(folder)
     with gallery.writing():
         gallery.delete_all([ids[-1], "nobody"])
     for needle in needles:

@@ -27,7 +27,7 @@ def draw(image: Array, p: Person, shot: Shot, project: Callable[[Array], Array])
     """Put spectacles on the face; `project` takes head points float[n, 3] to the photo."""
     half_w, half_h, power, thick, tint = FRAMES[p.frame]
     plane = 0.97 * p.depth + 0.07
-    centre_y = p.eye_y - 0.02
+    center_y = p.eye_y - 0.02
     middle = max(p.eye_x, half_w + 0.05)
     angle = np.linspace(0, 2 * np.pi, 41)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -39,19 +39,19 @@ def draw(image: Array, p: Person, shot: Shot, project: Callable[[Array], Array])
     lines = []
     for side in (-1, 1):
         x = side * middle + rim_x
-        rim = np.column_stack([x, centre_y + rim_y, plane - 0.12 * x * x])
+        rim = np.column_stack([x, center_y + rim_y, plane - 0.12 * x * x])
         lines.append(rim)
         cv2.fillPoly(glass, [_fixed(project(rim))], 255, cv2.LINE_AA, SHIFT)
         # The side piece shows only where the head does not hide it.
         if side * np.sin(shot.yaw) < 0.12:
             outer = middle + half_w
-            hinge = np.array([[side * outer, centre_y + 0.06, plane - 0.12 * outer**2]])
-            ear = np.array([[side * (p.width + 0.03), centre_y + 0.05, 0.12]])
+            hinge = np.array([[side * outer, center_y + 0.06, plane - 0.12 * outer**2]])
+            ear = np.array([[side * (p.width + 0.03), center_y + 0.05, 0.12]])
             reach = 0.3 if STYLES[p.style][3] else 1.0  # long hair falls over it
             lines.append(hinge + (ear - hinge) * np.linspace(0, reach, 8)[:, None])
     inner = middle - half_w
     bridge = np.linspace(-inner, inner, 9)
-    lines.append(np.column_stack([bridge, centre_y + 0.05 + 0.03 * (1 - (bridge / inner) ** 2), np.full(9, plane)]))
+    lines.append(np.column_stack([bridge, center_y + 0.05 + 0.03 * (1 - (bridge / inner) ** 2), np.full(9, plane)]))
     for line in lines:
         cv2.polylines(mask, [_fixed(project(line))], False, 255, width, cv2.LINE_AA, SHIFT)
     haze = (glass.astype(np.float32) / 255 * 0.06)[..., None]

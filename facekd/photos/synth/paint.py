@@ -96,10 +96,10 @@ def mouth(colour: Array, x: Array, y: Array, p: Person, shot: Shot, soft: float)
     wide = half_mouth(p, shot)
     m = x / wide
     within = np.clip(1 - np.abs(m) ** 2.2, 0, 1)
-    centre = p.mouth_y + corner_lift(p, shot) * np.abs(m) ** 2 - 0.006 * gauss(m, 0.15)
+    center = p.mouth_y + corner_lift(p, shot) * np.abs(m) ** 2 - 0.006 * gauss(m, 0.15)
     gape = 0.13 * shot.gape
-    inner_up = centre + 0.25 * gape * within
-    inner_low = centre - 0.75 * gape * within
+    inner_up = center + 0.25 * gape * within
+    inner_low = center - 0.75 * gape * within
     thin = 1 - 0.18 * max(shot.smile, 0)
     peak = 1 + 0.35 * p.lip_bow * (gauss(np.abs(m) - 0.24, 0.16) - 1.1 * gauss(m, 0.1))
     top = inner_up + p.lip_up * thin * within**0.9 * peak
@@ -125,7 +125,7 @@ def mouth(colour: Array, x: Array, y: Array, p: Person, shot: Shot, soft: float)
         teeth = np.array([0.74, 0.7, 0.61], np.float32) * (gaps * np.clip(1.1 - np.abs(m) ** 2, 0.15, 1))[..., None]
         _blend(colour, hole * _edge(y - row, soft), teeth, 0.9)
     else:
-        line = gauss(y - centre, 0.011) * np.clip((1.06 - np.abs(m)) * 8, 0, 1)
+        line = gauss(y - center, 0.011) * np.clip((1.06 - np.abs(m)) * 8, 0, 1)
         _blend(colour, line, lips * np.float32(0.14), 0.85)
     dent = gauss(np.abs(x) - wide - 0.012, 0.018) * gauss(y - p.mouth_y - corner_lift(p, shot), 0.022)
     _blend(colour, dent, colour * np.array([0.45, 0.35, 0.33], np.float32), 0.7)

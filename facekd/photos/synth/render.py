@@ -39,11 +39,11 @@ def render(person: Person, seed: int, photo: int) -> Rendered:
     maps = head(person)
     size, scale = shot.size, shot.scale
     column, row = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
-    cam_x, cam_y = (column - shot.centre[0]) / scale, (shot.centre[1] - row) / scale
+    cam_x, cam_y = (column - shot.center[0]) / scale, (shot.center[1] - row) / scale
 
     colour = np.zeros((size, size, 3), np.float32)
     cover, depth = np.zeros((size, size), np.float32), np.full((size, size), -9, np.float32)
-    below = slice(max(0, int(shot.centre[1] - 0.5 * scale)), size)
+    below = slice(max(0, int(shot.center[1] - 0.5 * scale)), size)
     colour[below], cover[below], depth[below] = body(person, shot, turn, cam_x[below], cam_y[below], rng)
     window = _window(maps, shot)
     z, x_head, y_head, z_head, seen = _cast(maps, turn, shot, cam_x[window], cam_y[window])
@@ -84,7 +84,7 @@ def project(points: Array, shot: Shot, turn: Array) -> Array:
     """Where head points float[n, 3] lie in the photo, float64[n, 2]."""
     cam = points @ turn.T
     near = 1 - cam[:, 2:] / shot.distance  # a ray at depth z is this much nearer to the axis
-    return np.asarray(cam[:, :2] / near * [shot.scale, -shot.scale] + shot.centre)
+    return np.asarray(cam[:, :2] / near * [shot.scale, -shot.scale] + shot.center)
 
 
 def _spots(p: Person, shot: Shot) -> Array:
@@ -107,7 +107,7 @@ def _on_face(maps: Head, flat: Array) -> Array:
 
 def _window(maps: Head, shot: Shot) -> tuple[slice, slice]:
     reach = float(maps.radius.max()) * shot.scale * (1 + 1.3 / shot.distance) + 2
-    x, y = shot.centre
+    x, y = shot.center
     rows = slice(max(0, int(y - reach)), min(shot.size, int(y + reach)))
     return rows, slice(max(0, int(x - reach)), min(shot.size, int(x + reach)))
 
@@ -157,10 +157,10 @@ def _features(
 ) -> None:
     """Paint eyes, brows, nose and mouth, each in the patch of the window where it can be."""
     scale, soft = shot.scale, 1.15 / shot.scale
-    for side, centre in ((-1, spots[0]), (1, spots[1])):
-        part = _inside(_patch(centre - [0, 0.07 * scale], 0.36 * scale, window), window)
+    for side, center in ((-1, spots[0]), (1, spots[1])):
+        part = _inside(_patch(center - [0, 0.07 * scale], 0.36 * scale, window), window)
         paint.brow(face[part], x[part], y[part], p, shot, side, soft)
-        part = _inside(_patch(centre, 0.26 * scale, window), window)
+        part = _inside(_patch(center, 0.26 * scale, window), window)
         paint.eye(face[part], x[part], y[part], p, shot, side, soft)
     part = _inside(_patch(spots[2], 0.34 * scale, window), window)
     paint.nostrils(face[part], x[part], y[part], p, soft)
@@ -170,9 +170,9 @@ def _features(
     paint.folds(face[part], x[part], y[part], p, shot)
 
 
-def _patch(centre: Array, half: float, window: tuple[slice, slice]) -> tuple[slice, slice]:
-    """The square of the photo about `centre`, cut to the window."""
-    x, y = float(centre[0]), float(centre[1])
+def _patch(center: Array, half: float, window: tuple[slice, slice]) -> tuple[slice, slice]:
+    """The square of the photo about `center`, cut to the window."""
+    x, y = float(center[0]), float(center[1])
     rows, columns = window
     return (
         slice(max(rows.start, min(rows.stop, int(y - half))), max(rows.start, min(rows.stop, int(y + half) + 2))),

@@ -43,7 +43,7 @@ def _tint(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def body(
     p: Person, shot: Shot, turn: Array, x: Array, y: Array, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
-    """Neck, clothes and falling hair, seen at camera coordinates `x`, `y` (head units about the head's centre).
+    """Neck, clothes and falling hair, seen at camera coordinates `x`, `y` (head units about the head's center).
 
     Returns:
         colour (linear RGB float32[H, W, 3]), how much covers the backdrop float32[H, W], depth float32[H, W].

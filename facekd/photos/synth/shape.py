@@ -1,4 +1,4 @@
-"""The head as a surface around its centre: a radius for every direction, kept as a square map.
+"""The head as a surface around its center: a radius for every direction, kept as a square map.
 
 Directions are laid out by Lambert's equal-area azimuthal projection about the face's axis, so the face sits
 undistorted in the middle and only the back of the skull, which no photo shows, is cut off.
@@ -42,7 +42,7 @@ def directions() -> tuple[Array, Array, Array]:
 
 
 def place(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
-    """Where the points lie in the maps (column, row), and their distance from the centre."""
+    """Where the points lie in the maps (column, row), and their distance from the center."""
     norm = np.sqrt(x * x + y * y + z * z)
     scale = np.sqrt(2 / (norm * np.maximum(norm + z, 1e-3))) * np.float32((N - 1) / 2 / REACH)
     half = np.float32((N - 1) / 2)

@@ -16,7 +16,7 @@ class Shot:
 
     size: int  # side of the photo
     scale: float  # pixels for one head unit
-    centre: tuple[float, float]  # of the head
+    center: tuple[float, float]  # of the head
     distance: float  # of the camera
     yaw: float
     pitch: float
@@ -57,7 +57,7 @@ def shoot(person: Person, seed: int, photo: int) -> tuple[Shot, np.random.Genera
     size = int(rng.integers(200, 257))
     scale = float(size * rng.uniform(0.255, 0.315))
     yaw, pitch, roll = normal(0, 0.22), normal(0.0, 0.11), normal(0, 0.09)
-    centre = (size * normal(0.5, 0.03), size * normal(0.47, 0.025))
+    center = (size * normal(0.5, 0.03), size * normal(0.47, 0.025))
     smile = float(np.clip(rng.choice([normal(0.1, 0.15), normal(0.75, 0.2)]), -0.4, 1.1))
     gape = float(np.clip(normal(0.25 + 0.4 * (smile > 0.6), 0.25), 0, 1)) if rng.random() < 0.45 else 0.0
     azimuth, height = normal(0, 0.75), rng.uniform(-0.1, 1.0)
@@ -73,7 +73,7 @@ def shoot(person: Person, seed: int, photo: int) -> tuple[Shot, np.random.Genera
     gain = exposure * np.exp(rng.normal(0, [0.06, 0.025, 0.08]))
     cloth = rng.uniform(15, 215) * np.clip(1 + rng.normal(0, 0.24, 3), 0.4, 1.6)
     shot = Shot(
-        size=size, scale=scale, centre=centre, distance=float(rng.uniform(6, 14)), yaw=yaw, pitch=pitch, roll=roll,
+        size=size, scale=scale, center=center, distance=float(rng.uniform(6, 14)), yaw=yaw, pitch=pitch, roll=roll,
         smile=smile, gape=gape, lids=float(np.clip(normal(1 - 0.12 * max(smile, 0), 0.12), 0.55, 1.3)),
         brows=normal(0, 0.45), gaze=(normal(-0.5 * yaw, 0.18), normal(0, 0.12)),
         light=three(light), lamp=three(lamp), ambient=three(ambient), fill=float(rng.uniform(0, 0.35)),

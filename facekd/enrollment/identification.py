@@ -1,0 +1,225 @@
+"""Who the faces in photos show, by a gallery."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from facekd.console import progress, say
+from facekd.core.files import sha256_file, write_text
+from facekd.core.printable import printable_line
+from facekd.core.types import Embeddings
+from facekd.deploy.embedder import CropEmbedder
+from facekd.deploy.embeddings import read_embeddings
+from facekd.deploy.thresholds import known_thresholds
+from facekd.enrollment.request import search_in
+from facekd.errors import UserError
+from facekd.faces.detect import weights_digest
+from facekd.gallery.gallery import GalleryTable
+from facekd.gallery.meta import GalleryMeta, other_weights
+from facekd.ingest.alignment import detector_of
+from facekd.ingest.embedding import Outcome
+from facekd.ingest.photos import embed_photos, in_batches, load_embedder
+from facekd.photos.find import PhotoFile
+
+PHOTOS = 64  # photos whose faces are searched together
+UNREADABLE = ("unreadable", "too_large")
+Box = tuple[float, ...]  # x1 y1 x2 y2, px of the upright photo
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifiedFace:
+    """One face, and who it shows."""
+
+    source: str  # the photo
+    crop_id: str
+    box: Box | None  # None where it came from a file of embeddings
+    person: str | None  # None: unknown
+    score: float  # cosine to the most alike person of the gallery, named or not
+    # The most alike people and their scores, the most alike first; none where only one was asked for and the face is
+    # unknown: who is merely the nearest is nobody's business.
+    candidates: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """Every face of the photos, and the photos without one."""
+
+    threshold: float
+    faces: tuple[IdentifiedFace, ...]
+    without: tuple[Outcome, ...]  # photos that gave no face
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if any(photo.status in UNREADABLE for photo in self.without) else 0
+
+    def __str__(self) -> str:
+        lines = [
+            f"{printable_line(face.source)}: {printable_line(face.person)}, score {face.score:.4f}"
+            if face.person is not None
+            else f"{printable_line(face.source)}: unknown, the nearest score is {face.score:.4f}"
+            for face in self.faces
+        ]
+        return "\n".join(lines + [f"{printable_line(source)}: {status}, {why}" for source, status, why in self.without])
+
+    def rows(self) -> pa.Table:
+        """The answers as a table: a row for each face and candidate."""
+        corners = ("x1", "y1", "x2", "y2")
+        texts = [(name, pa.string()) for name in ("source", "crop_id", "person", "candidate")]
+        numbers = [("rank", pa.int32()), ("score", pa.float64()), *((x, pa.float32()) for x in corners)]
+        rows = []
+        for face in self.faces:
+            common = {"source": face.source, "crop_id": face.crop_id, "person": face.person}
+            box = dict(zip(corners, face.box or (None,) * 4, strict=True))
+            for rank, (candidate, score) in enumerate(face.candidates or [(None, face.score)], 1):
+                rows.append({**common, "candidate": candidate, "rank": rank, "score": score, **box})
+        return pa.Table.from_pylist(rows, pa.schema([*texts, *numbers]))
+
+
+def known_threshold(given: float | None, home: GalleryTable, gallery: Path, quiet: bool) -> float:
+    """The threshold given, else the one the gallery was enrolled with, else the model's strictest; never a guess.
+
+    The model's is of one comparison. A search makes one with each person, which is said.
+
+    Raises:
+        UserError: none of these is there.
+    """
+    if given is not None:
+        return given
+    if home.meta.threshold is not None:
+        return home.meta.threshold
+    known = gallery_thresholds(home.meta)
+    if known:
+        far, people = min(known), len(home)
+        say(
+            f"threshold {known[far]:.4f}: the model's, calibrated to a FAR of {far:g} for one comparison; a face is "
+            f"compared with {people} people, so a stranger looks like {far * people:.2g} of them by chance",
+            quiet,
+        )
+        return known[far]
+    raise UserError(
+        f"{gallery}: no threshold is known, so nobody can be told from a stranger; take one at a FAR you accept from "
+        "'facekd verify' on a pair list and give it with --threshold, here or to 'facekd enroll'"
+    )
+
+
+def gallery_thresholds(meta: GalleryMeta) -> dict[float, float]:
+    """FAR -> cosine of one comparison: as the model had them at the enrollment, else as facekd carries them.
+
+    Templates that were mapped from another model score otherwise: what facekd knows of the model says nothing of them.
+    """
+    return dict(meta.calibrated) or ({} if meta.mapped else known_thresholds(meta.contract))
+
+
+def gallery_embedder(
+    home: GalleryTable,
+    given: Path | None,
+    flag: str = "--model",
+    load: Callable[[Path, Path | None], CropEmbedder] = load_embedder,
+) -> CropEmbedder:
+    """The gallery's model, from where it was at the enrollment or from where it is `given`.
+
+    Args:
+        flag: what gives it, for the sentence.
+        load: of a network's file and its contract.
+
+    Raises:
+        UserError: it is not there any more. Whether it is the gallery's is for the caller to ask.
+    """
+    path = given or Path(home.meta.model)
+    if given is None and not path.exists():
+        raise UserError(f"{home.place}: its model is no longer at {path}; say where it is with {flag}")
+    # A foreign ONNX file knows nothing of its contract: the gallery kept the one it was enrolled with.
+    foreign = path.suffix == ".onnx" and path.exists() and sha256_file(path) == home.meta.contract.weights_sha256
+    with tempfile.TemporaryDirectory(prefix="facekd-") as folder:
+        contract = Path(folder) / "contract.json" if foreign else None
+        if contract is not None:
+            write_text(contract, home.meta.contract.to_json())
+        return load(path, contract)
+
+
+def changed_weights(home: GalleryTable) -> str:
+    """A sentence where the detector's weights are no longer those of the enrollment, or empty."""
+    meta, search = home.meta, search_in(home.meta)
+    if not other_weights(meta, weights_digest(search.detector_name, search.weights)):
+        return ""
+    return (
+        f"{home.place}: its people were enrolled with other weights of {meta.detector} than those at hand (sha256 "
+        f"{str(meta.weights_sha256)[:12]}…), which can lower every score; enroll everybody into a new gallery"
+    )
+
+
+def identify_embeddings(
+    home: GalleryTable, path: Path, threshold: float, top: int = 1, where: Mapping[str, str] | None = None
+) -> Identification:
+    """Who the embeddings in a file of 'facekd embed' show.
+
+    Raises:
+        UserError: no such file, another model's embeddings, or nobody to be named.
+    """
+    embedded = read_embeddings(path)
+    places = [(source, None) for source in embedded.sources]
+    faces = tuple(_answers(home, embedded.embeddings, places, threshold, top, where))
+    _note(home, threshold, faces, len(set(embedded.sources)))
+    return Identification(threshold, faces, ())
+
+
+def identify_photos(
+    home: GalleryTable,
+    photos: Sequence[PhotoFile],
+    embedder: CropEmbedder,
+    threshold: float,
+    top: int = 1,
+    where: Mapping[str, str] | None = None,
+    quiet: bool = True,
+) -> Identification:
+    """Who the faces in photos show; each face is looked for as it was at the enrollment.
+
+    Raises:
+        UserError: an embedder of another model than the gallery's, or nobody to be named.
+    """
+    GalleryTable.open(home.place, embedder.model_id)
+    search = search_in(home.meta)
+    detector_of(search)  # once, before the cores want it all together
+    embedded = progress(embed_photos(photos, embedder, search, "all"), len(photos), "identify", quiet)
+    faces: list[IdentifiedFace] = []
+    without: list[Outcome] = []
+    for batch in in_batches(embedded, PHOTOS):
+        without += [Outcome(photo.source, photo.status, photo.reason) for photo in batch if not photo.ok]
+        crops = [crop for photo in batch if photo.ok for crop in photo.record.crops]
+        if crops:
+            vectors = np.concatenate([photo.vectors for photo in batch])
+            probes = Embeddings(vectors, tuple(crop.crop_id for crop in crops), embedder.model_id)
+            faces += _answers(home, probes, [(crop.source, crop.box) for crop in crops], threshold, top, where)
+    _note(home, threshold, faces, len(photos))
+    return Identification(threshold, tuple(faces), tuple(without))
+
+
+def _answers(
+    home: GalleryTable,
+    probes: Embeddings,
+    places: Sequence[tuple[str, Box | None]],
+    threshold: float,
+    top: int,
+    where: Mapping[str, str] | None,
+) -> Iterator[IdentifiedFace]:
+    """Who some probes show, in their order."""
+    found = home.search(probes, top, where=where or None)
+    if not all(found):
+        home.identify(probes, threshold, where=where or None)  # says why nobody can be named
+    for (source, box), crop_id, matches in zip(places, probes.ids, found, strict=True):
+        best = matches[0]
+        person = best.person_id if best.score >= threshold else None
+        shown = matches if top > 1 or person is not None else []
+        candidates = tuple((match.person_id, match.score) for match in shown)
+        yield IdentifiedFace(source, crop_id, box, person, best.score, candidates)
+
+
+def _note(home: GalleryTable, threshold: float, faces: Sequence[IdentifiedFace], photos: int) -> None:
+    named = sum(face.person is not None for face in faces)
+    home.note("identify", photos=photos, faces=len(faces), named=named, threshold=threshold)

@@ -1,0 +1,37 @@
+"""Whether a photo shows an enrolled person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facekd.core.printable import printable_line
+from facekd.enrollment.comparison import Same, Side, answer, faces_of, threshold_for
+from facekd.enrollment.identification import gallery_embedder, gallery_thresholds
+from facekd.enrollment.request import search_in
+from facekd.errors import UserError
+from facekd.gallery.gallery import GalleryTable
+from facekd.settings.photos import PairDecision
+
+
+def compare_with_person(
+    photo: Path, gallery: Path, person: str, model: Path | None, choose: str, decision: PairDecision
+) -> Same:
+    """A photo, by one face of it, and a person of a gallery; noted in its audit log.
+
+    Raises:
+        UserError: as `compare_photos`, or nobody of that name is enrolled.
+    """
+    home = GalleryTable.open(gallery)
+    threshold, far = threshold_for(decision, gallery_thresholds(home.meta), gallery)
+    enrolled = home.people([person]).get(person)
+    if enrolled is None:
+        raise UserError(
+            f"{gallery}: nobody called {printable_line(person)} is enrolled; 'facekd gallery info {gallery} --people' "
+            "lists who is"
+        )
+    embedder = gallery_embedder(home, model)
+    GalleryTable.open(home.place, embedder.model_id)
+    ((side, vector),) = faces_of([photo], embedder, search_in(home.meta), choose)
+    result = answer(side, Side(person, None, None, None), vector, enrolled.template, threshold, far, embedder)
+    home.note("same", photos=1, same=result.same, threshold=threshold)
+    return result

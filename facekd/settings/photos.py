@@ -1,0 +1,244 @@
+"""Photos and the people in them: which faces are looked for, which are good enough, and who is taken for whom."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from facekd.core.choices import DETECTOR, Choice, DetectorName
+from facekd.errors import UserError
+from facekd.settings.group import FIRST, panel, settings
+
+
+@settings("Data")
+class Population:
+    """People who do not exist, and their photos."""
+
+    people: int = 100
+    """How many people."""
+    photos: int = 10
+    """How many photos of each."""
+    seed: int = 0
+    """Another seed draws other people."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("people", 1), ("photos", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name} is {getattr(self, name)}: give {least} or more")
+
+
+@settings("Model")
+class ModelContract:
+    """What a network's file may not say itself."""
+
+    contract: Path | None = None
+    """What an ONNX model expects of a crop, where facekd does not know it."""
+
+
+@settings("Model")
+class ModelFile(ModelContract):
+    """The network that embeds."""
+
+    model: Annotated[Path | None, FIRST] = None
+    """Run folder or ONNX file; the one that comes with facekd unless given."""
+
+
+@settings("Model")
+class NewModel(ModelContract):
+    """The network that a gallery goes over to."""
+
+    model: Annotated[Path, FIRST]
+    """Run folder or ONNX file of the new model."""
+
+
+@settings("Faces")
+class FaceSearch:
+    """How faces are looked for in photos."""
+
+    detector: DetectorName | None = None
+    """yunet; mtcnn, slower; facenet, facenet-pytorch's own driver of the same networks, slower still; none, where each
+    photo already is a crop. Unless given, the one that the gallery or the crop store was begun with, else yunet."""
+    weights: Path | None = None
+    """Another ONNX file of yunet's than the one that comes with facekd."""
+    min_face: int = 20
+    """Smallest face looked for, pixels."""
+
+    @property
+    def detector_name(self) -> DetectorName:
+        """The detector asked for, else the usual one."""
+        return self.detector or DETECTOR
+
+
+@settings("Faces")
+class FaceChoice(FaceSearch):
+    """Which faces are looked for, and which of several in a photo count."""
+
+    choose: Annotated[Choice, Parameter(show_choices=False)] = "best"
+    """Which face of several in a photo: largest; center, nearest to the middle; best, a large one near the middle; or
+    all, where more than one can be used."""
+
+    def __post_init__(self) -> None:
+        if self.choose == "centre":  # as it was spelled in stores and run.yaml of before
+            object.__setattr__(self, "choose", "center")
+
+
+@settings("Faces")
+class Alignment(FaceChoice):
+    """How photos become crops."""
+
+    turn: bool = False
+    """Where no face is found, look again in the photo turned by 90, 180 and 270 degrees."""
+    size: int = 112
+    """Side of a crop, pixels."""
+    show: Annotated[int, Parameter(group=panel("Output"))] = 0
+    """Write OUT/show.html, to look at: as many of the first photos, the failures and the least certain."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 16 <= self.size <= 4096:
+            raise UserError(f"--size {self.size}: a crop is from 16 to 4096 pixels wide, most often 112")
+        if self.show < 0:
+            raise UserError(f"--show {self.show}: give how many photos to show, such as 20")
+
+
+@settings("Faces")
+class EmbeddedFaces(FaceChoice):
+    """Of embed, which has nothing from before to go by."""
+
+    detector: DetectorName = DETECTOR
+
+
+@settings("Faces")
+class OneFace(FaceChoice):
+    """Of a comparison: one face of each photo."""
+
+    min_face: int | None = None  # type: ignore[assignment]  # where it is not given, a gallery has its own
+    """Smallest face looked for, pixels; 20 unless given."""
+    choose: Annotated[Literal["largest", "center", "best", "centre"], Parameter(show_choices=False)] = "best"
+
+
+@settings("Quality")
+class QualityGate:
+    """The least quality of a photo that is to stand for a person; None: see `enrollment.gate.gate_for`."""
+
+    min_eyes: float | None = None
+    """Photos with fewer pixels between the eyes are not taken; 16 unless told otherwise, no limit for crops."""
+    min_score: float | None = None
+    """Photos of which the detector is less sure, from 0 to 1, are not taken; 0.8, no limit for crops."""
+    max_yaw: float | None = None
+    """Photos with the head turned further, degrees, are not taken; 60, no limit for crops."""
+    min_sharpness: float | None = None
+    """Photos whose crop is less sharp (standard deviation of its Laplacian) are not taken; no limit."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_eyes", "min_score", "max_yaw", "min_sharpness"):
+            value = getattr(self, name)
+            if value is not None and not (0 <= value < math.inf):
+                raise UserError(f"--{name.replace('_', '-')} {value}: give a number from 0 up")
+        if self.min_score is not None and self.min_score > 1:
+            raise UserError(f"--min-score {self.min_score}: a detector's confidence is from 0 to 1")
+
+
+@settings("Decision")
+class Decision:
+    """From which score a face shows a person."""
+
+    threshold: Annotated[float | None, FIRST] = None
+    """Cosine from which a face shows a person. A gallery keeps the one it was enrolled with; identify and same take
+    that unless another is given, else one that the model is calibrated to."""
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+
+
+@settings("Decision")
+class PairDecision(Decision):
+    """From which score two photos show one person."""
+
+    far: float | None = None
+    """Which of the network's calibrated thresholds: the share of pairs of strangers that pass for one person. Not
+    given: 0.001, or what the network has that is strictest where it has none so strict."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.threshold is not None and self.far is not None:
+            raise UserError("--threshold and --far both say where the same person begins; give one of them")
+
+
+@settings("Decision")
+class EnrollDecision(Decision):
+    """Who is written into a gallery, and who is held back."""
+
+    suspect_threshold: float | None = None
+    """Cosine from which two ids look like one person, and under which a photo does not match the rest of its person;
+    without it the threshold that identify would use, and for a photo the network's at FAR 0.001."""
+    accept_suspects: bool = False
+    """Write what looks like a mix-up too."""
+    replace: bool = False
+    """Make templates of exactly the photos that PEOPLE has now; without it earlier photos keep counting."""
+    dry_run: bool = False
+    """Say what would change and write nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_threshold(self.suspect_threshold, "--suspect-threshold")
+
+
+@settings("Output")
+class EnrollReport:
+    """Where suspected mix-ups are told of, and how people are called."""
+
+    report: Path | None = None
+    """Write the suspected mix-ups here too: .csv or .parquet."""
+    private: bool = False
+    """Print no name of a person or photo, only their numbers."""
+
+    def __post_init__(self) -> None:
+        if self.report is not None and self.report.suffix not in (".csv", ".parquet"):
+            raise UserError(f"--report {self.report}: a report is written as .csv or .parquet; give such a name")
+
+
+@settings("Output")
+class Answers:
+    """Whom identify looks for, and how it answers."""
+
+    top: int = 1
+    """Show as many of the most alike people for each face, whatever their score."""
+    where: list[str] | None = None
+    """Only people with this metadata, as key=value; several have to hold together."""
+    out: Path | None = None
+    """Write the answers here too: .parquet or .csv, a row for each face and candidate."""
+    private: bool = False
+    """Print no name of a person or photo, only numbers; the file of --out has the names."""
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise UserError(f"--top {self.top}: give how many people to show for each face, at least 1")
+        if self.out is not None and self.out.suffix not in (".parquet", ".csv"):
+            raise UserError(
+                f"{self.out}: answers are written as .parquet or .csv; give a name that ends in one of these"
+            )
+        self.metadata()
+
+    def metadata(self) -> dict[str, str]:
+        """What the people looked for have, by key."""
+        found: dict[str, str] = {}
+        for condition in self.where or ():
+            key, equals, value = condition.partition("=")
+            if not key or not equals or key in found:
+                raise UserError(f"--where {condition!r}: give key=value, each key once, such as --where office=Basel")
+            found[key] = value
+        return found
+
+
+def check_threshold(threshold: float | None, flag: str = "--threshold") -> None:
+    """Refuse what is no cosine.
+
+    Raises:
+        UserError: a threshold outside [-1, 1].
+    """
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise UserError(f"{flag} {threshold}: is no cosine; give a number from -1 to 1")
