@@ -208,3 +208,11 @@ def test_a_reader_that_leaves_is_no_error() -> None:
         f"'{sys.executable}' -m facekd align --help | true", shell=True, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
+
+
+def test_commands_are_found_where_they_lay_before() -> None:
+    with pytest.warns(FutureWarning, match=r"facekd.stages.teacher is facekd.commands.train_teacher now"):
+        module = importlib.import_module("facekd.stages.teacher")
+    assert module is importlib.import_module("facekd.commands.train_teacher")
+    with pytest.raises(ModuleNotFoundError, match=r"facekd\.stages\.no_such"):
+        importlib.import_module("facekd.stages.no_such")

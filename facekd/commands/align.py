@@ -58,8 +58,13 @@ def align(
     out = out or default_out("align")
     faces = replace(faces, detector=faces.detector or detector_of_store(out))
     detector_of(faces)  # wrong weights are the user's mistake: say so before the store is touched
-    kept = ("detector", "min_face", "choose", "turn", "size")
-    made = {name: getattr(faces, name) for name in kept}
+    made = {
+        "detector": faces.detector_name,
+        "min_face": faces.min_face,
+        "choose": faces.choose,
+        "turn": faces.turn,
+        "size": faces.size,
+    }
     digest = weights_digest(faces.detector_name, faces.weights)
     with CropStore.writing(out, {**made, "weights_sha256": digest, "template": "arcface"}) as store:
         start_run(out, "align", {"photos": photos, "out": out, **flat(faces, cluster)}, inputs=(photos,))
