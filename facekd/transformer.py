@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from facekd.core.choices import DETECTOR, Choice, DetectorName
 from facekd.core.types import Array
+from facekd.deploy.embedder import CropEmbedder
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.photos import embed_photos, load_embedder
 from facekd.photos.find import one_photo
@@ -91,6 +92,6 @@ class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
                 row[:] = photo.vectors[0]
         return rows
 
-    def _embedder(self) -> Any:
+    def _embedder(self) -> CropEmbedder:
         # Kept by the module and not here, so that the step can be copied and sent to other processes.
         return load_embedder(Path(self.model), None if self.contract is None else Path(self.contract))

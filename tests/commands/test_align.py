@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from facekd import cli
 from facekd.commands.align import align
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore, PhotoRecord
@@ -348,3 +349,18 @@ def test_text_is_taken_for_a_path(tmp_path: Path) -> None:
     summary = align(str(tmp_path / "photos"), str(tmp_path / "crops"), detector="none", quiet=True)
     assert summary.statuses == {"ok": 1}
     assert summary.out == tmp_path / "crops"
+
+
+def test_a_store_goes_on_under_either_spelling_of_the_middle(tmp_path: Path) -> None:
+    """A store of before says centre, and so does its run.yaml."""
+    put(tmp_path / "photos", a=png(noise(1)))
+    flags = [str(tmp_path / "photos"), str(tmp_path / "crops"), "--detector", "none", "--quiet"]
+    assert cli.run(["align", *flags, "--choose", "center"]) == 0
+    path = tmp_path / "crops" / "store.json"
+    assert '"choose": "center"' in path.read_text()
+    path.write_text(path.read_text().replace('"center"', '"centre"'))
+    put(tmp_path / "photos", b=png(noise(2)))
+    for spelling in ("centre", "center"):
+        assert cli.run(["align", *flags, "--choose", spelling]) == 0
+    assert CropStore.open(tmp_path / "crops").settings["choose"] == "center"
+    assert len(read_crops(tmp_path / "crops")) == 2
