@@ -15,6 +15,7 @@ from facekd.core.files import read_yaml
 from facekd.core.printable import printable_line
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
+from facekd.settings.group import panel
 
 # In the order of the work.
 COMMANDS = {
@@ -80,6 +81,7 @@ def build_app(asked: str = "", then: str = "") -> cyclopts.App:
         help_epilogue="Any command takes --config FILE.yaml: its keys are the flags' names; flags win over it. "
         "--resume RUN is --config RUN/run.yaml, going on in RUN.",
         result_action="return_value",
+        group_parameters=panel("Parameters"),  # of no group of settings
         default_parameter=cyclopts.Parameter(negative=()),
     )
     for place, (name, (target, text)) in enumerate(COMMANDS.items()):

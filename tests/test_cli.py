@@ -6,10 +6,12 @@ import importlib
 import importlib.util
 import inspect
 import re
+import shlex
 import statistics
 import subprocess
 import sys
 import time
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ import yaml
 from PIL import Image
 
 from facekd.cli import COMMANDS, build_app, run
+from facekd.settings.group import flattened, groups_of
 
 HEAVY = ("torch", "torchvision", "matplotlib", "lancedb", "albumentations", "onnxruntime", "scipy", "accelerate")
 EXISTING = [name for name, (target, _) in COMMANDS.items() if importlib.util.find_spec(target.split(":")[0])]
@@ -26,6 +29,11 @@ EXISTING = [name for name, (target, _) in COMMANDS.items() if importlib.util.fin
 def stage(command: str):
     module, name = COMMANDS[command][0].split(":")
     return getattr(importlib.import_module(module), name)
+
+
+def sources(group: type) -> str:
+    """The code of a group of settings and of those that it extends."""
+    return "".join(inspect.getsource(one) for one in group.__mro__ if is_dataclass(one))
 
 
 @pytest.fixture
@@ -52,10 +60,16 @@ def test_every_command_shows_an_example_and_explains_each_flag(
     assert f"Example: facekd {command}" in shown
     assert "--config FILE.yaml" in shown
     documented = inspect.getdoc(stage(command)) or ""
+    groups = groups_of(stage(command))
     for name, parameter in inspect.signature(stage(command)).parameters.items():
-        assert re.search(rf"--{name.replace('_', '-')}\b", shown), name
-        assert re.search(rf"^    {name}: \S", documented, re.MULTILINE), f"{name} is explained nowhere"
         assert parameter.annotation is not inspect.Parameter.empty
+        if name in groups:
+            explained = "\n".join(re.findall(r'^    (\w+): [^\n]*\n    """\S', sources(groups[name]), re.MULTILINE))
+        for flag in [field.name for field in fields(groups[name])] if name in groups else [name]:
+            assert re.search(rf"--{flag.replace('_', '-')}\b", shown), flag
+            told = rf"^{flag}$" if name in groups else rf"^    {flag}: \S"
+            where = explained if name in groups else documented
+            assert re.search(told, where, re.MULTILINE), f"{flag} is explained nowhere"
 
 
 @pytest.mark.parametrize("command", EXISTING)
@@ -63,7 +77,7 @@ def test_every_example_is_one_that_parses(command: str) -> None:
     text = inspect.getdoc(stage(command)) or ""
     example = re.search(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", text, re.MULTILINE)
     assert example is not None
-    build_app().parse_args([command, *example.group(1).split()], exit_on_error=False, print_error=False)
+    build_app().parse_args([command, *shlex.split(example.group(1))], exit_on_error=False, print_error=False)
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,9 +179,9 @@ def test_every_default_survives_run_yaml(command: str, tmp_path: Path) -> None:
     example = re.search(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", text, re.MULTILINE)
     assert example is not None
     app = build_app()
-    _, bound, _ = app.parse_args([command, *example.group(1).split()], exit_on_error=False, print_error=False)
+    _, bound, _ = app.parse_args([command, *shlex.split(example.group(1))], exit_on_error=False, print_error=False)
     bound.apply_defaults()
-    start_run(tmp_path, command, bound.arguments)
+    start_run(tmp_path, command, flattened(bound.arguments))
     values = cli._read_config(tmp_path / "run.yaml", [command])
     app = build_app()
     app.config = cli.cyclopts.config.Dict({command: values}, source="run.yaml")

@@ -22,13 +22,14 @@ from facekd.evaluation.lists import (
     training_of,
 )
 from facekd.settings.door import door
+from facekd.settings.evaluation import ComparedData, ComparedRates, ReportFiles, TeacherContract
+from facekd.settings.group import flat
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
     from facekd.deploy.embedder import Embedder
     from facekd.rates.counts import Curve
 
-FARS = (1e-2, 1e-3, 1e-4, 1e-5)
 RESAMPLES, SEED = 1000, 0  # of the persons
 SHARED = 0.1  # by how much the cosine of one crop in two networks has to exceed that of two people in one space
 ROLES = ("teacher", "student alone")  # of the first two runs; all others are distilled
@@ -46,15 +47,10 @@ class Comparison:
 def compare(
     runs: list[Path],
     *,
-    pairs: Path | None = None,
-    crops: Path | None = None,
-    held: Path | None = None,
-    no_held_out: bool = False,
-    contract: Path | None = None,
-    far: list[float] = list(FARS),  # noqa: B006  # read only; the command line shows it
-    json: Path | None = None,
-    report: Path | None = None,
-    out: Path | None = None,
+    data: ComparedData = ComparedData(),
+    foreign: TeacherContract = TeacherContract(),
+    asked: ComparedRates = ComparedRates(),
+    files: ReportFiles = ReportFiles(),
     quiet: bool = False,
 ) -> Comparison:
     """Say how much of the gap between a student alone and its teacher each distilled student closes.
@@ -74,16 +70,6 @@ def compare(
     Args:
         runs: Teacher, student alone, students: run folders or ONNX files. At least one has to be a run folder, or
             --held or --no-held-out given.
-        pairs: A pair list to judge too: LFW's pairs.txt, CFP's Split/FP, or a CSV or Parquet with a, b, same.
-        crops: The crop store of the list's photos; without it the first data of the students' run.
-        held: Crops of people whom no network trained on, judged in place of those that the run folders held out;
-            whom a run folder says it trained on is left out.
-        no_held_out: Judge the pair list alone.
-        contract: What an ONNX teacher expects of a crop, where facekd does not know it.
-        far: False accept rates asked for.
-        json: Write the result here too.
-        report: Write the HTML report here too.
-        out: The folder for report.json and the other files.
         quiet: Print nothing.
     """
     from facekd.commands.verify import labels
@@ -91,32 +77,27 @@ def compare(
     from facekd.deploy.embedder import Embedder
     from facekd.evaluation.comparison_report import print_comparison, write_comparison
     from facekd.evaluation.cost import cost_of
-    from facekd.rates.rates import far_budget
 
-    config = {key: value for key, value in locals().items() if key in compare.__annotations__ and key != "quiet"}
     if len(runs) < 3:
         raise UserError(
             f"{len(runs)} networks to compare: give the teacher, the student trained without it, and one distilled "
             "student or more, in this order"
         )
-    if no_held_out and pairs is None:
-        raise UserError("--no-held-out leaves the pair list alone; give --pairs LIST")
-    if crops is not None and pairs is None:
-        raise UserError("--crops is the store of a pair list's photos; give --pairs LIST, or leave it out")
-    if no_held_out and held is not None:
-        raise UserError(f"--held {held}: is not judged with --no-held-out; leave one of them out")
-    fars = sorted(set(far), reverse=True)
-    for asked in fars:
-        far_budget(asked, 1)
+    pairs, held, fars = data.pairs, data.held, asked.fars
     names = labels(runs)
-    embedders = [Embedder.load(path, contract if k == 0 else None) for k, path in enumerate(runs)]
-    lists = _lists(runs, pairs, crops, held, no_held_out)
+    embedders = [Embedder.load(path, foreign.contract if k == 0 else None) for k, path in enumerate(runs)]
+    lists = _lists(runs, pairs, data.crops, held, data.no_held_out)
     for compared in lists:
         for name, embedder in zip(names, embedders, strict=True):
             fit_network(name, embedder.contract.size, embedder.contract.template, compared)
 
-    out = out or default_out("compare")
-    start_run(out, "compare", {**config, "out": out}, inputs=(*runs, *filter(None, [pairs, held])))
+    out = files.out or default_out("compare")
+    start_run(
+        out,
+        "compare",
+        {"runs": runs, **flat(data, foreign, asked, files, out=out)},
+        inputs=(*runs, *filter(None, [pairs, held])),
+    )
     judged = [judge(compared, names, embedders, fars, quiet) for compared in lists]
     result: dict[str, Any] = {
         "networks": [
@@ -127,9 +108,9 @@ def compare(
         "costs": [{"model": name, **cost_of(one)} for name, one in zip(names, embedders, strict=True)],
         "environment": environment(),
     }
-    for path in filter(None, [out / "report.json", json]):
+    for path in filter(None, [out / "report.json", files.json]):
         write_json(path, result)
-    pages = [out / "report.html", *filter(None, [report])]
+    pages = [out / "report.html", *filter(None, [files.report])]
     write_comparison(
         pages, out / "report.md", result, [curves for _, curves in judged], f"facekd compare --config {out}/run.yaml"
     )

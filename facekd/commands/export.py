@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from facekd.console import say
 from facekd.settings.door import door
+from facekd.settings.evaluation import ExportedFile, NetworkContract
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
@@ -40,13 +41,8 @@ def export(
     run: Path,
     model: Path,
     *,
-    precision: Literal["fp32", "fp16", "int8"] = "fp32",
-    uint8_input: bool = False,
-    contract: Path | None = None,
-    crops: Path | None = None,
-    pairs: Path | None = None,
-    thresholds: Path | None = None,
-    terms: str | None = None,
+    file: ExportedFile = ExportedFile(),
+    foreign: NetworkContract = NetworkContract(),
     quiet: bool = False,
 ) -> Exported:
     """Write a network as one ONNX file: any batch size, unit embeddings, contract and model card inside.
@@ -63,13 +59,6 @@ def export(
     Args:
         run: The run folder of a trained network, or anybody's ONNX embedder.
         model: The ONNX file to write.
-        precision: Of the weights; int8 is also computed in int8, its ranges taken from --crops.
-        uint8_input: The file takes uint8 RGB crops as they are; all preprocessing is done inside.
-        contract: What an ONNX embedder expects of a crop, where facekd does not know it.
-        crops: A crop store to check on, and to calibrate int8 on; without it noise images are used.
-        pairs: A pair list on those crops: the TAR of both is compared on it, and thresholds are taken from it.
-        thresholds: The thresholds.json of 'facekd verify' for this network; enroll takes them over with the model.
-        terms: The terms of the data it was trained on, in a sentence, for the model card.
         quiet: Print nothing.
     """
     import tempfile
@@ -100,28 +89,19 @@ def export(
 
     if model.suffix != ".onnx":
         raise UserError(f"{model}: the exported file's name has to end in .onnx")
-    if precision == "int8" and crops is None:
-        raise UserError("--precision int8 takes its ranges from real faces: give some hundred with --crops STORE")
-    if pairs is not None and crops is None:
-        raise UserError(f"--pairs {pairs}: names photos; give the store of their crops with --crops")
-    if thresholds is not None and not PRECISIONS[precision].same_model:
-        raise UserError(
-            f"--thresholds {thresholds}: are the source's, and {precision} scores otherwise; leave them out and give "
-            "--pairs: thresholds are taken from them"
-        )
-
-    source = Embedder.load(run, contract, quick=False)  # what is written is checked against the file itself
+    precision, crops, pairs, terms = file.precision, file.crops, file.pairs, file.terms
+    source = Embedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
     saved = load_model(run) if run.is_dir() or run.suffix == ".safetensors" else None
     name = run.stem if saved is None else saved.name
     given = read_thresholds(run) if PRECISIONS[precision].same_model else {}
-    if thresholds is not None:
-        given = measured_thresholds(thresholds, source.model_id)
+    if file.thresholds is not None:
+        given = measured_thresholds(file.thresholds, source.model_id)
     crop_set = None if crops is None else read_crops(crops)
     calibrated, checked = _drawn(source, crop_set)
 
     say(f"exporting {name} in {precision} …", quiet)
     graph = read_source(run) if saved is None else to_onnx(saved.net, saved.contract)
-    made = prepared(graph, source.contract, precision, uint8_input, calibrated)
+    made = prepared(graph, source.contract, precision, file.uint8_input, calibrated)
     own = bound(made, source.contract, precision)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
     if terms is not None:

@@ -16,6 +16,8 @@ from facekd.core.files import read_json, write_json
 from facekd.core.run import environment, refuse_other_run, start_run
 from facekd.errors import UserError
 from facekd.settings.door import door
+from facekd.settings.evaluation import WholeLine
+from facekd.settings.group import flat
 
 if TYPE_CHECKING:
     from facekd.crops.cropset import CropSet
@@ -39,11 +41,7 @@ class Quickstart:
 @door
 def quickstart(
     *,
-    photos: Path | None = None,
-    out: Path | None = None,
-    teacher_views: int = 4000,
-    student_views: int = 2000,
-    seed: int = 0,
+    line: WholeLine = WholeLine(),
     quiet: bool = False,
 ) -> Quickstart:
     """Run the whole line once: photos, crops, a teacher, a student with and one without it, rates, export, a gallery.
@@ -54,11 +52,6 @@ def quickstart(
     Example: facekd quickstart --photos people.zip --out runs/mine
 
     Args:
-        photos: A folder, zip or tar with a folder of photos for each person.
-        out: The folder for everything it makes.
-        teacher_views: Crops the teacher sees in its training, each time as another view.
-        student_views: Crops each student sees.
-        seed: Of the people drawn, the split, the initialisations, the order and the views.
         quiet: Print nothing.
     """
     from facekd.commands.align import align
@@ -69,9 +62,9 @@ def quickstart(
     from facekd.crops.training import read_training_crops
     from facekd.deploy.embedder import Embedder
 
-    out = out or Path("runs") / f"quickstart-{time.strftime('%Y%m%d')}"
-    names = ("photos", "out", "teacher_views", "student_views", "seed")
-    config = {key: value for key, value in locals().items() if key in names}
+    photos, seed = line.photos, line.seed
+    out = line.out or Path("runs") / f"quickstart-{time.strftime('%Y%m%d')}"
+    config = flat(line, out=out)
     refuse_other_run(out, config)
     start_run(out, "quickstart", config, inputs=() if photos is None else (photos,))
     clock = Clock(out / "seconds.json")
@@ -93,7 +86,7 @@ def quickstart(
     if not data.names:
         raise UserError(f"{photos}: no photo lies in a folder named for its person; give a folder for each person")
     shared = {"data": [crops], "dim": DIM, "batch": BATCH, "held_out": HELD_OUT, "seed": seed, "quiet": quiet}
-    teacher_epochs, student_epochs = teacher_views / len(data.train), student_views / len(data.train)
+    teacher_epochs, student_epochs = line.teacher_views / len(data.train), line.student_views / len(data.train)
     with clock("teacher"):
         train_teacher(out=out / "teacher", net=TEACHER_NET, epochs=teacher_epochs, **shared)
     with clock("student_alone"):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from facekd.errors import UserError
+from facekd.settings.evaluation import Requirement
 
 if TYPE_CHECKING:
     from facekd.core.types import Array, Embeddings, PairList, Rate, Scores
@@ -46,15 +45,6 @@ class Judged:
     @property
     def curve(self) -> Curve:
         return self.drawn.curve
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """The least TAR at a FAR that a model has to show."""
-
-    text: str
-    far: float
-    least: float
 
 
 def judge(
@@ -262,22 +252,6 @@ def differences(judged: Sequence[Judged], persons: Persons | None, fars: Sequenc
             values = {"difference": one.difference, "low": one.low, "high": one.high, "p_value": one.p_value}
             rows.append({"a": a.name, "b": b.name, "far_asked": one.far_asked, **values, "interval": interval})
     return rows
-
-
-def parse_requirement(text: str) -> Requirement:
-    """The requirement in ``tar@1e-3>=0.95``.
-
-    Raises:
-        UserError: another form, or rates outside (0, 1].
-    """
-    found = re.fullmatch(r"\s*tar\s*@\s*([0-9.eE+-]+)\s*>=\s*([0-9.eE+-]+)\s*", text, re.IGNORECASE)
-    try:
-        far, least = (float(value) for value in found.groups()) if found else (0.0, 0.0)
-    except ValueError:
-        far, least = 0.0, 0.0
-    if not (0 < far <= 1 and 0 < least <= 1):
-        raise UserError(f"--require {text!r}: not a requirement; write the least TAR at a FAR as 'tar@1e-3>=0.95'")
-    return Requirement(text.strip(), far, least)
 
 
 def check(requirement: Requirement, rates: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from cyclopts import Group, Parameter
 C = TypeVar("C", bound=type)
 
 # In the order in which --help shows them; what people use first comes first.
-PANELS = ("Most used", "Data", "Teacher", "Objective", "Student", "Network", "Optimization", "Views", "Model", "Faces",
-          "Quality", "Decision", "Runtime", "Output")  # fmt: skip
+PANELS = ("Most used", "Parameters", "Data", "Teacher", "Objective", "Student", "Network", "Optimization", "Views",
+          "Model", "Faces", "Quality", "Decision", "Runtime", "Output")  # fmt: skip
 
 
 def panel(name: str) -> Group:
@@ -42,7 +42,7 @@ def settings(name: str) -> Callable[[C], C]:
     """
 
     def made(cls: C) -> C:
-        refuse = cls.__dict__.get("__post_init__")
+        refuse = getattr(cls, "__post_init__", None)  # its own, or of the group that it extends
 
         def check(self: Any) -> None:
             for field in dataclasses.fields(self):
@@ -63,6 +63,21 @@ def flat(*groups: Any, **more: Any) -> dict[str, Any]:
     """The fields of groups by name, and some more values: what run.yaml holds."""
     found = {field.name: getattr(group, field.name) for group in groups for field in dataclasses.fields(group)}
     return found | more
+
+
+def flattened(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A command's arguments with the fields of groups by name."""
+    groups = {name: value for name, value in arguments.items() if dataclasses.is_dataclass(value)}
+    return flat(*groups.values(), **{name: value for name, value in arguments.items() if name not in groups})
+
+
+def flag_names(command: Callable[..., Any]) -> list[str]:
+    """What a command can be asked by name: its own arguments, and the fields of its groups in place of these."""
+    groups = groups_of(command)
+    names: list[str] = []
+    for name in inspect.signature(command).parameters:
+        names += [field.name for field in dataclasses.fields(groups[name])] if name in groups else [name]
+    return names
 
 
 def grouped(command: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from facekd.crops.store import CropStore
 from facekd.deploy.thresholds import measured_thresholds, read_thresholds
 from facekd.errors import UserError
 from facekd.evaluation.groups import group_ratios
-from facekd.evaluation.model_rates import check, parse_requirement, rates_of
+from facekd.evaluation.model_rates import check, rates_of
 from facekd.rates.persons import paired_differences, person_rates
+from facekd.settings.evaluation import Requirement
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -195,12 +196,12 @@ def test_a_requirement_is_held_against_the_lower_bound(
                                   "tar@1e-3>=0", "tar@1e-3>0.9"])  # fmt: skip
 def test_what_is_no_requirement(text: str) -> None:
     with pytest.raises(UserError, match=r"not a requirement; .*tar@1e-3>=0\.95"):
-        parse_requirement(text)
+        Requirement.parse(text)
 
 
 def test_a_bound_that_just_misses_is_not_rounded_up() -> None:
     rate = {"far_asked": 1e-3, "tar": 0.99, "low": math.nextafter(0.95, 0)}
-    found = check(parse_requirement("tar@1e-3>=0.95"), {"model": "m", "tar": [rate], "pairs": {"impostor": 1}})
+    found = check(Requirement.parse("tar@1e-3>=0.95"), {"model": "m", "tar": [rate], "pairs": {"impostor": 1}})
     assert not found["met"]
     assert "lower bound 0.949999" in found["line"]
 
