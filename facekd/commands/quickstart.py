@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facekd.commands.quickstart_parts import name_people, write_report
-from facekd.commands.verify import Judged, far_name, judge, percent
 from facekd.console import say, table
 from facekd.core.files import read_json, write_json
 from facekd.core.run import environment, refuse_other_run, start_run
@@ -19,14 +17,11 @@ from facekd.settings.door import door
 from facekd.settings.evaluation import WholeLine
 from facekd.settings.group import flat
 
-if TYPE_CHECKING:
-    from facekd.crops.cropset import CropSet
-    from facekd.deploy.embedder import Embedder
-
 PEOPLE, PHOTOS = 100, 8  # drawn where no photos are given
 HELD_OUT = 0.3  # share of the identities that no training sees
 TEACHER_NET, STUDENT_NET, DIM = "iresnet18-quarter", "mobilefacenet", 128
 FARS = (1e-1, 1e-2, 1e-3)
+MODELS = {"teacher": "teacher", "student_alone": "student-alone", "student": "student", "student_onnx": "student.onnx"}
 BATCH = 32
 
 
@@ -61,6 +56,7 @@ def quickstart(
     from facekd.commands.train_teacher import train_teacher
     from facekd.crops.training import read_training_crops
     from facekd.deploy.embedder import Embedder
+    from facekd.evaluation.quickstart import judge_all, name_people, summary_rows, write_report
 
     photos, seed = line.photos, line.seed
     out = line.out or Path("runs") / f"quickstart-{time.strftime('%Y%m%d')}"
@@ -103,18 +99,13 @@ def quickstart(
         exported = export(out / "student", out / "student.onnx", crops=crops, quiet=quiet)
 
     with clock("verify"):
-        models = {
-            "teacher": Embedder.load(out / "teacher"),
-            "student_alone": Embedder.load(out / "student-alone"),
-            "student": Embedder.load(out / "student"),
-            "student_onnx": Embedder.load(out / "student.onnx"),
-        }
-        judged = _verify(out, models, data.held, seed, quiet)
+        models = {name: Embedder.load(out / file) for name, file in MODELS.items()}
+        judged = judge_all(out, models, data.held, FARS, seed, quiet)
     with clock("gallery"):
-        named = name_people(out, judged[-1], models["student_onnx"], data.held)
+        named = name_people(out, judged[-1].rates, models["student_onnx"], data.held)
 
     summary: dict[str, Any] = {
-        "rows": {one.name: _row(one, models[one.name], clock.seconds.get(one.name, 0.0)) for one in judged},
+        "rows": summary_rows(judged, models, clock.seconds),
         "align": aligned.statuses,
         "identities": {"trained": len(data.names), "held_out": len(set(data.held.identities))},
         "crops": {"trained": len(data.train), "held_out": len(data.held)},
@@ -124,8 +115,6 @@ def quickstart(
         "total_seconds": sum(clock.seconds.values()),
         "environment": environment(),
     }
-    # An ONNX file's multiply-adds are those of the network it was written from.
-    summary["rows"]["student_onnx"]["macs"] = summary["rows"]["student"]["macs"]
     write_report(out, summary, judged, data.held)
     write_json(out / "summary.json", summary)  # last: it says that the run is finished
     _print(summary, quiet)
@@ -162,23 +151,9 @@ def _done(out: Path, newly_aligned: int) -> dict[str, Any] | None:
     return summary
 
 
-def _verify(out: Path, models: dict[str, Embedder], held: CropSet, seed: int, quiet: bool) -> list[Judged]:
-    """Every pair of the held-out crops, by every model; the pair list is left beside the rates."""
-    from facekd.crops.pairs import all_pairs, write_pairs
-
-    pairs = all_pairs(held.ids, [str(identity) for identity in held.identities], seed)
-    write_pairs(out / "pairs.csv", pairs)
-    return [judge(name, model, held, pairs, frozenset(), FARS, quiet=quiet) for name, model in models.items()]
-
-
-def _row(one: Judged, model: Embedder, seconds: float) -> dict[str, Any]:
-    """One model's line of the summary."""
-    network = model.network
-    cost = {"parameters": network.parameters, "macs": network.macs, "bytes": network.bytes, "seconds": seconds}
-    return {**one.rates, **cost}
-
-
 def _print(summary: dict[str, Any], quiet: bool) -> None:
+    from facekd.evaluation.text import far_name, percent
+
     rows = []
     for name, row in summary["rows"].items():
         tars = [percent(rate["tar"], 1) for rate in row["tar"]]
