@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 import yaml
 from _record import RESULTS, record
 
-from facekd.commands.compare import closed_json
 from facekd.commands.distill import distill
 from facekd.commands.sweep import MOST_PAIRS, sweep
 from facekd.commands.sweep_grid import ALONE
@@ -34,7 +33,9 @@ from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
 from facekd.deploy.embedder import Embedder
+from facekd.evaluation.gap import gap_rows
 from facekd.evaluation.lists import everyone, pair_scores
+from facekd.evaluation.results import plain
 from facekd.nets.saved import MODEL
 from facekd.reports.forest import Row, forest
 
@@ -157,9 +158,9 @@ def gaps(result: dict[str, Any], data: Path, teacher: Path, out: Path) -> dict[s
         return pair_scores(vectors, vectors, compared)
 
     alone = scores(cells.pop(ALONE))
-    students = [scores(run) for run in cells.values()]
-    found = closed_json(scores(teacher), alone, students, list(cells), compared, [FAR], RESAMPLES)
-    return {row["model"]: row for row in found}
+    students = {name: scores(run) for name, run in cells.items()}
+    found = gap_rows(scores(teacher), alone, students, compared, [FAR], RESAMPLES)
+    return {row.model: plain(row) for row in found}
 
 
 def told(result: dict[str, Any], closed: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from facekd.commands.compare import closed_json
 from facekd.commands.export import export
 from facekd.console import say
 from facekd.core.files import write_bytes, write_json
@@ -26,9 +25,10 @@ from facekd.core.types import Array, Scores
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
-from facekd.evaluation.lists import Compared, everyone, listed, pair_scores, rates_json
-from facekd.evaluation.model_rates import rate_json
+from facekd.evaluation.gap import gap_rows
+from facekd.evaluation.lists import Compared, everyone, list_rates, listed, pair_scores
 from facekd.evaluation.protocols import embed_crops, read_list
+from facekd.evaluation.results import plain
 from facekd.nets.saved import MODEL
 from facekd.rates.allpairs import AllPairs, measure_all_pairs
 from facekd.rates.folds import accuracy
@@ -169,12 +169,12 @@ def judged(network: Path, judges: Judges) -> tuple[dict[str, Any], AllPairs]:
     blank = ("",) * len(values)
     folds = accuracy(Scores(values, pairs.same, blank, blank, judges.folds))
     assert folds is not None
-    on_lfw = rates_json(values, pairs, ON_LFW, RESAMPLES, SEED)
+    on_lfw = plain(list_rates(values, pairs, ON_LFW, RESAMPLES, SEED))
     on_lfw["accuracy"] = {"mean": folds.mean, "std": folds.std, "standard_error": folds.standard_error}
     names = np.array([str(name) for name in judges.held.identities])
     found = measure_all_pairs(vectors(network, judges.held, judges.held.ids, judges), names, ON_HELD)
     counted = {"genuine": found.curve.n_genuine, "impostor": found.curve.n_impostor}
-    held = {"tar": [rate_json(rate) for rate in found.rates], "pairs": counted, "interval": "identities"}
+    held = {"tar": plain(found.rates), "pairs": counted, "interval": "identities"}
     return {"LFW": on_lfw, "held-out people, all pairs": held}, found
 
 
@@ -186,8 +186,8 @@ def closed(teacher: Path, alone: Path, students: dict[str, Path], judges: Judges
         (f"held-out people, {judges.drawn.about}", judges.drawn, ON_HELD),
     ):
         of_teacher, of_alone = _scores(teacher, compared, judges), _scores(alone, compared, judges)
-        scores = [_scores(path, compared, judges) for path in students.values()]
-        found[name] = closed_json(of_teacher, of_alone, scores, list(students), compared, fars, RESAMPLES)
+        scores = {student: _scores(path, compared, judges) for student, path in students.items()}
+        found[name] = plain(gap_rows(of_teacher, of_alone, scores, compared, fars, RESAMPLES))
     return found
 
 

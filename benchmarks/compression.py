@@ -58,13 +58,13 @@ from facekd.errors import UserError
 from facekd.evaluation.lists import (
     Compared,
     held_out_people,
+    list_rates,
     listed,
-    lowest_far,
     pair_scores,
-    rates_json,
     training_of,
 )
 from facekd.evaluation.protocols import embed_crops
+from facekd.evaluation.results import plain
 from facekd.evaluation.text import far_name, tar_text
 from facekd.nets.cost import num_parameters
 from facekd.nets.iresnet import IResNet
@@ -114,7 +114,7 @@ class Bench:
         if name == "teacher":
             with atomic_write(kept) as file:
                 np.save(file, scores)
-        found = rates_json(scores, compared, FARS, RESAMPLES, SEED)
+        found = plain(list_rates(scores, compared, FARS, RESAMPLES, SEED))
         if name != "teacher":
             pairs = (compared.same, *compared.persons)
             against = paired_differences(scores, np.load(kept), *pairs, FARS, resamples=RESAMPLES, seed=SEED)
@@ -123,6 +123,15 @@ class Bench:
                 for one in against
             ]
         return found
+
+
+def _lead(rates: list[Facts]) -> float | None:
+    """The lowest FAR that a list estimates, or else bounds."""
+    for support in ("estimate", "bound"):
+        fars = [rate["far_asked"] for rate in rates if rate["support"] == support]
+        if fars:
+            return min(fars)
+    return None
 
 
 def main() -> None:
@@ -209,7 +218,7 @@ def measure(given: argparse.Namespace) -> tuple[Facts, dict[str, str]]:
     else:
         about = "not pruned: the teacher is no facekd IResNet"
     latencies(bench)
-    leads = {key: lowest_far(bench.rows["teacher"]["lists"][key]["tar"]) for key in lists}
+    leads = {key: _lead(bench.rows["teacher"]["lists"][key]["tar"]) for key in lists}
     result = {
         **asked,
         "pruning": about,

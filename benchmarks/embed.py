@@ -213,12 +213,12 @@ def rate(call: Callable[[], Any], seconds: float) -> float:
 
 def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
     """TAR of the source and of each form of it on the same pairs, and the differences."""
-    from facekd.evaluation.model_rates import differences, judge_embeddings, wanted
-    from facekd.evaluation.protocols import embed_crops, read_list
+    from facekd.evaluation.model_rates import differences, judge_pairs
+    from facekd.evaluation.protocols import from_crops, read_list
+    from facekd.evaluation.results import plain
 
     crop_set = read_crops(crops)
     listed = read_list(pairs, crop_set, crops)
-    ids = wanted(listed.pairs, listed.failed)
     source = Embedder.load(path)
     order = np.random.default_rng(0).permutation(len(crop_set))[:256]
     calibration = crop_set.batch(np.sort(order))
@@ -232,22 +232,22 @@ def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
             embedders[precision] = Embedder.load(file)
         judged, vectors = {}, {}
         for name, embedder in embedders.items():
-            made = embed_crops(name, embedder, crop_set, ids, False)
-            vectors[name] = made.vectors
-            judged[name] = judge_embeddings(name, made, listed.pairs, listed.failed, listed.persons, FARS)
+            model = from_crops(name, path, embedder, crop_set, quiet=False)
+            vectors[name] = model.embed(listed.needed()).vectors
+            judged[name] = judge_pairs(model, listed, FARS)
     rows: dict[str, Any] = {}
     for name, one in judged.items():
         cosine = (vectors[name] * vectors["source"]).sum(axis=1)
         rows[name] = {
-            "tar": [{key: rate[key] for key in ("far_asked", "tar", "low", "high")} for rate in one.rates["tar"]],
-            "accuracy": one.rates["accuracy"],
+            "tar": [{key: getattr(rate, key) for key in ("far_asked", "tar", "low", "high")} for rate in one.rates.tar],
+            "accuracy": plain(one.rates.accuracy),
             "least_cosine": round(float(cosine.min()), 6),
             "median_cosine": round(float(np.median(cosine)), 6),
         }
         if name != "source":
             found = differences([one, judged["source"]], listed.persons, FARS)
             rows[name]["difference"] = [
-                {k: row[k] for k in ("far_asked", "difference", "low", "high")} for row in found
+                {k: getattr(row, k) for k in ("far_asked", "difference", "low", "high")} for row in found
             ]
         print(path.stem, name, rows[name])
     return rows

@@ -143,7 +143,8 @@ def prepare(data: Path, work: Path, people: int) -> None:
 def judge(work: Path, runs: dict[str, list[Path]]) -> dict[str, Any]:
     """What each arm's trainings were and their rates, and the differences to ``shuffled``."""
     from facekd.crops.read import read_crops
-    from facekd.evaluation.lists import everyone, pair_scores, rates_json
+    from facekd.evaluation.lists import everyone, list_rates, pair_scores
+    from facekd.evaluation.results import plain
     from facekd.rates.intervals import wilson_by_person
     from facekd.rates.persons import paired_differences
 
@@ -171,7 +172,7 @@ def judge(work: Path, runs: dict[str, list[Path]]) -> dict[str, Any]:
         arms[arm] = {
             "trainings": [training_json(folder) for folder in folders],
             **rates,
-            "strangers": [rates_json(values, compared, FARS, RESAMPLES, SEED) for values in scores[arm]],
+            "strangers": [plain(list_rates(values, compared, FARS, RESAMPLES, SEED)) for values in scores[arm]],
         }
     differences: dict[str, Any] = {}
     for arm in runs:

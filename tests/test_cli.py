@@ -7,10 +7,12 @@ import importlib
 import importlib.util
 import inspect
 import re
+import shlex
 import statistics
 import subprocess
 import sys
 import time
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,11 @@ EXISTING = [name for name, (target, _) in COMMANDS.items() if importlib.util.fin
 def stage(command: str):
     module, name = COMMANDS[command][0].split(":")
     return getattr(importlib.import_module(module), name)
+
+
+def sources(group: type) -> str:
+    """The code of a group of settings and of those that it extends."""
+    return "".join(inspect.getsource(one) for one in group.__mro__ if is_dataclass(one))
 
 
 @pytest.fixture
@@ -67,7 +74,7 @@ def test_every_example_is_one_that_parses(command: str) -> None:
     text = inspect.getdoc(stage(command)) or ""
     example = re.search(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", text, re.MULTILINE)
     assert example is not None
-    build_app().parse_args([command, *example.group(1).split()], exit_on_error=False, print_error=False)
+    build_app().parse_args([command, *shlex.split(example.group(1))], exit_on_error=False, print_error=False)
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +176,7 @@ def test_every_default_survives_run_yaml(command: str, tmp_path: Path) -> None:
     example = re.search(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", text, re.MULTILINE)
     assert example is not None
     app = build_app()
-    _, bound, _ = app.parse_args([command, *example.group(1).split()], exit_on_error=False, print_error=False)
+    _, bound, _ = app.parse_args([command, *shlex.split(example.group(1))], exit_on_error=False, print_error=False)
     bound.apply_defaults()
     start_run(tmp_path, command, flattened(bound.arguments))
     values = cli._read_config(tmp_path / "run.yaml", [command])

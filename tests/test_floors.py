@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,15 +48,15 @@ THIRD_PARTY = {
 }
 
 UPPER = ("stages", "ingest", "recipes", "evaluation", "enrollment", "commands")  # these may import any package
+AT_THE_TOP = ("ingest", "recipes", "evaluation", "enrollment", "rates", "reports")  # whose imports stand at the top
+TORCH_FREE = ("evaluation",)  # of these no module imports what is for training alone
 
 # Loading these takes seconds: a command imports them in the function that needs them, so that --help is quick.
 HEAVY = {"torch", "torchvision", "facenet_pytorch", "onnx", "onnxruntime", "matplotlib", "albumentations", "lancedb",
          "accelerate", "scipy", "sklearn", "ray"}  # fmt: skip
 
-# What --help loads; `recipes` and `evaluation` are still to join the rooms that import at their top.
-LIGHT = ("stages", "evaluation", "commands", "cli", "console", "settings")
-
-AT_TOP = ("ingest", "enrollment")  # whose modules import all they need at their top
+LIGHT = ("stages", "commands", "cli", "console", "settings")  # what --help loads
+TRAINING = {"torch", "torchvision", "facenet_pytorch", "albumentations", "accelerate"}  # what the base is without
 
 # Colors in [0, 1] for drawing people, and the detector's own input, which is no crop.
 NO_CROPS = ("photos/synth/", "faces/mtcnn")
@@ -159,17 +160,29 @@ def test_the_commands_and_the_command_line_load_nothing_heavy_when_imported() ->
     assert not wrong, "\n".join(wrong)
 
 
-def test_only_what_help_loads_imports_inside_functions() -> None:
-    wrong = [
-        f"{path}:{node.lineno}"
-        for path, tree in modules().items()
-        if room(path) in AT_TOP
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
+def test_evaluation_imports_at_the_top_and_without_torch() -> None:
+    looked_at = 0
+    wrong = []
+    for path, tree in modules().items():
+        if room(path) not in AT_THE_TOP:
+            continue
+        looked_at += 1
+        hidden = [
+            node
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef)
+            for node in ast.walk(function)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        wrong += [f"{path}:{node.lineno} imports inside a function" for node in hidden]
+        if room(path) in TORCH_FREE:
+            wrong += [f"{path} imports {n}" for n in imports(tree, "facekd") if n.split(".")[0] in TRAINING]
+    assert looked_at > 20
     assert not wrong, "\n".join(wrong)
+    loaded = "import facekd.evaluation.report, facekd.evaluation.verification, facekd.evaluation.sweep_report, sys"
+    names = f"{loaded}; print(*[name for name in {sorted(TRAINING)} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", names], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def scalings(tree: ast.AST) -> Iterator[int]:

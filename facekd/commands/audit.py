@@ -9,6 +9,7 @@ from pathlib import Path
 from facekd.console import say, table
 from facekd.errors import UserError
 from facekd.settings.door import door
+from facekd.settings.evaluation import AuditFile, JudgingNetwork
 
 SHOWN = 20  # crops that are printed
 
@@ -40,7 +41,11 @@ class Audit:
 
 @door
 def audit(
-    data: Path, *, embedder: Path, contract: Path | None = None, out: Path | None = None, quiet: bool = False
+    data: Path,
+    *,
+    network: JudgingNetwork,
+    file: AuditFile = AuditFile(),
+    quiet: bool = False,
 ) -> Audit:
     """Find the crops that are nearer to another identity's mean embedding than to their own's.
 
@@ -51,10 +56,6 @@ def audit(
 
     Args:
         data: Crop store, image Parquet or .rec with identities.
-        embedder: Run folder or ONNX file of a network that tells people apart well.
-        contract: What an ONNX embedder expects of a crop, where facekd does not know it.
-        out: A CSV to write: crop, whose it should be, whose it seems, both cosines. train-teacher and distill take it
-            as --drop.
         quiet: Print nothing.
     """
     import numpy as np
@@ -64,14 +65,12 @@ def audit(
     from facekd.deploy.embedder import Embedder
     from facekd.evaluation.protocols import embed_crops
 
-    if out is not None and out.suffix != ".csv":
-        raise UserError(f"{out}: suspects are written as .csv; give a name that ends so")
-    network, crops = Embedder.load(embedder, contract), read_crops(data)
-    crops.check_fits(network.contract)
+    embedder, crops, out = Embedder.load(network.embedder, network.contract), read_crops(data), file.out
+    crops.check_fits(embedder.contract)
     crops = crops.take(np.flatnonzero([identity is not None for identity in crops.identities]))
     if len(set(crops.identities)) < 2:
         raise UserError(f"{data}: has fewer than two identities, so nobody can be mistaken for another")
-    vectors = embed_crops("the crops", network, crops, crops.ids, quiet).vectors
+    vectors = embed_crops("the crops", embedder, crops, crops.ids, quiet).vectors
     own, other, nearest = nearer_to_others(vectors, [str(identity) for identity in crops.identities])
     photos = Counter(crops.identities)
     order = np.argsort(own - other, kind="stable")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from facekd.console import say
+from facekd.errors import UserError
 from facekd.settings.door import door
+from facekd.settings.evaluation import ExportedFile, NetworkContract
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
+    from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
     from facekd.deploy.export import Parity
+    from facekd.evaluation.results import ModelDifference
 
 NOISE_CROPS = 16  # checked where no crops are given
 CHECKED, CALIBRATED = 64, 256  # crops; those checked are not those calibrated on where there are enough
@@ -32,7 +37,7 @@ class Exported:
     least_cosine: float
     median_cosine: float
     bytes: int
-    differences: list[dict[str, Any]]  # TAR at each FAR, exported minus source, with its interval; none without pairs
+    differences: tuple[ModelDifference, ...]  # of TAR at each FAR, exported minus source; none without pairs
 
 
 @door
@@ -40,13 +45,8 @@ def export(
     run: Path,
     model: Path,
     *,
-    precision: Literal["fp32", "fp16", "int8"] = "fp32",
-    uint8_input: bool = False,
-    contract: Path | None = None,
-    crops: Path | None = None,
-    pairs: Path | None = None,
-    thresholds: Path | None = None,
-    terms: str | None = None,
+    file: ExportedFile = ExportedFile(),
+    foreign: NetworkContract = NetworkContract(),
     quiet: bool = False,
 ) -> Exported:
     """Write a network as one ONNX file: any batch size, unit embeddings, contract and model card inside.
@@ -63,13 +63,6 @@ def export(
     Args:
         run: The run folder of a trained network, or anybody's ONNX embedder.
         model: The ONNX file to write.
-        precision: Of the weights; int8 is also computed in int8, its ranges taken from --crops.
-        uint8_input: The file takes uint8 RGB crops as they are; all preprocessing is done inside.
-        contract: What an ONNX embedder expects of a crop, where facekd does not know it.
-        crops: A crop store to check on, and to calibrate int8 on; without it noise images are used.
-        pairs: A pair list on those crops: the TAR of both is compared on it, and thresholds are taken from it.
-        thresholds: The thresholds.json of 'facekd verify' for this network; enroll takes them over with the model.
-        terms: The terms of the data it was trained on, in a sentence, for the model card.
         quiet: Print nothing.
     """
     import tempfile
@@ -94,21 +87,11 @@ def export(
         read_thresholds,
         thresholds_text,
     )
-    from facekd.errors import UserError
 
     if model.suffix != ".onnx":
         raise UserError(f"{model}: the exported file's name has to end in .onnx")
-    if precision == "int8" and crops is None:
-        raise UserError("--precision int8 takes its ranges from real faces: give some hundred with --crops STORE")
-    if pairs is not None and crops is None:
-        raise UserError(f"--pairs {pairs}: names photos; give the store of their crops with --crops")
-    if thresholds is not None and not PRECISIONS[precision].same_model:
-        raise UserError(
-            f"--thresholds {thresholds}: are the source's, and {precision} scores otherwise; leave them out and give "
-            "--pairs: thresholds are taken from them"
-        )
-
-    source = Embedder.load(run, contract, quick=False)  # what is written is checked against the file itself
+    precision, terms = file.precision, file.terms
+    source = Embedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
     saved = None
     if run.is_dir() or run.suffix == ".safetensors":
         from facekd.nets.saved import load_model  # which loads torch: an ONNX file is exported without it
@@ -116,9 +99,9 @@ def export(
         saved = load_model(run)
     name = run.stem if saved is None else saved.name
     given = read_thresholds(run) if PRECISIONS[precision].same_model else {}
-    if thresholds is not None:
-        given = measured_thresholds(thresholds, source.model_id)
-    crop_set = None if crops is None else read_crops(crops)
+    if file.thresholds is not None:
+        given = measured_thresholds(file.thresholds, source.model_id)
+    crop_set = None if file.crops is None else read_crops(file.crops)
     calibrated, checked = _drawn(source, crop_set)
 
     say(f"exporting {name} in {precision} …", quiet)
@@ -128,7 +111,7 @@ def export(
         from facekd.deploy.traced import to_onnx
 
         graph = to_onnx(saved.net, saved.contract)
-    made = prepared(graph, source.contract, precision, uint8_input, calibrated)
+    made = prepared(graph, source.contract, precision, file.uint8_input, calibrated)
     own = bound(made, source.contract, precision)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
     if terms is not None:
@@ -139,14 +122,14 @@ def export(
         write_bytes(candidate, serialised(made, own, source.contract, precision, about))
         exported = Embedder.load(candidate, quick=False)
         parity = check_parity(source, exported, checked, precision)
-        differences, measured = _compare(run.stem, source, exported, crops, pairs, quiet)
+        differences, measured = _compare(run, source, exported, crop_set, file, quiet)
     _check_tar(differences, precision)
 
     # The source's own, or those of the pairs given; what facekd carries for the source holds where there are neither.
     kept = given or measured or known_thresholds(own)
     if kept:
         about[THRESHOLDS] = thresholds_text(kept)
-    checks = _checks(parity, differences, crops, pairs)
+    checks = _checks(parity, differences, file)
     about[CARD] = model_card(name, own, source.contract, precision, checks, kept, terms)
     data = serialised(made, own, source.contract, precision, about)
     write_bytes(model, data)
@@ -158,7 +141,7 @@ def export(
     return Exported(model, own.model_id, parity.least_cosine, parity.median_cosine, len(data), differences)
 
 
-def _drawn(source: Embedder, crop_set: Any) -> tuple[Array | None, Array]:
+def _drawn(source: Embedder, crop_set: CropSet | None) -> tuple[Array | None, Array]:
     """The crops to calibrate on and those to check on; noise to check on where there are none."""
     import numpy as np
 
@@ -172,63 +155,54 @@ def _drawn(source: Embedder, crop_set: Any) -> tuple[Array | None, Array]:
 
 
 def _compare(
-    name: str, source: Embedder, exported: Embedder, crops: Path | None, pairs: Path | None, quiet: bool
-) -> tuple[list[dict[str, Any]], dict[float, float]]:
+    run: Path, source: Embedder, exported: Embedder, crops: CropSet | None, file: ExportedFile, quiet: bool
+) -> tuple[tuple[ModelDifference, ...], dict[float, float]]:
     """TAR of the export minus that of its source at each FAR, and the export's own thresholds."""
-    if pairs is None or crops is None:
-        return [], {}
-    from facekd.crops.read import read_crops
-    from facekd.evaluation.model_rates import differences, judge_embeddings, wanted
-    from facekd.evaluation.protocols import embed_crops, read_list
+    if file.pairs is None or crops is None:
+        return (), {}
+    from facekd.evaluation.model_rates import differences, judge_pairs
+    from facekd.evaluation.protocols import from_crops, read_list
 
-    crop_set = read_crops(crops)
-    listed = read_list(pairs, crop_set, crops)
-    ids = wanted(listed.pairs, listed.failed)
-    judged = []
-    for label, embedder in ((f"{name} exported", exported), (name, source)):
-        embeddings = embed_crops(label, embedder, crop_set, ids, quiet)
-        judged.append(judge_embeddings(label, embeddings, listed.pairs, listed.failed, listed.persons, FARS))
-    thresholds = {
-        one["far_asked"]: float(one["threshold"])
-        for one in judged[0].rates["tar"]
-        if one["threshold"] is not None and abs(one["threshold"]) <= 1
-    }
+    listed = read_list(file.pairs, crops, file.crops)
+    both = {f"{run.stem} exported": exported, run.stem: source}
+    judged = [judge_pairs(from_crops(name, run, one, crops, quiet), listed, FARS) for name, one in both.items()]
+    found = {rate.far_asked: rate.threshold for rate in judged[0].rates.tar}
+    thresholds = {far: value for far, value in found.items() if value is not None and abs(value) <= 1}
     return differences(judged, listed.persons, FARS), thresholds
 
 
-def _judged(differences: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The difference that counts: at the lowest FAR, from 1e-3 up, that the list can show."""
-    shown = [one for one in differences if one["difference"] is not None and one["far_asked"] >= JUDGED_FAR]
-    return min(shown, key=lambda one: float(one["far_asked"]), default=None)
+def _judged(differences: Sequence[ModelDifference]) -> tuple[float, float, str] | None:
+    """The difference that counts, its FAR and how it reads: at the lowest FAR, from 1e-3 up, that the list can show."""
+    shown = [one for one in differences if one.difference is not None and one.far_asked >= JUDGED_FAR]
+    if not shown:
+        return None
+    one = min(shown, key=lambda one: one.far_asked)
+    assert one.difference is not None
+    assert one.low is not None
+    assert one.high is not None
+    low, high = 100 * one.low, 100 * one.high
+    points = f"{100 * one.difference:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
+    return one.difference, one.far_asked, points
 
 
-def _check_tar(differences: list[dict[str, Any]], precision: str) -> None:
-    from facekd.errors import UserError
-
-    one = _judged(differences)
-    if one is not None and one["difference"] < -MOST_LOST:
+def _check_tar(differences: Sequence[ModelDifference], precision: str) -> None:
+    found = _judged(differences)
+    if found is not None and found[0] < -MOST_LOST:
         raise UserError(
-            f"the exported network tells people apart worse than its source: TAR at FAR {one['far_asked']:g} is "
-            f"{_points(one)}, more than {100 * MOST_LOST:.1f} points lost in {precision}; nothing was written"
+            f"the exported network tells people apart worse than its source: TAR at FAR {found[1]:g} is {found[2]}, "
+            f"more than {100 * MOST_LOST:.1f} points lost in {precision}; nothing was written"
         )
 
 
-def _points(one: dict[str, Any]) -> str:
-    low, high = 100 * one["low"], 100 * one["high"]
-    return f"{100 * one['difference']:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
-
-
-def _checks(
-    parity: Parity, differences: list[dict[str, Any]], crops: Path | None, pairs: Path | None
-) -> dict[str, str]:
-    what = "noise images" if crops is None else "crops"
+def _checks(parity: Parity, differences: Sequence[ModelDifference], file: ExportedFile) -> dict[str, str]:
+    what = "noise images" if file.crops is None else "crops"
     checks = {
         "cosine to its source": f"least {parity.least_cosine:.6f}, median {parity.median_cosine:.6f} "
         f"over {parity.crops} {what}"
     }
-    one = _judged(differences)
-    if one is not None:
-        checks[f"TAR at FAR {one['far_asked']:g}"] = _points(one)
-    elif pairs is not None:
+    found = _judged(differences)
+    if found is not None:
+        checks[f"TAR at FAR {found[1]:g}"] = found[2]
+    elif file.pairs is not None:
         checks["TAR"] = "not shown: the list holds too few pairs"
     return checks

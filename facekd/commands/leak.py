@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from facekd.console import say, table
 from facekd.errors import UserError
 from facekd.settings.door import door
-from facekd.settings.photos import check_threshold
+from facekd.settings.evaluation import JudgingNetwork, LeakSearch
 
 if TYPE_CHECKING:
     from facekd.core.types import Array
@@ -50,11 +50,8 @@ def leak(
     train: Path,
     pairs: Path,
     *,
-    embedder: Path,
-    contract: Path | None = None,
-    crops: Path | None = None,
-    threshold: float | None = None,
-    out: Path | None = None,
+    network: JudgingNetwork,
+    search: LeakSearch = LeakSearch(),
     quiet: bool = False,
 ) -> LeakSummary:
     """Find the people of a training set who are also in a pair list, by name and by embedding.
@@ -68,11 +65,6 @@ def leak(
     Args:
         train: The training set: crop store, image Parquet or .rec.
         pairs: What a network will be judged on: a pair list together with --crops, a crop store, image Parquet or .bin.
-        embedder: Run folder or ONNX file of a network that tells people apart well.
-        contract: What an ONNX embedder expects of a crop, where facekd does not know it.
-        crops: The crop store of a pair list's photos.
-        threshold: Cosine from which two photos show one person.
-        out: A CSV to write: identity, crop, how it was found. train-teacher and distill take it as --drop.
         quiet: Print nothing.
     """
     import numpy as np
@@ -82,19 +74,16 @@ def leak(
     from facekd.deploy.embedder import Embedder
     from facekd.evaluation.protocols import embed_crops
 
-    check_threshold(threshold)
-    if out is not None and out.suffix != ".csv":
-        raise UserError(f"{out}: leaks are written as .csv; give a name that ends so")
-    network = Embedder.load(embedder, contract)
-    learned, judged = read_crops(train), _judged(pairs, crops)
-    learned.check_fits(network.contract)
-    judged.check_fits(network.contract)
-    theirs = embed_crops("the list", network, judged, judged.ids, quiet).vectors
+    embedder, out, threshold = Embedder.load(network.embedder, network.contract), search.out, search.threshold
+    learned, judged = read_crops(train), _judged(pairs, search.crops)
+    learned.check_fits(embedder.contract)
+    judged.check_fits(embedder.contract)
+    theirs = embed_crops("the list", embedder, judged, judged.ids, quiet).vectors
     false_alarms = np.nan
     if threshold is None:
         threshold = _threshold(theirs, judged, pairs)
         false_alarms = FAR * len(learned) * len(judged)
-    ours = embed_crops("the training set", network, learned, learned.ids, quiet).vectors
+    ours = embed_crops("the training set", embedder, learned, learned.ids, quiet).vectors
     score, place = most_alike(ours, theirs)
 
     found = [

@@ -7,24 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facekd.commands.quickstart_parts import name_people, write_report
-from facekd.commands.verify import Judged, far_name, judge, percent
 from facekd.console import say, table
 from facekd.core.files import read_json, write_json
 from facekd.core.run import environment, refuse_other_run, start_run
 from facekd.errors import UserError
 from facekd.settings.door import door
-
-if TYPE_CHECKING:
-    from facekd.crops.cropset import CropSet
-    from facekd.deploy.embedder import Embedder
+from facekd.settings.evaluation import WholeLine
+from facekd.settings.group import flat
 
 PEOPLE, PHOTOS = 100, 8  # drawn where no photos are given
 HELD_OUT = 0.3  # share of the identities that no training sees
 TEACHER_NET, STUDENT_NET, DIM = "iresnet18-quarter", "mobilefacenet", 128
 FARS = (1e-1, 1e-2, 1e-3)
+MODELS = {"teacher": "teacher", "student_alone": "student-alone", "student": "student", "student_onnx": "student.onnx"}
 BATCH = 32
 
 
@@ -39,11 +36,7 @@ class Quickstart:
 @door
 def quickstart(
     *,
-    photos: Path | None = None,
-    out: Path | None = None,
-    teacher_views: int = 4000,
-    student_views: int = 2000,
-    seed: int = 0,
+    line: WholeLine = WholeLine(),
     quiet: bool = False,
 ) -> Quickstart:
     """Run the whole line once: photos, crops, a teacher, a student with and one without it, rates, export, a gallery.
@@ -54,11 +47,6 @@ def quickstart(
     Example: facekd quickstart --photos people.zip --out runs/mine
 
     Args:
-        photos: A folder, zip or tar with a folder of photos for each person.
-        out: The folder for everything it makes.
-        teacher_views: Crops the teacher sees in its training, each time as another view.
-        student_views: Crops each student sees.
-        seed: Of the people drawn, the split, the initialisations, the order and the views.
         quiet: Print nothing.
     """
     import torch  # noqa: F401  # where it is missing this is said now, not after the photos are aligned
@@ -70,10 +58,11 @@ def quickstart(
     from facekd.commands.train_teacher import train_teacher
     from facekd.crops.training import read_training_crops
     from facekd.deploy.embedder import Embedder
+    from facekd.evaluation.quickstart import judge_all, name_people, summary_rows, write_report
 
-    out = out or Path("runs") / f"quickstart-{time.strftime('%Y%m%d')}"
-    names = ("photos", "out", "teacher_views", "student_views", "seed")
-    config = {key: value for key, value in locals().items() if key in names}
+    photos, seed = line.photos, line.seed
+    out = line.out or Path("runs") / f"quickstart-{time.strftime('%Y%m%d')}"
+    config = flat(line, out=out)
     refuse_other_run(out, config)
     start_run(out, "quickstart", config, inputs=() if photos is None else (photos,))
     clock = Clock(out / "seconds.json")
@@ -95,7 +84,7 @@ def quickstart(
     if not data.names:
         raise UserError(f"{photos}: no photo lies in a folder named for its person; give a folder for each person")
     shared = {"data": [crops], "dim": DIM, "batch": BATCH, "held_out": HELD_OUT, "seed": seed, "quiet": quiet}
-    teacher_epochs, student_epochs = teacher_views / len(data.train), student_views / len(data.train)
+    teacher_epochs, student_epochs = line.teacher_views / len(data.train), line.student_views / len(data.train)
     with clock("teacher"):
         train_teacher(out=out / "teacher", net=TEACHER_NET, epochs=teacher_epochs, **shared)
     with clock("student_alone"):
@@ -112,18 +101,13 @@ def quickstart(
         exported = export(out / "student", out / "student.onnx", crops=crops, quiet=quiet)
 
     with clock("verify"):
-        models = {
-            "teacher": Embedder.load(out / "teacher"),
-            "student_alone": Embedder.load(out / "student-alone"),
-            "student": Embedder.load(out / "student"),
-            "student_onnx": Embedder.load(out / "student.onnx"),
-        }
-        judged = _verify(out, models, data.held, seed, quiet)
+        models = {name: Embedder.load(out / file) for name, file in MODELS.items()}
+        judged = judge_all(out, models, data.held, FARS, seed, quiet)
     with clock("gallery"):
-        named = name_people(out, judged[-1], models["student_onnx"], data.held)
+        named = name_people(out, judged[-1].rates, models["student_onnx"], data.held)
 
     summary: dict[str, Any] = {
-        "rows": {one.name: _row(one, models[one.name], clock.seconds.get(one.name, 0.0)) for one in judged},
+        "rows": summary_rows(judged, models, clock.seconds),
         "align": aligned.statuses,
         "identities": {"trained": len(data.names), "held_out": len(set(data.held.identities))},
         "crops": {"trained": len(data.train), "held_out": len(data.held)},
@@ -133,8 +117,6 @@ def quickstart(
         "total_seconds": sum(clock.seconds.values()),
         "environment": environment(),
     }
-    # An ONNX file's multiply-adds are those of the network it was written from.
-    summary["rows"]["student_onnx"]["macs"] = summary["rows"]["student"]["macs"]
     write_report(out, summary, judged, data.held)
     write_json(out / "summary.json", summary)  # last: it says that the run is finished
     _print(summary, quiet)
@@ -171,23 +153,9 @@ def _done(out: Path, newly_aligned: int) -> dict[str, Any] | None:
     return summary
 
 
-def _verify(out: Path, models: dict[str, Embedder], held: CropSet, seed: int, quiet: bool) -> list[Judged]:
-    """Every pair of the held-out crops, by every model; the pair list is left beside the rates."""
-    from facekd.crops.pairs import all_pairs, write_pairs
-
-    pairs = all_pairs(held.ids, [str(identity) for identity in held.identities], seed)
-    write_pairs(out / "pairs.csv", pairs)
-    return [judge(name, model, held, pairs, frozenset(), FARS, quiet=quiet) for name, model in models.items()]
-
-
-def _row(one: Judged, model: Embedder, seconds: float) -> dict[str, Any]:
-    """One model's line of the summary."""
-    network = model.network
-    cost = {"parameters": network.parameters, "macs": network.macs, "bytes": network.bytes, "seconds": seconds}
-    return {**one.rates, **cost}
-
-
 def _print(summary: dict[str, Any], quiet: bool) -> None:
+    from facekd.evaluation.text import far_name, percent
+
     rows = []
     for name, row in summary["rows"].items():
         tars = [percent(rate["tar"], 1) for rate in row["tar"]]

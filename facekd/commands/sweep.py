@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from facekd.commands.compare import SEED, closed_json
 from facekd.commands.sweep_grid import ALONE, RANDOM, Cell, plain, read_grid
 from facekd.console import say
 from facekd.core.files import read_json, write_bytes, write_json
@@ -24,11 +23,12 @@ if TYPE_CHECKING:
     from facekd.core.types import Array
     from facekd.crops.training import TrainingCrops
     from facekd.evaluation.lists import Compared
+    from facekd.evaluation.sweep_report import SweepReport
     from facekd.teachers.teacher import Teacher
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 MOST_PAIRS = 1_000_000  # of held-out crops; 'facekd compare' judges more
-RESAMPLES = 1000  # of the persons
+RESAMPLES, SEED = 1000, 0  # of the persons
 CELL = "cell.json"  # in a cell's folder: its flags, and what a step of it took
 
 
@@ -37,11 +37,19 @@ class Sweep:
     """What came out."""
 
     out: Path
-    result: dict[str, Any]  # as in sweep.json
+    report: SweepReport
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """As in sweep.json."""
+        from facekd.evaluation.results import plain
+
+        result: dict[str, Any] = plain(self.report)
+        return result
 
     @property
     def exit_code(self) -> int:
-        return 1 if any(row["failed"] for row in self.result["cells"]) else 0
+        return 1 if any(cell.failed for cell in self.report.cells) else 0
 
 
 @door
@@ -84,7 +92,7 @@ def sweep(
         quiet: Print nothing.
     """
     from facekd.evaluation.lists import everyone
-    from facekd.evaluation.sweep_report import print_sweep, write_sweep
+    from facekd.evaluation.sweep_report import sweep_page
     from facekd.recipes.plan import one_process
 
     one_process(["facekd sweep"])
@@ -104,18 +112,9 @@ def sweep(
             failed[cell.name] = why
             say(f"{cell.name}: failed: {why}", quiet)
 
-    result = {
-        "grid": grid.read_text(encoding="utf-8"),
-        **_judge(out, cells, failed, teachers, everyone(data.held, MOST_PAIRS), quiet),
-        "environment": environment(),
-    }
-    for path in filter(None, [out / "sweep.json", json]):
-        write_json(path, result)
-    pages = [out / "report.html", *filter(None, [report])]
-    write_sweep(pages, out / "report.md", result, out)
-    print_sweep(result, quiet)
-    say(f"report: {pages[-1]}", quiet)
-    return Sweep(out, result)
+    found = _judge(out, cells, failed, teachers, everyone(data.held, MOST_PAIRS), grid.read_text("utf-8"), quiet)
+    sweep_page(found, out).publish(found, out, json, report, quiet, "sweep.json")
+    return Sweep(out, found)
 
 
 def _data(cells: Sequence[Cell]) -> TrainingCrops:
@@ -273,10 +272,14 @@ def _judge(
     failed: dict[str, str],
     teachers: dict[str, Reference],
     compared: Compared,
+    grid: str,
     quiet: bool,
-) -> dict[str, Any]:
+) -> SweepReport:
     """Rates of every cell on all pairs of the held-out people, and of the teachers."""
-    from facekd.evaluation.lists import lowest_far, rates_json
+    from facekd.evaluation.gap import GapRow, gap_rows
+    from facekd.evaluation.lists import list_rates
+    from facekd.evaluation.results import lowest_far
+    from facekd.evaluation.sweep_report import SweepReport, SweptCell, SweptTeacher
 
     taught = {
         one: _scores(out, one.path, one.contract, str(one.path), compared, quiet)
@@ -284,42 +287,34 @@ def _judge(
     }
     trained = [cell for cell in cells if cell.name not in failed]
     scores = {cell.name: _scores(out, _folder(out, cell), None, cell.name, compared, quiet) for cell in trained}
-    rates = {name: rates_json(values, compared, FARS, RESAMPLES, SEED) for name, values in scores.items()}
-    of_teachers = [
-        {"teacher": str(one.path), **rates_json(values, compared, FARS, RESAMPLES, SEED)}
+    rates = {name: list_rates(values, compared, FARS, RESAMPLES, SEED) for name, values in scores.items()}
+    of_teachers = tuple(
+        SweptTeacher(str(one.path), list_rates(values, compared, FARS, RESAMPLES, SEED))
         for one, values in taught.items()
-    ]
-    far = lowest_far(of_teachers[0]["tar"])
-    closed: dict[str, dict[str, Any]] = {}
+    )
+    far = lowest_far(of_teachers[0].rates.tar)
+    closed: dict[str, GapRow] = {}
     if far is not None and ALONE in scores:
         for one, values in taught.items():
-            names = [name for name in scores if teachers[name] == one and name != ALONE]
-            rows = closed_json(
-                values, scores[ALONE], [scores[name] for name in names], names, compared, [far], RESAMPLES
-            )
-            closed |= {row["model"]: row for row in rows}
-    rows = []
+            students = {name: scores[name] for name in scores if teachers[name] == one and name != ALONE}
+            rows = gap_rows(values, scores[ALONE], students, compared, [far], RESAMPLES)
+            closed |= {row.model: row for row in rows}
+    swept = []
     for cell in cells:
         note = read_json(_folder(out, cell) / CELL)
-        rows.append(
-            {
-                "cell": cell.name,
-                "control": cell.name in (ALONE, RANDOM),
-                "failed": failed.get(cell.name),
-                "teacher": " + ".join(str(part.path) for part in _taught_by(cell)) or None,
-                "flags": note["flags"],
-                "seconds_per_step": note["seconds_per_step"],
-                "rates": rates.get(cell.name),
-                "closed": closed.get(cell.name),
-            }
+        swept.append(
+            SweptCell(
+                cell=cell.name,
+                control=cell.name in (ALONE, RANDOM),
+                failed=failed.get(cell.name),
+                teacher=" + ".join(str(part.path) for part in _taught_by(cell)) or None,
+                flags=note["flags"],
+                seconds_per_step=note["seconds_per_step"],
+                rates=rates.get(cell.name),
+                closed=closed.get(cell.name),
+            )
         )
-    return {
-        "held_out": compared.about,
-        "left_out": compared.left_out,
-        "lead_far": far,
-        "teachers": of_teachers,
-        "cells": rows,
-    }
+    return SweepReport(grid, compared.about, compared.left_out, far, of_teachers, tuple(swept), environment())
 
 
 def _scores(out: Path, path: Path, contract: Path | None, name: str, compared: Compared, quiet: bool) -> Array:

@@ -119,7 +119,11 @@ class PairList:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Compared pairs. A pair of which a photo gave no embedding scores -inf."""
+    """Compared pairs. A pair of which a photo gave no embedding scores -inf.
+
+    Raises:
+        UserError: arrays that are not of one length, other dtypes, or a score that is NaN.
+    """
 
     values: Array  # float32 or float64[P], cosine or -inf
     same: Array  # bool[P]
@@ -128,9 +132,17 @@ class Scores:
     fold: Array  # int16[P]; -1 where a pair is in no fold
 
     def __post_init__(self) -> None:
-        n = len(self.values)
-        assert self.same.shape == (n,), self.same.shape
-        assert self.fold.shape == (n,), self.fold.shape
+        sides = {len(self.left), len(self.right)}
+        if {self.values.shape, self.same.shape, self.fold.shape} | {(n,) for n in sides} != {(len(self.values),)}:
+            raise UserError(
+                f"scores of shape {self.values.shape} with {len(self.same)} labels, {len(self.fold)} folds and "
+                f"{len(self.left)} and {len(self.right)} ids: give one of each for every pair"
+            )
+        if self.same.dtype != bool or self.values.dtype not in (np.float32, np.float64):
+            raise UserError(
+                f"scores of {self.values.dtype} with labels of {self.same.dtype}: give float32 or float64, and True "
+                "for each pair that shows one person"
+            )
         if np.isnan(self.values).any():
             raise UserError("a score is NaN: the embeddings it came from are damaged; embed them again")
 
@@ -140,6 +152,9 @@ class Rate:
     """The true accept rate at one asked false accept rate.
 
     ``tar`` is None, never a number, when the list holds too few impostor pairs to show ``far_asked``.
+
+    Raises:
+        UserError: a rate outside [0, 1].
     """
 
     far_asked: float
@@ -150,3 +165,9 @@ class Rate:
     n_impostor: int
     low: float | None  # 95 % interval of tar
     high: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("far_asked", "far", "tar", "low", "high"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:  # NaN too
+                raise UserError(f"a rate whose {name} is {value}: rates lie from 0 to 1; count its pairs again")

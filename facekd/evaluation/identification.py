@@ -1,43 +1,39 @@
-"""Identification for 'facekd verify': who is enrolled, who is looked for, and how often the right person is found."""
+"""Identification: who is enrolled, who is looked for, and how often the right person is found."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facekd.console import table
+import numpy as np
+
+from facekd.core.types import Array, Rate
+from facekd.crops.cropset import CropSet
+from facekd.crops.gallery_split import DEALT, GallerySplit, deal_gallery, read_gallery_split
+from facekd.crops.pairs import person_in_name
+from facekd.deploy.embeddings import Embedded
 from facekd.errors import UserError
-from facekd.evaluation.cost import cost_blocks
-from facekd.evaluation.model_rates import BAND_RESAMPLES, RESAMPLES, SEED, band_fars, rate_json
-from facekd.evaluation.protocols import everybody, known
-from facekd.evaluation.text import BOUND, far_name, percent
-
-if TYPE_CHECKING:
-    from facekd.core.types import Array, Rate
-    from facekd.crops.cropset import CropSet
-    from facekd.crops.gallery_split import GallerySplit
-    from facekd.deploy.embeddings import Embedded
-    from facekd.evaluation.protocols import Subject
-    from facekd.rates.counts import Curve
-    from facekd.rates.identification import Ranks
-    from facekd.reports.document import Section, Table
+from facekd.evaluation.model_rates import BAND_RESAMPLES, RESAMPLES, SEED, band_fars
+from facekd.evaluation.protocols import JudgedModel, everybody, known
+from facekd.evaluation.results import Cost, ModelDifference, RequirementCheck, Unit, plain
+from facekd.rates.counts import Curve
+from facekd.rates.identification import Ranks, person_tpirs, ranks, search, search_curve
 
 SHOWN = (1, 5, 10)  # ranks in the tables
 MAX_RANK = 20  # of the CMC plot
-FEW = "too few unknown probes"
-NOTE = f"{BOUND} Fewer than 30 / FPIR unknown probes: they bound this FPIR but do not estimate it."
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class GalleryPlan:
     """A gallery and probes in terms of the ids that are embedded; persons stand in the order of their ids."""
 
     name: str  # the photos', for people
     split: GallerySplit
-    rule: dict[str, Any]  # where the split comes from
+    seed: int | None  # None where a list says it
+    rule: str  # where the split comes from
     gallery: tuple[str, ...]
     gallery_persons: tuple[str, ...]
     probes: tuple[str, ...]
@@ -50,16 +46,99 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class RankRate:
+    """The share of mated probes whose person is among the first `rank`; None where the gallery has fewer people."""
+
+    rank: int
+    found: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryCounts:
+    """What is enrolled."""
+
+    people: int
+    photos: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCounts:
+    """What is looked for."""
+
+    mated: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFailures:
+    """Photos that gave no crop, and the people who could not be enrolled for it."""
+
+    gallery_photos: int
+    people: int
+    mated_probes: int
+    unknown_probes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRates:
+    """One model in one gallery. In a rate of `tpir`, far is FPIR and tar TPIR."""
+
+    model: str
+    model_id: str
+    interval: Unit
+    ranks: tuple[RankRate, ...]
+    cmc: Ranks
+    tpir: tuple[Rate, ...]  # at each FPIR asked
+    tpir_curve: tuple[Rate, ...]
+    gallery: GalleryCounts
+    probes: ProbeCounts
+    failures_to_enroll: SearchFailures
+
+
+@dataclass(frozen=True, slots=True)
 class Searched:
-    """One model on one plan."""
+    """One model in one gallery, with what is drawn of it."""
 
-    rates: dict[str, Any]  # the model's part of the JSON
-    ranks: Ranks
+    file: Path
+    rates: SearchRates
     curve: Curve | None  # TPIR over FPIR; None where there is no unknown probe
-    band: list[Rate]  # intervals at some FPIRs
+
+    @property
+    def name(self) -> str:
+        return self.rates.model
+
+    def as_json(self) -> dict[str, Any]:
+        tpirs = {key: [_tpir(rate) for rate in getattr(self.rates, key)] for key in ("tpir", "tpir_curve")}
+        return {"file": str(self.file), **plain(self.rates), **tpirs}
 
 
-def planned(source: CropSet | Embedded, crops: Path | None, path: Path, split: Path | None) -> Plan:
+@dataclass(frozen=True, slots=True)
+class JudgedSplit:
+    """Which photos were enrolled and which looked for."""
+
+    file: str
+    sha256: str | None
+    seed: int | None  # None where a list says it
+    rule: str
+    name: str
+    left_out: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchReport:
+    """What 'facekd verify --identification' says of a gallery."""
+
+    split: JudgedSplit
+    models: tuple[Searched, ...]
+    differences: tuple[ModelDifference, ...]
+    costs: tuple[Cost, ...]
+    requirements: tuple[RequirementCheck, ...]
+    environment: Mapping[str, Any]
+
+
+def planned(source: CropSet | Embedded, crops: Path | None, path: Path, split: Path | None) -> GalleryPlan:
     """The gallery and probes of a list, or dealt with a seed among the photos whose person is known.
 
     A person is enrolled by being in the gallery's list. Probes of enrolled people that gave no crop, and all probes of
@@ -72,30 +151,28 @@ def planned(source: CropSet | Embedded, crops: Path | None, path: Path, split: P
     Raises:
         UserError: a list that is none, names unknown photos or photos of unknown people, or leaves nobody enrolled.
     """
-    from facekd.crops.gallery_split import DEALT, deal_gallery, read_gallery_split
 
     left_out: dict[str, int] = {}
+    seed, rule = None, f"as listed in {split}"
     if split is not None:
         chosen, left_out["repeated"] = read_gallery_split(split)
-        rule: dict[str, Any] = {"seed": None, "rule": f"as listed in {split}"}
     else:
         people = everybody(source, path)
         left_out |= people.left_out
         everyone = (*people.persons, *people.failed_persons)
         chosen = deal_gallery((*people.photos, *people.failed_photos), everyone, SEED)
-        rule = {"seed": SEED, "rule": DEALT}
-    return _resolved(chosen, rule, known(source, crops), split or path, path, left_out)
+        seed, rule = SEED, DEALT
+    found = _resolved(chosen, known(source, crops), split or path, path, left_out)
+    return replace(found, seed=seed, rule=rule)
 
 
 def _resolved(
     split: GallerySplit,
-    rule: dict[str, Any],
     names: tuple[Mapping[str, str | None], Mapping[str, str | None]],
     about: Path,
     where: Path,
     left_out: dict[str, int],
-) -> Plan:
-    from facekd.crops.pairs import person_in_name
+) -> GalleryPlan:
 
     ids, labels = names
     unknown = [photo for photo in (*split.gallery, *split.probes) if photo not in ids]
@@ -138,10 +215,11 @@ def _resolved(
         else:
             probes[crop] = name
     left_out = {**left_out, "same bytes": repeats}
-    return Plan(
+    return GalleryPlan(
         name=about.name,
         split=split,
-        rule=rule,
+        seed=None,
+        rule="",
         gallery=tuple(enrolled),
         gallery_persons=tuple(enrolled.values()),
         probes=tuple(probes),
@@ -154,21 +232,17 @@ def _resolved(
     )
 
 
-def search_of(subject: Subject, plan: Plan, fpirs: Sequence[float]) -> Searched:
+def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float]) -> Searched:
     """Look for each probe of a plan with one model.
 
     Raises:
         UserError: no probe of an enrolled person.
     """
-    import numpy as np
-
-    from facekd.core.types import Rate
-    from facekd.rates.identification import person_tpirs, ranks, search, search_curve
 
     def names(persons: Sequence[str]) -> Array:
         return np.array(persons, np.str_)
 
-    embedded = subject.embed((*plan.gallery, *plan.probes)).vectors
+    embedded = model.embed((*plan.gallery, *plan.probes)).vectors
     probe_persons = names(plan.probe_persons)
     cut = len(plan.gallery)
     searches = search(embedded[:cut], names(plan.gallery_persons), embedded[cut:], probe_persons)
@@ -177,170 +251,35 @@ def search_of(subject: Subject, plan: Plan, fpirs: Sequence[float]) -> Searched:
     found = ranks(searches, probe_persons, min(MAX_RANK, people), lost)
     n_mated = int(searches.mated.sum()) + len(lost)
     n_unmated = len(plan.probes) - int(searches.mated.sum()) + len(gone)
-    drawn, tpirs, band = None, [], []
+    drawn, band = None, []
+    tpirs = [Rate(far, 0.0, None, None, n_mated, 0, None, None) for far in fpirs]
     if n_unmated:
         drawn = search_curve(searches, len(lost), len(gone))
         tell = partial(person_tpirs, searches, probe_persons, failed_mated=lost, failed_unmated=gone, seed=SEED)
         tpirs = tell(fpirs, resamples=RESAMPLES)
         band = tell(band_fars(n_unmated), resamples=BAND_RESAMPLES)
-    cmc = {"found": found.found.tolist(), "low": found.low.tolist(), "high": found.high.tolist()}
-    rates = {
-        "model": subject.name,
-        "model_id": subject.model_id,
-        "interval": "identities",
-        "ranks": [
-            {"rank": rank, **{key: values[rank - 1] if rank <= len(values) else None for key, values in cmc.items()}}
-            for rank in SHOWN
-        ],
-        "cmc": cmc,
-        "tpir": [
-            _tpir_json(rate) for rate in tpirs or [Rate(f, 0.0, None, None, n_mated, 0, None, None) for f in fpirs]
-        ],
-        "tpir_curve": [_tpir_json(rate) for rate in band],
-        "gallery": {"people": people + len(plan.missing), "photos": cut + plan.failed_gallery},
-        "probes": {"mated": n_mated, "unknown": n_unmated},
-        "failures_to_enrol": {
-            "gallery_photos": plan.failed_gallery,
-            "people": len(plan.missing),
-            "mated_probes": len(lost),
-            "unknown_probes": len(gone),
-        },
-    }
-    return Searched(rates, found, drawn, band)
+    rates = SearchRates(
+        model=model.name,
+        model_id=model.model_id,
+        interval="identities",
+        ranks=tuple(_rank_rate(found, rank) for rank in SHOWN),
+        cmc=found,
+        tpir=tuple(tpirs),
+        tpir_curve=tuple(band),
+        gallery=GalleryCounts(people + len(plan.missing), cut + plan.failed_gallery),
+        probes=ProbeCounts(n_mated, n_unmated),
+        failures_to_enroll=SearchFailures(plan.failed_gallery, len(plan.missing), len(lost), len(gone)),
+    )
+    return Searched(model.file, rates, drawn)
 
 
-def _tpir_json(rate: Rate) -> dict[str, Any]:
-    """One TPIR; ``support`` says what the unknown probes can show of its FPIR, see `rates.rates.support`."""
-    row = rate_json(rate)
+def _rank_rate(found: Ranks, rank: int) -> RankRate:
+    if rank > len(found.found):
+        return RankRate(rank, None, None, None)
+    return RankRate(rank, *(float(values[rank - 1]) for values in (found.found, found.low, found.high)))
+
+
+def _tpir(rate: Rate) -> dict[str, Any]:
+    row: dict[str, Any] = plain(rate)
     row["fpir_asked"], row["fpir"], row["tpir"] = row.pop("far_asked"), row.pop("far"), row.pop("tar")
     return row if row["tpir"] is not None else row | {"fpir": None}
-
-
-def print_searches(result: Mapping[str, Any], quiet: bool) -> None:
-    """The table at the terminal."""
-    models = result["models"]
-    tpirs = [f"TPIR@{far_name(row['fpir_asked'])}" for row in models[0]["tpir"]]
-    rows = []
-    for one in models:
-        cells = [percent(row["found"]) for row in one["ranks"]]
-        cells += [percent(row["tpir"]) + _mark(row) for row in one["tpir"]]
-        rows.append([one["model"], *cells])
-    table(searched_text(result), ["model", *(f"rank-{rank}" for rank in SHOWN), *tpirs], rows, quiet)
-    if not quiet and any(_mark(row) for one in models for row in one["tpir"]):
-        print(NOTE)
-
-
-def searched_text(result: Mapping[str, Any]) -> str:
-    """How many probes looked for whom, what counts as not found and what was left out."""
-    first = result["models"][0]
-    gallery, probes, failures = first["gallery"], first["probes"], first["failures_to_enrol"]
-    parts = [
-        f"{probes['mated']} probes of enrolled people and {probes['unknown']} of others, in a gallery of "
-        f"{gallery['people']} people with {gallery['photos']} photos"
-    ]
-    if failures["gallery_photos"]:
-        parts.append(
-            f"{failures['gallery_photos']} gallery photos gave no crop, for which {failures['people']} of these people "
-            "could not be enrolled"
-        )
-    if failures["mated_probes"] or failures["unknown_probes"]:
-        parts.append(
-            f"{failures['mated_probes']} probes of enrolled people count as not found and {failures['unknown_probes']} "
-            "of others as raising no alarm, for want of a crop"
-        )
-    if result["split"]["left_out"]:
-        parts.append("left out: " + ", ".join(f"{count} {why}" for why, count in result["split"]["left_out"].items()))
-    return "; ".join(parts)
-
-
-def search_lead(result: Mapping[str, Any]) -> str:
-    """The report's one sentence."""
-    models = result["models"]
-    first = models[0]
-    best = max(models, key=lambda one: float(one["ranks"][0]["found"]))
-    row = best["ranks"][0]
-    text = (
-        f"{len(models)} model{'s' if len(models) > 1 else ''} in a gallery of {first['gallery']['people']} people from "
-        f"{result['split']['name']}: {best['model']} ranks the right person first for {percent(row['found'])} of the "
-        f"probes ({100 * row['low']:.2f} to {100 * row['high']:.2f})"
-    )
-    solid = [row for row in best["tpir"] if row["support"] == "estimate" and row["tpir"] is not None]
-    if not solid:
-        return text + "."
-    last = min(solid, key=lambda row: float(row["fpir_asked"]))
-    return f"{text}, and names {percent(last['tpir'])} at a FPIR of {far_name(last['fpir_asked'])}."
-
-
-def search_sections(result: Mapping[str, Any], searched: Sequence[Searched]) -> list[Section]:
-    """The report's sections."""
-    from facekd.reports import plots
-    from facekd.reports.document import Block, Figure, Section, Text
-
-    models = result["models"]
-    split = result["split"]
-    said = f"The split: {split['rule']}" + ("" if split["seed"] is None else f" (seed {split['seed']})") + "."
-    rates: list[Block] = [
-        _rates_table(models),
-        _thresholds_table(models),
-        Text(searched_text(result) + "."),
-        Text(said),
-    ]
-    figures: list[Block] = [
-        Figure(plots.cmc({one.rates["model"]: one.ranks for one in searched}), "CMC with 95 % bands by people")
-    ]
-    curves = {one.rates["model"]: one.curve for one in searched if one.curve is not None}
-    if curves:
-        axes_of = ("False positive identification rate (FPIR)", "True positive identification rate (TPIR)")
-        bands = {one.rates["model"]: one.band for one in searched}
-        caption = "TPIR at each FPIR, with 95 % bands by people"
-        figures.append(Figure(plots.roc(curves, bands, axes_of=axes_of, few=FEW), caption))
-    sections = [Section("Identification", tuple(rates)), Section("Curves", tuple(figures))]
-    first = [one["ranks"][0] for one in models]
-    costs = cost_blocks(result["costs"], [(row["found"], row["low"], row["high"]) for row in first], "Found at rank 1")
-    return [*sections, Section("Cost", costs)] if costs else sections
-
-
-def _rates_table(models: Sequence[Mapping[str, Any]]) -> Table:
-    from facekd.reports.document import Table
-
-    first = models[0]
-    ranks = [k for k, row in enumerate(first["ranks"]) if row["found"] is not None]  # the gallery has so many people
-    shown = [k for k, row in enumerate(first["tpir"]) if row["tpir"] is not None]
-    columns = ["model", *(f"rank {first['ranks'][k]['rank']}" for k in ranks)]
-    columns += [f"TPIR at FPIR {far_name(first['tpir'][k]['fpir_asked'])}" for k in shown]
-    rows = []
-    for one in models:
-        cells = [_range(one["ranks"][k], "found") for k in ranks]
-        cells += [_range(one["tpir"][k], "tpir") + _mark(one["tpir"][k]) for k in shown]
-        rows.append((one["model"], *cells))
-    note = (
-        f"In brackets the 95 % interval with the person as the unit ({RESAMPLES} resamples for TPIR, seed {SEED}), for "
-        "this gallery. TPIR counts the probes whose person is ranked first and reaches the threshold."
-    )
-    if any(_mark(row) for row in first["tpir"]):
-        note += f" {NOTE}"
-    missing = [far_name(row["fpir_asked"]) for row in first["tpir"] if row["tpir"] is None]
-    if missing:
-        note += f" Of FPIR {', '.join(missing)} there is no number: {FEW}."
-    return Table("Rates", tuple(columns), tuple(rows), note)
-
-
-def _thresholds_table(models: Sequence[Mapping[str, Any]]) -> Table:
-    from facekd.reports.document import Table
-
-    rows = [
-        (one["model"], far_name(row["fpir_asked"]) + _mark(row), f"{row['fpir']:.3g}", f"{row['threshold']:.4f}")
-        for one in models
-        for row in one["tpir"]
-        if row["threshold"] is not None
-    ]
-    note = "They hold for a gallery of this size: a larger one raises more false alarms at the same threshold."
-    return Table("Thresholds", ("model", "FPIR asked", "FPIR reached", "cosine"), tuple(rows), note)
-
-
-def _range(row: Mapping[str, Any], key: str) -> str:
-    return "–" if row[key] is None else f"{percent(row[key])} [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
-
-
-def _mark(row: Mapping[str, Any]) -> str:
-    return f" {BOUND}" if row["tpir"] is not None and row["support"] == "bound" else ""

@@ -6,15 +6,23 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import yaml
 
 from facekd.core.formats import KEY, check_format
+from facekd.core.types import Array
+from facekd.crops.cropset import CropSet
+from facekd.crops.read import read_crops
+from facekd.crops.training import read_training_crops
 from facekd.errors import UserError
-
-if TYPE_CHECKING:
-    from facekd.core.types import Array
-    from facekd.crops.cropset import CropSet
-    from facekd.evaluation.protocols import Persons
+from facekd.evaluation.model_rates import as_strangers
+from facekd.evaluation.protocols import Persons, read_list
+from facekd.evaluation.results import ListRates, PairCounts, Unit
+from facekd.rates.counts import curve
+from facekd.rates.persons import person_rates
+from facekd.rates.rates import eer
+from facekd.settings.evaluation import ComparedData
 
 TRAINED_BY = ("train-teacher", "distill")  # commands whose run.yaml says which people a network has seen
 MOST_PAIRS = 10_000_000  # judged at once; of more held-out crops some people are drawn
@@ -46,7 +54,7 @@ class Compared:
     right: Array
     same: Array  # bool[P]
     persons: Persons
-    unit: str  # "identities", or "pairs" where the people are not known
+    unit: Unit  # pairs where the people are not known
     left_out: dict[str, int]  # what does not count, by why
 
 
@@ -56,7 +64,6 @@ def training_of(run: Path) -> Training | None:
     Raises:
         UserError: a run.yaml that can't be read.
     """
-    import yaml
 
     path = run / "run.yaml"
     if not path.is_file():
@@ -76,6 +83,31 @@ def training_of(run: Path) -> Training | None:
         )
 
 
+def compared_lists(runs: Sequence[Path], records: Sequence[Training], data: ComparedData) -> list[Compared]:
+    """The held-out people first, then the pair list.
+
+    Args:
+        runs: as they are called in a refusal.
+        records: of those that say what they were trained on; see `held_out_people`.
+
+    Raises:
+        UserError: nothing says who was held out, or where the list's photos are.
+    """
+    lists = []
+    if not data.no_held_out:
+        if not records and data.held is None:
+            raise UserError(
+                f"{', '.join(map(str, runs))}: none is the folder of a training, so nothing says who was held out; "
+                "give --held CROPS, or --pairs LIST, --crops STORE and --no-held-out"
+            )
+        lists.append(held_out_people(records, held=None if data.held is None else read_crops(data.held)))
+    if data.pairs is not None:
+        if data.crops is None and not records:
+            raise UserError(f"{data.pairs}: give --crops, the store of its photos")
+        lists.append(listed(data.pairs, data.crops or records[0].data[0]))
+    return lists
+
+
 def held_out_people(runs: Sequence[Training], most_pairs: int = MOST_PAIRS, *, held: CropSet | None = None) -> Compared:
     """All pairs of the people whom none of the runs trained on.
 
@@ -87,9 +119,6 @@ def held_out_people(runs: Sequence[Training], most_pairs: int = MOST_PAIRS, *, h
     Raises:
         UserError: the runs' data is not where it was, or fewer than two people are left.
     """
-    import numpy as np
-
-    from facekd.crops.training import read_training_crops
 
     runs = _with_sources(runs)
     missing = [(run.run, path) for run in runs for path in (*run.data, *run.drop) if not path.exists()]
@@ -145,7 +174,6 @@ def everyone(crops: CropSet, most_pairs: int, left_out: dict[str, int] | None = 
 
     Who is drawn depends on names alone.
     """
-    import numpy as np
 
     left_out = dict(left_out or {})
     names = np.array([str(name) for name in crops.identities])
@@ -170,30 +198,25 @@ def listed(path: Path, store: Path) -> Compared:
     """The pairs of a list among the crops of a store.
 
     Raises:
-        UserError: as `verify_protocols.read_list`, or too many pairs of people who are not known.
+        UserError: as `protocols.read_list`, or too many pairs of people who are not known.
     """
-    import numpy as np
-
-    from facekd.crops.read import read_crops
-    from facekd.evaluation.model_rates import wanted
-    from facekd.evaluation.protocols import read_list
 
     crops = read_crops(store)
     found = read_list(path, crops, store)
-    ids = tuple(wanted(found.pairs, found.failed))
+    ids = tuple(found.needed())
     place = {crop_id: k for k, crop_id in enumerate(ids)}
     left, right = (
         np.array([place.get(name, -1) for name in side], np.int64) for side in (found.pairs.left, found.pairs.right)
     )
-    persons, unit, same = found.persons, "identities", found.pairs.same
+    persons, same = found.persons, found.pairs.same
+    unit: Unit = "identities"
     if persons is None:
         if len(same) > MOST_UNKNOWN:
             raise UserError(
                 f"{path}: {len(same)} pairs of people who are not known; give a list of at most {MOST_UNKNOWN}, or "
                 "crops that say who they show"
             )
-        alone = np.arange(len(same))
-        persons, unit = (alone, np.where(same, alone, alone + len(same))), "pairs"
+        persons, unit = as_strangers(same), "pairs"
     about = f"{len(same)} pairs of {found.name}"
     return Compared(f"Pairs of {found.name}", about, crops, ids, left, right, same, persons, unit, found.left_out)
 
@@ -204,7 +227,6 @@ def pair_scores(probe: Array, gallery: Array, compared: Compared) -> Array:
     Args:
         probe, gallery: float32[N, D], unit embeddings of `compared.ids`; twice the same for one network.
     """
-    import numpy as np
 
     left, right = compared.left, compared.right
     values: Array
@@ -220,31 +242,12 @@ def pair_scores(probe: Array, gallery: Array, compared: Compared) -> Array:
     return values
 
 
-def rates_json(values: Array, compared: Compared, fars: Sequence[float], resamples: int, seed: int) -> dict[str, Any]:
-    """EER and the TAR at each FAR with its interval, as 'facekd verify' writes them."""
-    from facekd.evaluation.model_rates import rate_json
-    from facekd.rates.counts import curve
-    from facekd.rates.persons import person_rates
-    from facekd.rates.rates import eer
-
+def list_rates(values: Array, compared: Compared, fars: Sequence[float], resamples: int, seed: int) -> ListRates:
+    """EER and the TAR at each FAR with its interval."""
     counts = curve(values, compared.same)
     found = person_rates(values, compared.same, *compared.persons, fars, resamples=resamples, seed=seed)
-    return {
-        "accuracy": None,
-        "eer": eer(counts),
-        "interval": compared.unit,
-        "tar": [rate_json(rate) for rate in found],
-        "pairs": {"genuine": counts.n_genuine, "impostor": counts.n_impostor},
-    }
-
-
-def lowest_far(far_rates: Sequence[dict[str, Any]]) -> float | None:
-    """The lowest FAR that a list estimates, or else bounds; None where it shows none of those asked."""
-    for support in ("estimate", "bound"):
-        fars = [float(rate["far_asked"]) for rate in far_rates if rate["support"] == support]
-        if fars:
-            return min(fars)
-    return None
+    pairs = PairCounts(counts.n_genuine, counts.n_impostor)
+    return ListRates(None, eer(counts), compared.unit, tuple(found), pairs)
 
 
 def fit_network(name: str, size: int, template: str, compared: Compared) -> None:

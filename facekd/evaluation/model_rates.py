@@ -1,22 +1,39 @@
-"""The rates of one model as plain values for JSON: the whole list, its groups, differences, requirements."""
+"""The rates of one model: on a list of pairs and its groups, or over all pairs; and what they are held against."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
 
-from facekd.errors import UserError
+import numpy as np
 
-if TYPE_CHECKING:
-    from facekd.core.types import Array, Embeddings, PairList, Rate, Scores
-    from facekd.crops.cropset import CropSet
-    from facekd.deploy.embedder import Embedder
-    from facekd.evaluation.protocols import Everybody, Persons
-    from facekd.rates.allpairs import Count
-    from facekd.rates.counts import Curve
+from facekd.core.types import Array, Rate, Scores
+from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, Persons
+from facekd.evaluation.results import (
+    Failures,
+    GroupRate,
+    GroupRates,
+    Judged,
+    ModelDifference,
+    ModelRates,
+    PairCounts,
+    Rejects,
+    RequirementCheck,
+    ThresholdRate,
+    Unit,
+    rate_of,
+)
+from facekd.rates.allpairs import Count, measure_all_pairs
+from facekd.rates.counts import curve
+from facekd.rates.folds import accuracy
+from facekd.rates.intervals import wilson, wilson_by_person
+from facekd.rates.persons import paired_differences, person_rates
+from facekd.rates.rates import auc, d_prime, eer, rate_at, support
+from facekd.rates.rejects import error_vs_reject
+from facekd.rates.score import score
+from facekd.rates.thresholds import far_interval, threshold_interval
+from facekd.settings.evaluation import Requirement
 
 RESAMPLES, SEED = 1000, 0  # of the persons
 REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
@@ -24,139 +41,52 @@ MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled f
 BAND_RESAMPLES = 200  # of the persons, for the bands of the curves,
 BAND_PAIRS = 1_000_000  # whose FARs accept no more impostor pairs than these: beyond, a resample would take too long
 BAND_POINTS = 4  # in each decade of FAR
+FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A model's line in the ROC and DET plots."""
-
-    curve: Curve
-    band: list[Rate]  # intervals at some FARs
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One model on one pair list."""
-
-    name: str
-    rates: dict[str, Any]  # the model's part of the JSON
-    drawn: Drawn
-    scores: Scores
-
-    @property
-    def curve(self) -> Curve:
-        return self.drawn.curve
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """The least TAR at a FAR that a model has to show."""
-
-    text: str
-    far: float
-    least: float
-
-
-def judge(
-    name: str,
-    embedder: Embedder,
-    crops: CropSet,
-    pairs: PairList,
-    failed: frozenset[str],
-    fars: Sequence[float],
-    *,
-    quiet: bool,
+def judge_pairs(
+    model: JudgedModel, listed: ListedPairs, fars: Sequence[float], quality: Mapping[str, float] | None = None
 ) -> Judged:
-    """Embed the crops that `pairs` names with one model and take its rates; the crops' identities are its people."""
-    from facekd.evaluation.protocols import embed_crops
+    """One model's rates on a pair list; a pair with a photo that gave no crop is a non-match.
 
-    embeddings = embed_crops(name, embedder, crops, wanted(pairs, failed), quiet)
-    return judge_embeddings(name, embeddings, pairs, failed, _persons_of(crops, pairs), fars)
-
-
-def judge_embeddings(
-    name: str,
-    embeddings: Embeddings,
-    pairs: PairList,
-    failed: frozenset[str],
-    persons: Persons | None,
-    fars: Sequence[float],
-) -> Judged:
-    """The rates of embeddings on a pair list; pairs with a photo in `failed` count as non-matches."""
-    from facekd.rates.counts import curve
-    from facekd.rates.score import score
-
-    scores = score(embeddings, pairs, failed)
-    band = roc_band(scores, persons)
-    rates = {"model": name, "model_id": embeddings.model_id, **rates_of(scores, fars, pairs.groups, persons)}
-    rates["failures_to_enrol"]["photos"] = len(failed)
-    rates["roc"] = [rate_json(rate) for rate in band]
-    return Judged(name, rates, Drawn(curve(scores.values, scores.same), band), scores)
+    Args:
+        quality: of crops by their ids; None rejects none by it.
+    """
+    scores = score(model.embed(listed.needed()), listed.pairs, listed.failed)
+    rates = rates_of(scores, fars, listed.pairs.groups, listed.persons, model=model.name, model_id=model.model_id,
+                     failed=len(listed.failed))  # fmt: skip
+    rejected = None if quality is None else _rejects(scores, rates.tar, quality)
+    return Judged(model.file, rates, curve(scores.values, scores.same), scores, rejected)
 
 
-def judge_everybody(
-    name: str, embeddings: Embeddings, people: Everybody, fars: Sequence[float], count: Count | None = None
-) -> tuple[dict[str, Any], Drawn]:
-    """The rates over all pairs, whose scores are never kept: what needs every score is None.
+def judge_everybody(model: JudgedModel, people: Everybody, fars: Sequence[float], count: Count | None = None) -> Judged:
+    """One model's rates over all pairs, whose scores are never kept.
 
     Args:
         count: counts the tiles elsewhere, see `rates.allpairs.measure_all_pairs`.
     """
-    import numpy as np
-
-    from facekd.rates.allpairs import measure_all_pairs
-
     failed = np.array(people.failed_persons, np.str_)
     persons = np.array(people.persons, np.str_)
+    embeddings = model.embed(people.ids)
     found = measure_all_pairs(embeddings.vectors, persons, fars, failed_persons=failed, count=count)
     photos, n = len(people.ids) + len(failed), len(people.ids)
-    rates = {
-        "model": name,
-        "model_id": embeddings.model_id,
-        "accuracy": None,
-        "eer": None,
-        "eer_bounds": list(found.eer),
-        "auc": None,
-        "d_prime": found.d_prime,
-        "interval": "identities",
-        "tar": [rate_json(rate) for rate in found.rates],
-        "tar_without_failures": [],
-        "pairs": {"genuine": found.curve.n_genuine, "impostor": found.curve.n_impostor},
-        "failures_to_enrol": {"pairs": (photos * (photos - 1) - n * (n - 1)) // 2, "photos": len(failed)},
-        "groups": {},
-        "rejects": None,
-        "roc": [rate_json(rate) for rate in found.band],
-    }
-    return rates, Drawn(found.curve, found.band)
-
-
-def roc_band(scores: Scores, persons: Persons | None) -> list[Rate]:
-    """TAR at FARs that lie evenly on a log axis, from the list's floor upwards, with 95 % intervals.
-
-    Args:
-        persons: resampled where they are known; None takes the pairs as independent.
-    """
-    import numpy as np
-
-    from facekd.rates.counts import curve
-    from facekd.rates.persons import person_rates
-    from facekd.rates.rates import rate_at
-
-    fars = band_fars(int(np.count_nonzero(~scores.same)))
-    if persons is not None and fars:
-        return person_rates(scores.values, scores.same, *persons, fars, resamples=BAND_RESAMPLES, seed=SEED)
-    counts = curve(scores.values, scores.same)
-    return [rate_at(counts, far) for far in fars]
-
-
-def band_fars(n_impostor: int) -> list[float]:
-    """FARs evenly on a log axis, from the lowest that so many impostor pairs show upwards; none of too few pairs."""
-    import numpy as np
-
-    low, high = 3.001 / max(n_impostor, 1), min(1.0, BAND_PAIRS / max(n_impostor, 1))
-    if low >= high:
-        return []
-    return [float(f"{far:.6g}") for far in np.geomspace(low, high, 2 + int(BAND_POINTS * np.log10(high / low)))]
+    rates = ModelRates(
+        model=model.name,
+        model_id=model.model_id,
+        accuracy=None,
+        eer=None,
+        eer_bounds=found.eer,
+        auc=None,
+        d_prime=found.d_prime,
+        interval="identities",
+        tar=tuple(found.rates),
+        tar_without_failures=(),
+        pairs=PairCounts(found.curve.n_genuine, found.curve.n_impostor),
+        failures_to_enroll=Failures((photos * (photos - 1) - n * (n - 1)) // 2, len(failed)),
+        groups={},
+        roc=tuple(found.band),
+    )
+    return Judged(model.file, rates, found.curve, None)
 
 
 def rates_of(
@@ -164,184 +94,181 @@ def rates_of(
     fars: Sequence[float],
     groups: Mapping[str, Sequence[str]],
     persons: Persons | None = None,
-) -> dict[str, Any]:
-    """Every rate of a scored list as plain values for JSON; groups are judged at the whole list's thresholds.
+    *,
+    model: str = "",
+    model_id: str = "",
+    failed: int = 0,
+) -> ModelRates:
+    """Every rate of a scored list; groups are judged at the whole list's thresholds.
 
     Args:
         persons: who is on either side of each pair; None takes the pairs as independent.
+        model, model_id: whose the scores are.
+        failed: photos of the list that gave no crop.
     """
-    import numpy as np
-
-    from facekd.evaluation.groups import by_group
-    from facekd.rates.counts import curve
-    from facekd.rates.folds import accuracy
-    from facekd.rates.rates import auc, d_prime, eer
-    from facekd.rates.thresholds import threshold_interval
-
     counts = curve(scores.values, scores.same)
-    folded = accuracy(_in_folds(scores))
     rates = _tars(scores.values, scores.same, fars, persons)
     ends = [threshold_interval(scores.values, scores.same, rate, persons) for rate in rates]
-    enrolled = scores.values != -np.inf
     d = d_prime(scores.values, scores.same)
-    return {
-        "accuracy": None if folded is None else {"mean": folded.mean, "std": folded.std, "folds": list(folded.folds)},
-        "eer": eer(counts),
-        "auc": auc(counts),
-        "d_prime": None if d is None or not np.isfinite(d) else d,
-        "interval": "pairs" if persons is None else "identities",
-        "tar": [
-            {**rate_json(rate), "threshold_low": low, "threshold_high": high}
-            for rate, (low, high) in zip(rates, ends, strict=True)
-        ],
-        "tar_without_failures": _without_failures(scores, enrolled, fars, persons, rates),
-        "pairs": {"genuine": counts.n_genuine, "impostor": counts.n_impostor},
-        "failures_to_enrol": {"pairs": int((~enrolled).sum())},
-        "groups": {column: by_group(scores, values, rates, persons) for column, values in groups.items()},
-    }
+    band = _tars(scores.values, scores.same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)
+    enrolled = scores.values != -np.inf
+    return ModelRates(
+        model=model,
+        model_id=model_id,
+        accuracy=accuracy(_in_folds(scores)),
+        eer=eer(counts),
+        eer_bounds=None,
+        auc=auc(counts),
+        d_prime=None if d is None or not np.isfinite(d) else d,
+        interval=_unit(persons),
+        tar=tuple(ThresholdRate(**asdict(one), threshold_low=low, threshold_high=high)
+                  for one, (low, high) in zip(rates, ends, strict=True)),
+        tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, rates)),
+        pairs=PairCounts(counts.n_genuine, counts.n_impostor),
+        failures_to_enroll=Failures(int((~enrolled).sum()), failed),
+        groups={column: _by_group(scores, values, rates, persons) for column, values in groups.items()},
+        roc=tuple(band),
+    )  # fmt: skip
 
 
-def rate_json(rate: Rate) -> dict[str, Any]:
-    """One rate; ``support`` says what the list can show of its FAR, see `rates.rates.support`."""
-    from facekd.rates.rates import support
-
-    return {
-        "far_asked": rate.far_asked,
-        "far": rate.far,
-        "tar": rate.tar,
-        "low": rate.low,
-        "high": rate.high,
-        "threshold": rate.threshold,
-        "support": support(rate.far_asked, rate.n_impostor),
-    }
+def band_fars(n_impostor: int) -> list[float]:
+    """FARs evenly on a log axis, from the lowest that so many impostor pairs show upwards; none of too few pairs."""
+    low, high = 3.001 / max(n_impostor, 1), min(1.0, BAND_PAIRS / max(n_impostor, 1))
+    if low >= high:
+        return []
+    return [float(f"{far:.6g}") for far in np.geomspace(low, high, 2 + int(BAND_POINTS * np.log10(high / low)))]
 
 
-def rejects(judged: Judged, quality: Mapping[str, float] | None) -> dict[str, Any] | None:
-    """FNMR when the pairs with the blurriest crops are rejected, at the threshold of the lowest FAR shown.
-
-    None without qualities, without a threshold, or where the qualities reject no pair.
-    """
-    import numpy as np
-
-    from facekd.rates.rejects import error_vs_reject
-
-    shown = [rate for rate in judged.rates["tar"] if rate["threshold"] is not None and rate["support"] == "estimate"]
-    if quality is None or not shown:
-        return None
-    scores, rate = judged.scores, shown[-1]
-    left, right = (np.array([quality.get(name, -np.inf) for name in side]) for side in (scores.left, scores.right))
-    kept = error_vs_reject(scores.values, scores.same, np.minimum(left, right), rate["threshold"], REJECTED)
-    if not any(one.rejected for one in kept):
-        return None
-    return {"far_asked": rate["far_asked"], "threshold": rate["threshold"], "rows": [asdict(one) for one in kept]}
-
-
-def differences(judged: Sequence[Judged], persons: Persons | None, fars: Sequence[float]) -> list[dict[str, Any]]:
+def differences(
+    judged: Sequence[Judged], persons: Persons | None, fars: Sequence[float]
+) -> tuple[ModelDifference, ...]:
     """TAR of each model minus that of each later one on the same pairs, with interval and p-value.
 
-    Where people are not known the pairs are resampled as independent ones; None of a longer list than that allows.
+    Where people are not known the pairs are resampled as independent ones; none of a longer list than that allows.
     """
-    import numpy as np
-
-    from facekd.rates.persons import paired_differences
-
-    interval = "pairs" if persons is None else "identities"
-    if persons is None and judged:
-        same = judged[0].scores.same
+    kept = [(one.name, one.scores) for one in judged if one.scores is not None]
+    interval = _unit(persons)
+    if persons is None and kept:
+        same = kept[0][1].same
         if len(same) > MOST_INDEPENDENT:
-            return []
-        alone = np.arange(len(same))
-        persons = alone, np.where(same, alone, alone + len(same))
+            return ()
+        persons = as_strangers(same)
     rows = []
-    for a, b in combinations(judged, 2):
+    for (a, ours), (b, theirs) in combinations(kept, 2):
         assert persons is not None
         found = paired_differences(
-            a.scores.values, b.scores.values, a.scores.same, *persons, fars, resamples=RESAMPLES, seed=SEED
+            ours.values, theirs.values, ours.same, *persons, fars, resamples=RESAMPLES, seed=SEED
         )
         for one in found:
-            values = {"difference": one.difference, "low": one.low, "high": one.high, "p_value": one.p_value}
-            rows.append({"a": a.name, "b": b.name, "far_asked": one.far_asked, **values, "interval": interval})
-    return rows
+            values = one.difference, one.low, one.high, one.p_value
+            rows.append(ModelDifference(a, b, one.far_asked, *values, interval))
+    return tuple(rows)
 
 
-def parse_requirement(text: str) -> Requirement:
-    """The requirement in ``tar@1e-3>=0.95``.
-
-    Raises:
-        UserError: another form, or rates outside (0, 1].
-    """
-    found = re.fullmatch(r"\s*tar\s*@\s*([0-9.eE+-]+)\s*>=\s*([0-9.eE+-]+)\s*", text, re.IGNORECASE)
-    try:
-        far, least = (float(value) for value in found.groups()) if found else (0.0, 0.0)
-    except ValueError:
-        far, least = 0.0, 0.0
-    if not (0 < far <= 1 and 0 < least <= 1):
-        raise UserError(f"--require {text!r}: not a requirement; write the least TAR at a FAR as 'tar@1e-3>=0.95'")
-    return Requirement(text.strip(), far, least)
+def as_strangers(same: Array) -> Persons:
+    """Persons for pairs of people who are not known: each pair has its own."""
+    alone = np.arange(len(same))
+    return alone, np.where(same, alone, alone + len(same))
 
 
-def check(requirement: Requirement, rates: Mapping[str, Any]) -> dict[str, Any]:
+def check(requirement: Requirement, rates: ModelRates) -> RequirementCheck:
     """Whether a model's lower bound holds what is required, with the line that says so."""
-    rate = next(rate for rate in rates["tar"] if rate["far_asked"] == requirement.far)
-    met = rate["low"] is not None and rate["low"] >= requirement.least
-    if rate["low"] is None:
-        n = rates["pairs"]["impostor"]
+    rate = rate_of(rates.tar, requirement.far)
+    low = None if rate is None else rate.low
+    met = low is not None and low >= requirement.least
+    if rate is None or low is None:
+        n = rates.pairs.impostor
         shown = f"not shown: {n} impostor pairs are too few for FAR {requirement.far:g}"
     else:
         # Rounded down: a bound that misses must not be shown as the bound required.
-        shown = f"{'holds' if met else 'missed'}: TAR {rate['tar']:.4f}, lower bound {int(rate['low'] * 1e6) / 1e6:.6f}"
-    line = f"{rates['model']}: {requirement.text} {shown}"
-    return {"require": requirement.text, "model": rates["model"], "met": met, "low": rate["low"], "line": line}
+        shown = f"{'holds' if met else 'missed'}: TAR {rate.tar:.4f}, lower bound {int(low * 1e6) / 1e6:.6f}"
+    return RequirementCheck(requirement.text, rates.model, met, low, f"{rates.model}: {requirement.text} {shown}")
 
 
-def wanted(pairs: PairList, failed: frozenset[str]) -> list[str]:
-    """The ids that `pairs` needs embeddings of."""
-    return sorted({crop_id for crop_id in (*pairs.left, *pairs.right) if crop_id not in failed})
+def _unit(persons: Persons | None) -> Unit:
+    return "pairs" if persons is None else "identities"
 
 
-def _persons_of(crops: CropSet, pairs: PairList) -> Persons | None:
-    import numpy as np
-
-    identity = dict(zip(crops.ids, crops.identities, strict=True))
-    people = [identity.get(crop_id) for crop_id in (*pairs.left, *pairs.right)]
-    if None in people:
-        return None
-    _, number = np.unique(np.array(people, np.str_), return_inverse=True)
-    return number[: len(pairs.left)], number[len(pairs.left) :]
-
-
-def _tars(values: Array, same: Array, fars: Sequence[float], persons: Persons | None) -> list[Rate]:
-    from facekd.rates.counts import curve
-    from facekd.rates.persons import person_rates
-    from facekd.rates.rates import rate_at
-
-    if persons is not None:
-        return person_rates(values, same, *persons, fars, resamples=RESAMPLES, seed=SEED)
+def _tars(
+    values: Array, same: Array, fars: Sequence[float], persons: Persons | None, resamples: int = RESAMPLES
+) -> list[Rate]:
+    if persons is not None and fars:
+        return person_rates(values, same, *persons, fars, resamples=resamples, seed=SEED)
     counts = curve(values, same)
     return [rate_at(counts, asked) for asked in fars]
 
 
 def _without_failures(
-    scores: Scores, enrolled: Array, fars: Sequence[float], persons: Persons | None, rates: Sequence[Rate]
-) -> list[dict[str, Any]]:
+    scores: Scores, enrolled: Array, fars: Sequence[float], persons: Persons | None, rates: list[Rate]
+) -> list[Rate]:
     """The rates of the pairs of which both photos gave an embedding, for the comparison; none where a class is gone."""
     if enrolled.all():
-        return [rate_json(rate) for rate in rates]
+        return rates
     values, same = scores.values[enrolled], scores.same[enrolled]
     if not same.any() or same.all():
         return []
-    who = None if persons is None else (persons[0][enrolled], persons[1][enrolled])
-    return [rate_json(rate) for rate in _tars(values, same, fars, who)]
+    return _tars(values, same, fars, None if persons is None else (persons[0][enrolled], persons[1][enrolled]))
 
 
 def _in_folds(scores: Scores) -> Scores:
     """Only the pairs that are in a fold; all of them, as one fold, where none is."""
-    import numpy as np
-
     kept = np.flatnonzero(scores.fold >= 0)
     if len(kept) == 0:
         return scores
     left, right = (tuple(side[i] for i in kept) for side in (scores.left, scores.right))
-    return replace(
-        scores, values=scores.values[kept], same=scores.same[kept], left=left, right=right, fold=scores.fold[kept]
-    )
+    return Scores(scores.values[kept], scores.same[kept], left, right, scores.fold[kept])
+
+
+def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]) -> Rejects | None:
+    """FNMR when the pairs with the blurriest crops are rejected, at the threshold of the lowest FAR shown.
+
+    None without a threshold, or where the qualities reject no pair.
+    """
+    solid = [rate for rate in rates if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    shown = [(rate.far_asked, rate.threshold) for rate in solid if rate.threshold is not None]
+    if not shown:
+        return None
+    far, threshold = shown[-1]
+    left, right = (np.array([quality.get(name, -np.inf) for name in side]) for side in (scores.left, scores.right))
+    kept = error_vs_reject(scores.values, scores.same, np.minimum(left, right), threshold, REJECTED)
+    return Rejects(far, threshold, tuple(kept)) if any(one.rejected for one in kept) else None
+
+
+def _by_group(
+    scores: Scores, values: Sequence[str], rates: Sequence[Rate], persons: Persons | None
+) -> dict[str, GroupRates]:
+    """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
+    column = np.array(values)
+    groups = {}
+    for value in sorted(set(values)):
+        here = column == value
+        genuine, impostor = here & scores.same, here & ~scores.same
+        people = None if persons is None else len(np.unique(np.concatenate([side[here] for side in persons])))
+        pairs = PairCounts(int(genuine.sum()), int(impostor.sum()))
+        few = min(pairs.genuine, FEW if people is None else people) < FEW
+        tar = tuple(_group_rate(scores, rate, genuine, impostor, persons) for rate in rates)
+        groups[value] = GroupRates(pairs, people, few, tar)
+    return groups
+
+
+def _group_rate(scores: Scores, rate: Rate, genuine: Array, impostor: Array, persons: Persons | None) -> GroupRate:
+    """TAR and FAR of one group; None where the list, or for FAR the group, has too few pairs."""
+    found = GroupRate(rate.far_asked, rate.threshold)
+    if rate.tar is None:
+        return found
+    accepted = scores.values >= (np.inf if rate.threshold is None else rate.threshold)
+    n = int(genuine.sum())
+    if n:
+        hits = int((accepted & genuine).sum())
+        low, high = wilson(hits, n)
+        if persons is not None:
+            _, who = np.unique(persons[0][genuine], return_inverse=True)
+            low, high = wilson_by_person(np.bincount(who, accepted[genuine]), np.bincount(who))
+        found = replace(found, tar=hits / n, low=low, high=high)
+    n = int(impostor.sum())
+    if n and support(rate.far_asked, n) != "none":
+        hits = int((accepted & impostor).sum())
+        sides = None if persons is None else (persons[0][impostor], persons[1][impostor])
+        low, high = far_interval(accepted[impostor], sides)
+        found = replace(found, far=hits / n, far_low=low, far_high=high)
+    return found

@@ -5,25 +5,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
+
+import numpy as np
 
 from facekd.console import progress
+from facekd.core.types import Array, Embeddings, PairList
+from facekd.crops.bins import read_bin
+from facekd.crops.cropset import CropSet
+from facekd.crops.pairs import person_in_name, read_pairs, resolve, take, without_repeats
+from facekd.crops.read import by_name, photo_names, photo_persons, read_crops
+from facekd.crops.store import FAILED, CropStore
+from facekd.deploy.embedder import Embedder
+from facekd.deploy.embeddings import Embedded, read_embeddings
 from facekd.errors import UserError
 
-if TYPE_CHECKING:
-    from facekd.core.types import Array, Embeddings, PairList
-    from facekd.crops.cropset import CropSet
-    from facekd.deploy.embedder import Embedder
-    from facekd.deploy.embeddings import Embedded
-
 CROPS = 64  # embedded together
+FILES = (".onnx", ".safetensors", ".parquet", ".npz")  # of models and embeddings; what else is there is a folder
 
-Persons: TypeAlias = "tuple[Array, Array]"  # int[P] twice: who is on either side of each pair
+Persons: TypeAlias = tuple[Array, Array]  # int[P] twice: who is on either side of each pair
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedPairs:
     """A pair list in terms of the ids that are embedded."""
 
     name: str  # the list's, for people
@@ -31,6 +37,10 @@ class Listed:
     failed: frozenset[str]  # photos of the list that gave no crop, under their own names
     persons: Persons | None  # None where somebody is not known
     left_out: dict[str, int]  # pairs by why they don't count
+
+    def needed(self) -> list[str]:
+        """The ids that embeddings are needed of."""
+        return sorted({crop_id for crop_id in (*self.pairs.left, *self.pairs.right) if crop_id not in self.failed})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ class Everybody:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class JudgedModel:
     """A model that is judged: where its embeddings come from."""
 
     name: str
@@ -57,15 +67,18 @@ class Subject:
     embedder: Embedder | None  # None where only its embeddings are there
 
 
-def read_list(path: Path, source: CropSet | Embedded, crops: Path | None) -> Listed:
+def read_source(crops: Path | None, files: Sequence[Path]) -> CropSet | Embedded:
+    """The crops of a store, or the first file of embeddings: who the photos are."""
+    return read_embeddings(files[0]) if crops is None else read_crops(crops)
+
+
+def read_list(path: Path, source: CropSet | Embedded, crops: Path | None, groups: Sequence[str] = ()) -> ListedPairs:
     """The pairs of a list of any kind that `crops.pairs.read_pairs` reads, among the photos of `source`.
 
     Raises:
-        UserError: a list that is none, contradicts itself or the crops' identities, or names unknown photos.
+        UserError: a list that is none, contradicts itself or the crops' identities, names unknown photos, or lacks one
+            of the columns `groups`.
     """
-    import numpy as np
-
-    from facekd.crops.pairs import read_pairs, resolve, take, without_repeats
 
     listed, left_out = without_repeats(read_pairs(path), str(path))
     names, persons_of = known(source, crops)
@@ -79,21 +92,31 @@ def read_list(path: Path, source: CropSet | Embedded, crops: Path | None) -> Lis
         pairs = take(pairs, kept)
         persons = None if persons is None else (persons[0][kept], persons[1][kept])
     name = f"CFP {path.name}" if path.is_dir() else path.name
-    return Listed(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count})
+    pairs = _with_groups(pairs, groups, path)
+    return ListedPairs(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count})
 
 
-def read_bin_set(path: Path) -> tuple[CropSet, Listed]:
+def read_bin_set(path: Path) -> tuple[CropSet, ListedPairs]:
     """The crops and pairs of an insightface ``.bin`` set, whose people are not known.
 
     Raises:
         UserError: as `crops.bins.read_bin`, or pairs labelled both ways.
     """
-    from facekd.crops.bins import read_bin
-    from facekd.crops.pairs import without_repeats
 
     crops, pairs = read_bin(path)
     pairs, left_out = without_repeats(pairs, str(path))
-    return crops, Listed(path.name, pairs, frozenset(), None, {why: count for why, count in left_out.items() if count})
+    return crops, ListedPairs(
+        path.name, pairs, frozenset(), None, {why: count for why, count in left_out.items() if count}
+    )
+
+
+def listed_crops(name: str, crops: CropSet, pairs: PairList) -> ListedPairs:
+    """Pairs of crops by their ids; the crops' identities are the people."""
+    identity = dict(zip(crops.ids, crops.identities, strict=True))
+    people = np.array([str(identity[crop_id]) for crop_id in (*pairs.left, *pairs.right)], np.str_)
+    _, number = np.unique(people, return_inverse=True)
+    persons = number[: len(pairs.left)], number[len(pairs.left) :]
+    return ListedPairs(name, pairs, frozenset(), persons, {})
 
 
 def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
@@ -102,8 +125,6 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     Raises:
         UserError: no photo has a label.
     """
-    from facekd.crops.pairs import person_in_name
-    from facekd.crops.store import FAILED, CropStore
 
     ids = _ids(source)
     rows = zip(ids, source.identities, source.sources, strict=True)
@@ -132,7 +153,6 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
 
 def qualities(crops: Path | None) -> dict[str, float] | None:
     """The quality of each crop of a store, by its id; None where there is no store."""
-    from facekd.crops.store import CropStore
 
     if crops is None or not crops.is_dir():
         return None
@@ -141,29 +161,57 @@ def qualities(crops: Path | None) -> dict[str, float] | None:
     return dict(zip(table["crop_id"].to_pylist(), table["quality"].to_pylist(), strict=True))
 
 
-def with_groups(listed: Listed, columns: Sequence[str], path: Path | None) -> Listed:
-    """The list with only the group columns asked for.
+def _with_groups(pairs: PairList, columns: Sequence[str], path: Path) -> PairList:
+    for column in columns:
+        if column not in pairs.groups:
+            has = ", ".join(pairs.groups) or "none"
+            raise UserError(f"{path}: has no group column {column!r}; its group columns: {has}")
+    return replace(pairs, groups={column: pairs.groups[column] for column in columns})
+
+
+def judged_models(
+    files: Sequence[Path], embedders: Sequence[Embedder], source: CropSet | Sequence[Path], quiet: bool
+) -> list[JudgedModel]:
+    """The models by what gives their embeddings, each under a short name of its own.
+
+    Args:
+        files: of the models; none where only their embeddings are there.
+        embedders: of `files`, in their order.
+        source: crops to embed, or for each model the file of its embeddings.
 
     Raises:
-        UserError: a column that the list has not.
+        UserError: a file of embeddings that is another model's, or that has two for one id.
     """
-    for column in columns:
-        if column not in listed.pairs.groups:
-            has = ", ".join(listed.pairs.groups) or "none"
-            raise UserError(f"{path}: has no group column {column!r}; its group columns: {has}")
-    return replace(
-        listed, pairs=replace(listed.pairs, groups={column: listed.pairs.groups[column] for column in columns})
-    )
+    if isinstance(source, CropSet):
+        return [
+            from_crops(name, path, embedder, source, quiet)
+            for name, path, embedder in zip(labels(files), files, embedders, strict=True)
+        ]
+    given: Sequence[Embedder | None] = embedders or [None] * len(source)
+    return [
+        from_embeddings(name, path, read_embeddings(path, embedder.model_id if embedder else None), embedder)
+        for name, path, embedder in zip(labels(files or source), source, given, strict=True)
+    ]
 
 
-def from_crops(name: str, file: Path, embedder: Embedder, crops: CropSet, quiet: bool) -> Subject:
+def labels(paths: Sequence[Path]) -> list[str]:
+    """A short name for each model: its file's or folder's; with the folder around it where two share it, as
+    ``alone/run``; and with its place where two share that.
+    """
+    names = [path.stem if path.suffix in FILES else path.resolve().name for path in paths]
+    around = [path.resolve().parent.name for path in paths]
+    names = [f"{around[i]}/{name}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    return [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
+
+
+def from_crops(name: str, file: Path, embedder: Embedder, crops: CropSet, quiet: bool) -> JudgedModel:
     """A model that embeds crops when it is asked for them."""
-    return Subject(name, file, embedder.model_id, lambda ids: embed_crops(name, embedder, crops, ids, quiet), embedder)
+    embed = partial(embed_crops, name, embedder, crops, quiet=quiet)
+    return JudgedModel(name, file, embedder.model_id, embed, embedder)
 
 
-def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: Embedder | None) -> Subject:
+def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: Embedder | None) -> JudgedModel:
     """A model whose embeddings were written by 'facekd embed'."""
-    from facekd.core.types import Embeddings
 
     stored = embedded.embeddings
     row = {crop_id: i for i, crop_id in enumerate(stored.ids)}
@@ -181,7 +229,7 @@ def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: Embedde
             )
         return Embeddings(stored.vectors[[row[crop_id] for crop_id in ids]], tuple(ids), stored.model_id)
 
-    return Subject(name, file, stored.model_id, pick, embedder)
+    return JudgedModel(name, file, stored.model_id, pick, embedder)
 
 
 def embed_crops(name: str, embedder: Embedder, crops: CropSet, ids: Sequence[str], quiet: bool) -> Embeddings:
@@ -190,9 +238,6 @@ def embed_crops(name: str, embedder: Embedder, crops: CropSet, ids: Sequence[str
     Raises:
         UserError: crops of another size than the model's, or a crop for which it gives no direction.
     """
-    import numpy as np
-
-    from facekd.core.types import Embeddings
 
     place = {crop_id: i for i, crop_id in enumerate(crops.ids)}
     pieces = [np.zeros((0, embedder.contract.dim), np.float32)]
@@ -205,7 +250,6 @@ def embed_crops(name: str, embedder: Embedder, crops: CropSet, ids: Sequence[str
 
 def known(source: CropSet | Embedded, crops: Path | None) -> tuple[Mapping[str, str | None], Mapping[str, str | None]]:
     """By each name that a list may use: the id of the photo's crop or embedding, and its person."""
-    from facekd.crops.read import by_name, photo_names, photo_persons
 
     if crops is not None and crops.is_dir():
         return photo_names(crops), photo_persons(crops)
@@ -216,16 +260,12 @@ def known(source: CropSet | Embedded, crops: Path | None) -> tuple[Mapping[str, 
 
 
 def _ids(source: CropSet | Embedded) -> tuple[str, ...]:
-    from facekd.crops.cropset import CropSet
 
     return source.ids if isinstance(source, CropSet) else source.embeddings.ids
 
 
 def _persons(pairs: PairList, persons_of: Mapping[str, str | None], path: Path) -> Persons | None:
     """Who is on either side of each pair, by LFW's names or the photos' labels; None where somebody is not known."""
-    import numpy as np
-
-    from facekd.crops.pairs import person_in_name
 
     number: dict[str, int] = {}
     shown: dict[str, int] = {}  # the person of each photo; a long list names each many times

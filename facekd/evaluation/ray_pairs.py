@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from facekd.core.types import Array
-    from facekd.rates.allpairs import Count, Counts, Photos, Tile
-    from facekd.rates.windows import Window
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from facekd.core.types import Array
+from facekd.engines.local import batches
+from facekd.engines.ray import connected, get, map_ordered, put
+from facekd.rates.allpairs import Count, Counts, Photos, Tile, count_tiles
+from facekd.rates.windows import Tally, Window
 
 TILES = 32  # at least, counted by one task: about half a second of one core
 TASKS = 512  # at most, for one machine adds up what they counted
@@ -26,7 +30,6 @@ def counting_on_ray(address: str | None) -> Iterator[Count]:
     Raises:
         UserError: no cluster answers at `address`.
     """
-    from facekd.engines.ray import connected, put
 
     with connected(address):
         held: list[tuple[Photos, Any]] = []  # those of one model at a time: each pass over them finds them there
@@ -40,11 +43,6 @@ def counting_on_ray(address: str | None) -> Iterator[Count]:
 
 
 def _count(photos: Any, windows: Sequence[Window], thresholds: Array, over: Sequence[Tile]) -> Counts:
-    import numpy as np
-
-    from facekd.engines.ray import map_ordered
-    from facekd.rates.allpairs import Counts
-    from facekd.rates.windows import Tally
 
     counts = Counts([Tally() for _ in windows], np.zeros(len(thresholds), np.int64))
     for part in map_ordered(partial(_count_group, photos, windows, thresholds), _groups(over)):
@@ -53,17 +51,12 @@ def _count(photos: Any, windows: Sequence[Window], thresholds: Array, over: Sequ
 
 
 def _groups(over: Sequence[Tile]) -> Iterator[Sequence[Tile]]:
-    from facekd.engines.local import batches
 
     return batches(over, max(TILES, len(over) // TASKS))
 
 
 def _count_group(photos: Any, windows: Sequence[Window], thresholds: Array, over: Sequence[Tile]) -> Counts:
     """On a worker: one core, as Ray reckons with."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    from facekd.engines.ray import get
-    from facekd.rates.allpairs import count_tiles
 
     with threadpool_limits(1, user_api="blas"):
         return count_tiles(get(photos), windows, thresholds, over)

@@ -1,17 +1,31 @@
-"""What 'facekd sweep' shows: one table and one plot."""
+"""What 'facekd sweep' finds, and shows: one table and one plot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facekd.console import table
-from facekd.evaluation.comparison_report import closed_text, points_text
-from facekd.evaluation.text import BOUND_NOTE, far_name, mark, p_text, percent, tar_text
-
-if TYPE_CHECKING:
-    from facekd.reports.document import Block, Table
+from facekd.core.types import Rate
+from facekd.evaluation.comparison_report import closed_text
+from facekd.evaluation.gap import GapRow
+from facekd.evaluation.page import Page
+from facekd.evaluation.results import ListRates, plain, rate_of
+from facekd.evaluation.text import (
+    BOUND_NOTE,
+    counts_text,
+    far_name,
+    mark,
+    p_text,
+    percent,
+    points_text,
+    said,
+    tar_label,
+    tar_text,
+)
+from facekd.reports.document import Block, Figure, Section, Table, Text
+from facekd.reports.forest import Row, forest
 
 NOTE = (
     "In brackets 95 % intervals: the same resampled people for all cells. Gain over the student alone in percentage "
@@ -21,133 +35,143 @@ NOTE = (
 )
 
 
-def print_sweep(result: Mapping[str, Any], quiet: bool) -> None:
-    """The table at the terminal."""
-    columns, rows = _columns(result), _rows(result)
-    table(_counted(result), list(columns), [list(row) for row in rows], quiet)
-    if not quiet and any(mark(_rate(one["rates"], result)) for one in _judged(result)):
-        print(BOUND_NOTE)
+@dataclass(frozen=True, slots=True)
+class SweptCell:
+    """One cell of a sweep."""
+
+    cell: str
+    control: bool
+    failed: str | None  # why
+    teacher: str | None
+    flags: Mapping[str, Any]
+    seconds_per_step: float | None
+    rates: ListRates | None
+    closed: GapRow | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell} (control)" if self.control else self.cell
 
 
-def write_sweep(paths: Sequence[Path], markdown: Path, result: Mapping[str, Any], out: Path) -> None:
-    """Write the report to each of `paths` as HTML and to `markdown` as Markdown.
+@dataclass(frozen=True, slots=True)
+class SweptTeacher:
+    """A teacher, or the first of several."""
 
-    Args:
-        result: what sweep.json holds.
-        out: the sweep's folder.
-    """
-    from facekd.core.files import write_text
-    from facekd.reports.document import Repeat, Section, Table, Text, to_markdown, write_html
+    teacher: str
+    rates: ListRates
 
-    note = NOTE
-    if any(mark(_rate(one["rates"], result)) for one in _judged(result)):
-        note = f"{NOTE} {BOUND_NOTE}"
-    shown: list[Block] = [Table("Cells", _columns(result), tuple(_rows(result)), note), *_plot(result)]
+    def as_json(self) -> dict[str, Any]:
+        return {"teacher": self.teacher, **plain(self.rates)}
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What 'facekd sweep' says."""
+
+    grid: str
+    held_out: str
+    left_out: Mapping[str, int]
+    lead_far: float | None
+    teachers: tuple[SweptTeacher, ...]
+    cells: tuple[SweptCell, ...]
+    environment: Mapping[str, Any]
+
+    def rate(self, rates: ListRates | None) -> Rate | None:
+        """The rate at the FAR that leads; None where the list shows none."""
+        return None if rates is None else rate_of(rates.tar, self.lead_far)
+
+
+def sweep_page(report: SweepReport, out: Path) -> Page:
+    """The report as a page; `out` is the sweep's folder."""
+    columns, rows = _columns(report), tuple(_rows(report))
+    bound = BOUND_NOTE if any(mark(rate) for _, rate in _judged(report)) else ""
+    shown: list[Block] = [Table("Cells", columns, rows, f"{NOTE} {bound}".rstrip()), *_plot(report)]
     sections = [
-        Section("What came out", (*shown, Text(_counted(result) + "."))),
-        Section("What was asked", (_flags_table(result),)),
+        Section("What came out", (*shown, Text(_counted(report) + "."))),
+        Section("What was asked", (_flags_table(report),)),
     ]
-    grid = ("cat > grid.yaml <<'GRID'", *result["grid"].rstrip().splitlines(), "GRID")
-    parts: dict[str, Any] = {
-        "title": "Sweep",
-        "lead": lead(result),
-        "sections": sections,
-        "repeat": Repeat((*grid, f"facekd sweep grid.yaml --out {out}"), result["environment"]),
-    }
-    for path in paths:
-        write_html(path, **parts)
-    write_text(markdown, to_markdown(**parts))
+    grid = ("cat > grid.yaml <<'GRID'", *report.grid.rstrip().splitlines(), "GRID")
+    commands = (*grid, f"facekd sweep grid.yaml --out {out}")
+    tables = (Table(_counted(report), columns, rows, bound),)
+    return Page("Sweep", lead(report), tables, sections, commands, report.environment)
 
 
-def lead(result: Mapping[str, Any]) -> str:
+def lead(report: SweepReport) -> str:
     """The sentence that says which cell did best, beside the controls."""
-    tars = {one["cell"]: _rate(one["rates"], result)["tar"] for one in _judged(result)}
-    cells = {one["cell"]: one for one in _judged(result) if not one["control"]}
+    judged = _judged(report)
+    tars = {one.cell: rate.tar or 0.0 for one, rate in judged}
+    cells = {one.cell: one for one, _ in judged if not one.control}
     if not cells:
-        return f"On {result['held_out']} there is no rate to give: no cell was trained, or too few impostor pairs."
-    best = max(cells, key=lambda name: float(tars[name]))
-    controls = ", ".join(f"{one['cell']} {percent(tars[one['cell']])}" for one in _judged(result) if one["control"])
-    teacher = _rate(result["teachers"][0], result)["tar"]
-    closed = cells[best]["closed"]
-    gap = f" ({closed_text(closed)} of the gap)" if closed is not None and closed["share"] is not None else ""
+        return f"On {report.held_out} there is no rate to give: no cell was trained, or too few impostor pairs."
+    assert report.lead_far is not None
+    best = max(cells, key=lambda name: tars[name])
+    controls = ", ".join(f"{one.cell} {percent(tars[one.cell])}" for one, _ in judged if one.control)
+    teacher = report.rate(report.teachers[0].rates)
+    closed = cells[best].closed
+    gap = f" ({closed_text(closed)} of the gap)" if closed is not None and closed.share is not None else ""
     return (
-        f"On {result['held_out']}, at FAR {far_name(result['lead_far'])}: {best} accepts {percent(tars[best])} of "
-        f"genuine pairs{gap}, the best of {len(cells)} cells; the controls: {controls}; the teacher {percent(teacher)}."
+        f"On {report.held_out}, at FAR {far_name(report.lead_far)}: {best} accepts {percent(tars[best])} of genuine "
+        f"pairs{gap}, the best of {len(cells)} cells; the controls: {controls}; the teacher "
+        f"{percent(None if teacher is None else teacher.tar)}."
     )
 
 
-def _columns(result: Mapping[str, Any]) -> tuple[str, ...]:
-    far = result["lead_far"]
-    return (
-        "cell",
-        "TAR" if far is None else f"TAR at FAR {far_name(far)}",
-        "gain over alone",
-        "p",
-        "gap closed",
-        "ms per step",
-    )
+def _columns(report: SweepReport) -> tuple[str, ...]:
+    return ("cell", tar_label(report.lead_far), "gain over alone", "p", "gap closed", "ms per step")
 
 
-def _rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _rows(report: SweepReport) -> list[tuple[str, ...]]:
     """The teachers, the controls, then the cells, best first; those that failed last."""
-    shown: list[tuple[str, ...]] = []
-    for one in result["teachers"]:
-        rate = _rate(one, result)
-        if rate is not None:
-            shown.append((f"{Path(one['teacher']).name} (teacher)", tar_text(rate), "", "", "", ""))
+    shown: list[tuple[str, ...]] = [(name, tar_text(rate), "", "", "", "") for name, rate in _teachers(report)]
 
-    def place(one: Mapping[str, Any]) -> tuple[bool, bool, float]:
-        rate = None if one["rates"] is None else _rate(one["rates"], result)
-        return one["failed"] is not None, not one["control"], 0.0 if one["control"] or rate is None else -rate["tar"]
+    def place(one: SweptCell) -> tuple[bool, bool, float]:
+        rate = report.rate(one.rates)
+        return one.failed is not None, not one.control, 0.0 if one.control or rate is None else -(rate.tar or 0.0)
 
-    for one in sorted(result["cells"], key=place):
-        name = f"{one['cell']} (control)" if one["control"] else one["cell"]
-        if one["failed"] is not None:
-            shown.append((name, f"failed: {one['failed']}", "–", "–", "–", "–"))
+    for one in sorted(report.cells, key=place):
+        if one.failed is not None:
+            shown.append((one.name, f"failed: {one.failed}", "–", "–", "–", "–"))
             continue
-        rate, closed = _rate(one["rates"], result), one["closed"]
+        rate, closed = report.rate(one.rates), one.closed
         gain, p, share = "–", "–", "–"
         if closed is not None:
-            gain, p = points_text(closed["gain"], closed["gain_low"], closed["gain_high"]), p_text(closed["p_value"])
+            gain, p = points_text(closed.gain, closed.gain_low, closed.gain_high), p_text(closed.p_value)
             share = closed_text(closed)
-        seconds = one["seconds_per_step"]
-        time = "–" if seconds is None else f"{1e3 * seconds:.0f}"
-        shown.append((name, "too few impostor pairs" if rate is None else tar_text(rate), gain, p, share, time))
+        time = "–" if one.seconds_per_step is None else f"{1e3 * one.seconds_per_step:.0f}"
+        tar = "too few impostor pairs" if rate is None else tar_text(rate)
+        shown.append((one.name, tar, gain, p, share, time))
     return shown
 
 
-def _plot(result: Mapping[str, Any]) -> list[Block]:
+def _plot(report: SweepReport) -> list[Block]:
     """The teachers and the controls, then the cells, best first."""
-    from facekd.reports.document import Figure
-    from facekd.reports.forest import Row, forest
-
-    rows = []
-    for one in result["teachers"]:
-        rate = _rate(one, result)
-        if rate is not None:
-            rows.append(Row(f"{Path(one['teacher']).name} (teacher)", rate["tar"], rate["low"], rate["high"], True))
-    for one in sorted(_judged(result), key=lambda one: (not one["control"], -_rate(one["rates"], result)["tar"])):
-        rate = _rate(one["rates"], result)
-        name = f"{one['cell']} (control)" if one["control"] else one["cell"]
-        rows.append(Row(name, rate["tar"], rate["low"], rate["high"], one["control"]))
+    rows = [_row(name, rate, True) for name, rate in _teachers(report)]
+    for one, rate in sorted(_judged(report), key=lambda found: (not found[0].control, -(found[1].tar or 0.0))):
+        rows.append(_row(one.name, rate, one.control))
     if not rows:
         return []
-    label = f"TAR at FAR {far_name(result['lead_far'])}"
+    label = tar_label(report.lead_far)
     return [Figure(forest(rows, x_label=label), f"{label} of each cell, with 95 % intervals.")]
 
 
-def _flags_table(result: Mapping[str, Any]) -> Table:
-    from facekd.reports.document import Table
+def _row(name: str, rate: Rate, measure: bool) -> Row:
+    assert rate.tar is not None
+    return Row(name, rate.tar, rate.low, rate.high, measure)
 
-    alone = result["cells"][0]["flags"]
+
+def _flags_table(report: SweepReport) -> Table:
+    alone = report.cells[0].flags
     rows = []
-    for one in result["cells"]:
-        changed = {key: value for key, value in one["flags"].items() if value != alone[key]}
-        said = "; ".join(f"{key.replace('_', '-')} {_value(value)}" for key, value in changed.items())
-        rows.append((one["cell"], said or "labels alone"))
-    same = {key: value for key, value in alone.items() if all(one["flags"][key] == value for one in result["cells"])}
-    note = "The same in all: " + "; ".join(f"{key.replace('_', '-')} {_value(value)}" for key, value in same.items())
+    for one in report.cells:
+        changed = {key: value for key, value in one.flags.items() if value != alone[key]}
+        rows.append((one.cell, _flags_text(changed) or "labels alone"))
+    same = {key: value for key, value in alone.items() if all(one.flags[key] == value for one in report.cells)}
+    note = f"The same in all: {_flags_text(same)}"
     return Table("Flags by which a cell differs from the student alone", ("cell", "flags"), tuple(rows), note)
+
+
+def _flags_text(flags: Mapping[str, Any]) -> str:
+    return "; ".join(f"{key.replace('_', '-')} {_value(value)}" for key, value in flags.items())
 
 
 def _value(value: Any) -> str:
@@ -156,19 +180,17 @@ def _value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _counted(result: Mapping[str, Any]) -> str:
-    pairs = result["teachers"][0]["pairs"]
-    parts = [f"{result['held_out']}: {pairs['genuine']} genuine and {pairs['impostor']} impostor pairs"]
-    if result["left_out"]:
-        parts.append("left out: " + ", ".join(f"{count} {why}" for why, count in result["left_out"].items()))
-    return "; ".join(parts)
+def _counted(report: SweepReport) -> str:
+    pairs = report.teachers[0].rates.pairs
+    return said([f"{report.held_out}: {counts_text(pairs)}"], report.left_out)
 
 
-def _judged(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _judged(report: SweepReport) -> list[tuple[SweptCell, Rate]]:
     """The cells that have a rate at the FAR that leads."""
-    return [one for one in result["cells"] if one["rates"] is not None and _rate(one["rates"], result) is not None]
+    return [(one, rate) for one in report.cells if (rate := report.rate(one.rates)) is not None]
 
 
-def _rate(rates: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
-    """The rate at the FAR that leads; None where the list shows none."""
-    return next((rate for rate in rates["tar"] if rate["far_asked"] == result["lead_far"]), None)
+def _teachers(report: SweepReport) -> list[tuple[str, Rate]]:
+    """The same of the teachers, by what they are called."""
+    found = [(f"{Path(one.teacher).name} (teacher)", report.rate(one.rates)) for one in report.teachers]
+    return [(name, rate) for name, rate in found if rate is not None]

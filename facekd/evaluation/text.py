@@ -1,11 +1,13 @@
-"""The numbers of 'facekd verify' as people read them, at the terminal and in the report."""
+"""The numbers of an evaluation as people read them, at the terminal and in the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
+from facekd.core.types import Rate
 from facekd.evaluation.model_rates import RESAMPLES, SEED
+from facekd.evaluation.results import ListRates, ModelRates, PairCounts
+from facekd.rates.rates import support
 
 BOUND = "†"
 BOUND_NOTE = f"{BOUND} Fewer than 30 / FAR impostor pairs: the list bounds this FAR but does not estimate it."
@@ -19,6 +21,7 @@ BANDS = {
     "pairs": "with 95 % bands for pairs taken as independent",
     "all pairs": "with 95 % bands that take the person as the unit, at the threshold as given",
 }
+RESAMPLED = {"identities": "people", "pairs": "pairs, taken as independent,"}
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -32,42 +35,73 @@ def far_name(far: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+def tar_label(far: float | None) -> str:
+    """What a TAR is called; at a FAR where there is one."""
+    return "TAR" if far is None else f"TAR at FAR {far_name(far)}"
+
+
 def p_text(value: float | None) -> str:
     """A p-value as papers print it."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def tar_text(rate: Mapping[str, Any]) -> str:
+def range_text(value: float | None, low: float | None, high: float | None) -> str:
+    """A rate with its interval: ``98.12 % [97.50, 98.70]``, or a dash where there is none."""
+    if value is None or low is None or high is None:
+        return "–"
+    return f"{percent(value)} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def points_text(value: float | None, low: float | None, high: float | None) -> str:
+    """A difference of rates in percentage points, with its interval."""
+    if value is None or low is None or high is None:
+        return "–"
+    return f"{100 * value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+
+
+def tar_text(rate: Rate) -> str:
     """A TAR with its interval, marked where the list only bounds its FAR, or why there is none."""
-    if rate["tar"] is None:
+    if rate.tar is None:
         return "too few impostor pairs"
-    return f"{percent(rate['tar'])} [{100 * rate['low']:.2f}, {100 * rate['high']:.2f}]{mark(rate)}"
+    return range_text(rate.tar, rate.low, rate.high) + mark(rate)
 
 
-def mark(rate: Mapping[str, Any]) -> str:
+def mark(rate: Rate) -> str:
     """The sign of `BOUND_NOTE`, where it holds."""
-    return f" {BOUND}" if rate["tar"] is not None and rate["support"] == "bound" else ""
+    return f" {BOUND}" if rate.tar is not None and support(rate.far_asked, rate.n_impostor) == "bound" else ""
 
 
-def interval_text(rates: Mapping[str, Any]) -> str:
-    """What the brackets behind a TAR hold; where no score was kept the threshold is taken as given."""
-    return INTERVALS[unit_of(rates)]
+def marked(rates: Iterable[ListRates | ModelRates]) -> bool:
+    """Whether `BOUND_NOTE` holds of a rate among them."""
+    return any(mark(rate) for one in rates for rate in one.tar)
 
 
-def unit_of(rates: Mapping[str, Any]) -> str:
-    """The key of `INTERVALS` and `BANDS`."""
-    return "all pairs" if rates["eer"] is None else str(rates["interval"])
+def unit_of(rates: ListRates | ModelRates) -> str:
+    """The key of `INTERVALS` and `BANDS`; where no score was kept the threshold is taken as given."""
+    return "all pairs" if rates.eer is None else rates.interval
 
 
-def eer_text(rates: Mapping[str, Any]) -> str:
+def eer_text(rates: ListRates | ModelRates) -> str:
     """The EER, or the two bounds between which it lies where no score was kept."""
-    if rates["eer"] is not None or rates.get("eer_bounds") is None:
-        return percent(rates["eer"])
-    low, high = (percent(bound) for bound in rates["eer_bounds"])
+    bounds = rates.eer_bounds if isinstance(rates, ModelRates) else None
+    if rates.eer is not None or bounds is None:
+        return percent(rates.eer)
+    low, high = map(percent, bounds)
     return low if low == high else f"{low.removesuffix(' %')}–{high}"
 
 
-def accuracy_text(rates: Mapping[str, Any]) -> str:
+def accuracy_text(rates: ListRates | ModelRates) -> str:
     """Mean and standard deviation over the folds, or a dash."""
-    accuracy = rates["accuracy"]
-    return "–" if accuracy is None else f"{percent(accuracy['mean'])} ± {100 * accuracy['std']:.2f}"
+    accuracy = rates.accuracy
+    return "–" if accuracy is None else f"{percent(accuracy.mean)} ± {100 * accuracy.std:.2f}"
+
+
+def counts_text(pairs: PairCounts) -> str:
+    """How many pairs there are."""
+    return f"{pairs.genuine} genuine and {pairs.impostor} impostor pairs"
+
+
+def said(parts: Sequence[str], left_out: Mapping[str, int]) -> str:
+    """What was counted, and what was left out, in one line."""
+    why = ["left out: " + ", ".join(f"{count} {why}" for why, count in left_out.items())] if left_out else []
+    return "; ".join([*parts, *why])

@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from toy import SIZE, save_run
 
 from facekd.cli import run
-from facekd.commands import compare as stage
 from facekd.core.contract import Contract
 from facekd.core.types import Array
 from facekd.crops.cropset import CropSet
@@ -27,6 +26,7 @@ from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
 from facekd.deploy.embedder import Embedder
 from facekd.evaluation import cost as verify_cost
+from facekd.evaluation import gap
 from facekd.evaluation.lists import everyone, held_out_people, training_of
 
 PEOPLE, PHOTOS, HELD_OUT = 24, 5, 0.5
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def _shortly() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verify_cost, "TIMED_SECONDS", 0.0)
-        patch.setattr(stage, "RESAMPLES", 100)
+        patch.setattr(gap, "RESAMPLES", 100)
         yield
 
 

@@ -17,12 +17,14 @@ import yaml
 from toy import contract_file, onnx_of, person, save_run, tiny_net, write_store
 
 from facekd.cli import run
-from facekd.commands.verify import far_name, labels, verify
+from facekd.commands.verify import verify
 from facekd.core.pixels import encode_crop
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
 from facekd.errors import UserError
+from facekd.evaluation.protocols import labels
+from facekd.evaluation.text import far_name
 
 FAILED = ("p90/p90_0001.png", "p90/p90_0002.png")
 FOLDS, EACH = 3, 12

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +17,15 @@ from toy import SETTINGS, person, record, write_store
 from verify_home import ALL, cosines, make_home, ran
 
 from facekd.cli import run
-from facekd.core.types import Scores
+from facekd.core.types import Rate, Scores
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore
 from facekd.deploy.thresholds import measured_thresholds, read_thresholds
 from facekd.errors import UserError
-from facekd.evaluation.groups import group_ratios
-from facekd.evaluation.model_rates import check, parse_requirement, rates_of
+from facekd.evaluation.model_rates import check, rates_of
+from facekd.evaluation.results import GroupRate, GroupRates, PairCounts, WorstToBest, group_ratios
 from facekd.rates.persons import paired_differences, person_rates
+from facekd.settings.evaluation import Requirement
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -138,15 +138,16 @@ def test_groups_at_one_threshold(home: Path, tmp_path: Path) -> None:
 
 
 def test_ratios_are_of_groups_that_are_large_enough() -> None:
-    def group(tar: float, far: float | None, few: bool = False) -> dict[str, Any]:
-        return {"few": few, "tar": [{"tar": tar, "far": far}]}
+    def group(tar: float, far: float | None, few: bool = False) -> GroupRates:
+        return GroupRates(PairCounts(1, 1), None, few, (GroupRate(1e-3, 0.5, tar=tar, far=far),))
 
     groups = {"x": group(0.9, 0.002), "y": group(0.98, 0.001), "z": group(0.1, 0.9, few=True), "w": group(0.95, None)}
-    (row,) = group_ratios(groups, [1e-3])
-    assert row["fnmr"] == {"ratio": pytest.approx(5.0), "worst": "x", "best": "y"}
-    assert row["far"] == {"ratio": pytest.approx(2.0), "worst": "x", "best": "y"}
-    (row,) = group_ratios({"x": group(0.9, 0.0), "y": group(1.0, 0.0)}, [1e-3])
-    assert row["fnmr"]["ratio"] is None  # nothing is missed by the best: no ratio, not infinity
+    (row,) = group_ratios(groups)
+    assert row.far_asked == 1e-3
+    assert row.fnmr == WorstToBest(pytest.approx(5.0), "x", "y")
+    assert row.far == WorstToBest(pytest.approx(2.0), "x", "y")
+    (row,) = group_ratios({"x": group(0.9, 0.0), "y": group(1.0, 0.0)})
+    assert row.fnmr.ratio is None  # nothing is missed by the best: no ratio, not infinity
 
 
 def test_a_group_of_ten_people_is_marked_and_left_out_of_the_ratio() -> None:
@@ -162,13 +163,13 @@ def test_a_group_of_ten_people_is_marked_and_left_out_of_the_ratio() -> None:
     names = tuple(map(str, range(len(left))))
     scores = Scores(values, same, names, names, np.full(len(left), -1, np.int16))
     rates = rates_of(scores, [0.01], {"age": tuple(age[left])}, (left, right))
-    groups = rates["groups"]["age"]
-    assert {name: (group["people"], group["few"]) for name, group in groups.items()} == {
+    groups = rates.groups["age"]
+    assert {name: (group.people, group.few) for name, group in groups.items()} == {
         "old": (10, True), "middle": (30, False), "young": (35, False),
     }  # fmt: skip
-    assert groups["old"]["tar"][0]["tar"] < min(groups[name]["tar"][0]["tar"] for name in ("middle", "young"))
-    (row,) = group_ratios(rates["groups"]["age"], [0.01])
-    assert "old" not in (row["fnmr"]["worst"], row["fnmr"]["best"])
+    assert groups["old"].tar[0].tar < min(groups[name].tar[0].tar for name in ("middle", "young"))
+    (row,) = group_ratios(groups)
+    assert "old" not in (row.fnmr.worst, row.fnmr.best)
 
 
 def test_a_requirement_is_held_against_the_lower_bound(
@@ -196,14 +197,16 @@ def test_a_requirement_is_held_against_the_lower_bound(
                                   "tar@1e-3>=0", "tar@1e-3>0.9"])  # fmt: skip
 def test_what_is_no_requirement(text: str) -> None:
     with pytest.raises(UserError, match=r"not a requirement; .*tar@1e-3>=0\.95"):
-        parse_requirement(text)
+        Requirement.parse(text)
 
 
 def test_a_bound_that_just_misses_is_not_rounded_up() -> None:
-    rate = {"far_asked": 1e-3, "tar": 0.99, "low": math.nextafter(0.95, 0)}
-    found = check(parse_requirement("tar@1e-3>=0.95"), {"model": "m", "tar": [rate], "pairs": {"impostor": 1}})
-    assert not found["met"]
-    assert "lower bound 0.949999" in found["line"]
+    values = np.array([0.9, 0.8, 0.1, 0.0])
+    scores = Scores(values, values > 0.5, tuple("abcd"), tuple("efgh"), np.full(4, -1, np.int16))
+    rate = Rate(1e-3, 1e-3, 0.99, 0.5, 10_000, 10_000, math.nextafter(0.95, 0), 1.0)
+    found = check(Requirement.parse("tar@1e-3>=0.95"), replace(rates_of(scores, [0.5], {}), tar=(rate,)))
+    assert not found.met
+    assert "lower bound 0.949999" in found.line
 
 
 def test_the_report_shows_faces_only_where_they_are_wanted(home: Path, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_int8_is_a_quarter_of_the_file_close_and_another_model(
     assert again.model_id == small.model_id  # of the same crops the same model
     # Its own thresholds came from the pairs, not from its source.
     assert set(read_thresholds(small.path)) == {0.1, 0.01}
-    assert [one["far_asked"] for one in small.differences if one["difference"] is not None] == [0.1, 0.01]
+    assert [one.far_asked for one in small.differences if one.difference is not None] == [0.1, 0.01]
     assert "TAR at FAR 0.01" in metadata(small.path)[CARD]
 
 

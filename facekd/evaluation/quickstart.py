@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from facekd.commands.verify import Judged, far_name, percent, rates_table
+import numpy as np
 
-if TYPE_CHECKING:
-    from facekd.crops.cropset import CropSet
-    from facekd.deploy.embedder import Embedder
-    from facekd.reports.document import Pictures, Table
+from facekd.core.run import read_metrics
+from facekd.core.types import Embeddings
+from facekd.crops.cropset import CropSet
+from facekd.crops.pairs import all_pairs, write_pairs
+from facekd.crops.store import CropStore
+from facekd.deploy.embedder import Embedder
+from facekd.evaluation.model_rates import judge_pairs
+from facekd.evaluation.protocols import from_crops, listed_crops
+from facekd.evaluation.report import rates_table
+from facekd.evaluation.results import Judged, ModelRates, plain, rate_of
+from facekd.evaluation.text import far_name, percent
+from facekd.gallery.gallery import Person, template_of
+from facekd.gallery.meta import GalleryMeta
+from facekd.reports import plots
+from facekd.reports.document import Figure, Picture, Pictures, Repeat, Section, Table, Text, write_html
 
 NAMING_FAR = 1e-2  # of the threshold that the gallery takes over
 GAP_FAR = 1e-2  # where the share of the gap is stated
@@ -24,20 +35,38 @@ TITLES = {
 }
 
 
-def name_people(out: Path, student: Judged, embedder: Embedder, held: CropSet) -> dict[str, Any]:
+def judge_all(
+    out: Path, models: Mapping[str, Embedder], held: CropSet, fars: Sequence[float], seed: int, quiet: bool
+) -> list[Judged]:
+    """Every pair of the held-out crops, by every model; the pair list is left in ``out/pairs.csv``."""
+    pairs = all_pairs(held.ids, [str(identity) for identity in held.identities], seed)
+    write_pairs(out / "pairs.csv", pairs)
+    listed = listed_crops("pairs.csv", held, pairs)
+    return [judge_pairs(from_crops(name, out, model, held, quiet), listed, fars) for name, model in models.items()]
+
+
+def summary_rows(
+    judged: Sequence[Judged], models: Mapping[str, Embedder], seconds: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Each model's rates and cost, as summary.json has them."""
+    rows = {}
+    for one in judged:
+        network = models[one.name].network
+        cost = {"parameters": network.parameters, "macs": network.macs, "bytes": network.bytes}
+        rows[one.name] = {**plain(one.rates), **cost, "seconds": seconds.get(one.name, 0.0)}
+    # An ONNX file's multiply-adds are those of the network it was written from.
+    rows["student_onnx"]["macs"] = rows["student"]["macs"]
+    return rows
+
+
+def name_people(out: Path, student: ModelRates, embedder: Embedder, held: CropSet) -> dict[str, Any]:
     """Enroll every other held-out person with half of their crops, then identify all crops that were not enrolled.
 
     Leaves a gallery in ``out/people.gallery``; people that were not enrolled have to come out as unknown.
     """
-    import numpy as np
 
-    from facekd.core.types import Embeddings
-    from facekd.crops.store import CropStore
-    from facekd.gallery.gallery import GalleryTable, Person, template_of
-    from facekd.gallery.meta import GalleryMeta
-
-    rate = next(rate for rate in student.rates["tar"] if rate["far_asked"] == NAMING_FAR)
-    if rate["threshold"] is None:
+    rate = rate_of(student.tar, NAMING_FAR)
+    if rate is None or rate.threshold is None:
         return {"skipped": f"too few impostor pairs for a threshold at FAR {far_name(NAMING_FAR)}"}
     vectors = embedder.embed(held.batch(np.arange(len(held))))
     names = np.array([str(name) for name in held.identities])
@@ -57,17 +86,17 @@ def name_people(out: Path, student: Judged, embedder: Embedder, held: CropSet) -
         detector=aligned["detector"],
         min_face=aligned["min_face"],
         weights_sha256=aligned["weights_sha256"],
-        threshold=rate["threshold"],
+        threshold=rate.threshold,
     )
     gallery = GalleryTable.create(out / "people.gallery", meta)
     with gallery.writing():
         gallery.upsert(enrolled)
     known = {person.person_id for person in enrolled}
     ids = tuple(held.ids[i] for i in probes)
-    answers = gallery.identify(Embeddings(vectors[probes], ids, embedder.model_id), rate["threshold"])
+    answers = gallery.identify(Embeddings(vectors[probes], ids, embedder.model_id), rate.threshold)
     asked = [(str(held.identities[i]), answer.person_id) for i, answer in zip(probes, answers, strict=True)]
     return {
-        "threshold": rate["threshold"],
+        "threshold": rate.threshold,
         "threshold_far": NAMING_FAR,
         "people": len(known),
         "probes_of_enrolled": sum(name in known for name, _ in asked),
@@ -78,54 +107,50 @@ def name_people(out: Path, student: Judged, embedder: Embedder, held: CropSet) -
     }
 
 
-def gap_closed(summary: dict[str, Any]) -> float | None:
-    """(student − alone) / (teacher − alone) of TAR at GAP_FAR; None where the teacher is not ahead."""
-    tar = {
-        name: next(rate["tar"] for rate in row["tar"] if rate["far_asked"] == GAP_FAR)
-        for name, row in summary["rows"].items()
-    }
-    if None in tar.values() or tar["teacher"] <= tar["student_alone"]:
+def gap_closed(tar: Mapping[str, float | None]) -> float | None:
+    """(student − alone) / (teacher − alone) of TAR by model; None where the teacher is not ahead."""
+    teacher, alone, student = (tar[name] for name in ("teacher", "student_alone", "student"))
+    if teacher is None or alone is None or student is None or teacher <= alone:
         return None
-    return float((tar["student"] - tar["student_alone"]) / (tar["teacher"] - tar["student_alone"]))
+    return (student - alone) / (teacher - alone)
 
 
 def write_report(out: Path, summary: dict[str, Any], judged: Sequence[Judged], held: CropSet) -> None:
     """``out/report.html``: what came out, with what went in and what it cost."""
-    from facekd.core.run import read_metrics
-    from facekd.reports import plots
-    from facekd.reports.document import Figure, Repeat, Section, Text, write_html
 
-    rows, gap = summary["rows"], gap_closed(summary)
-    fars = [rate["far_asked"] for rate in rows["teacher"]["tar"]]
+    rates = {one.name: one.rates for one in judged}
+    fars = [rate.far_asked for rate in rates["teacher"].tar]
     curves = {TITLES[one.name]: one.curve for one in judged if one.name != "student_onnx"}
+    bands = {TITLES[one.name]: one.rates.roc for one in judged if TITLES[one.name] in curves}
     runs = {"teacher": "teacher", "student_alone": "student-alone", "student": "student"}
     metrics = {TITLES[name]: read_metrics(out / folder) for name, folder in runs.items()}
-    tar = {name: next(r["tar"] for r in row["tar"] if r["far_asked"] == GAP_FAR) for name, row in rows.items()}
+    found = {name: rate_of(one.tar, GAP_FAR) for name, one in rates.items()}
+    tar = {name: None if rate is None else rate.tar for name, rate in found.items()}
+    gap, scores = gap_closed(tar), judged[-1].scores
+    assert scores is not None
     lead = (
         f"On {summary['identities']['held_out']} people whom no training saw, the distilled student accepts "
         f"{percent(tar['student'], 1)} of genuine pairs at FAR {far_name(GAP_FAR)}, the same student without a teacher "
         f"{percent(tar['student_alone'], 1)}, the teacher {percent(tar['teacher'], 1)}"
         + (f": {100 * gap:.0f} % of the gap is closed." if gap is not None else ".")
     )
-    num_pairs = sum(rows["teacher"]["pairs"].values())
-    note = f"All {num_pairs} pairs of the held-out people; the accuracy's folds share no person."
+    counts = rates["teacher"].pairs
+    note = f"All {counts.genuine + counts.impostor} pairs of the held-out people; the accuracy's folds share no person."
     sections = [
         Section(
             "What came out",
             (
-                rates_table({TITLES[name]: row for name, row in rows.items()}, fars, note),
+                rates_table({TITLES[name]: one for name, one in rates.items()}, fars, note),
                 Figure(
-                    plots.roc(
-                        curves, {TITLES[one.name]: one.drawn.band for one in judged if TITLES[one.name] in curves}
-                    ),
+                    plots.roc(curves, bands),
                     "ROC on people whom no training saw, with 95 % bands that take the person as the unit",
                 ),
-                Figure(plots.histograms(judged[-1].scores), "Scores of the exported student"),
+                Figure(plots.histograms(scores), "Scores of the exported student"),
             ),
         ),
         Section("What it cost", (_cost_table(summary),)),
         Section(
-            "How it learnt",
+            "How it learned",
             (
                 Figure(plots.training(metrics, y="labels", y_label="label term of the loss"), "Loss while training"),
                 Figure(plots.training(metrics, y="held_out_eer", y_label="EER"), "EER on held-out people"),
@@ -139,7 +164,6 @@ def write_report(out: Path, summary: dict[str, Any], judged: Sequence[Judged], h
 
 
 def _cost_table(summary: dict[str, Any]) -> Table:
-    from facekd.reports.document import Table
 
     rows = []
     for name, row in summary["rows"].items():
@@ -153,7 +177,6 @@ def _cost_table(summary: dict[str, Any]) -> Table:
 
 
 def _photos_table(summary: dict[str, Any]) -> Table:
-    from facekd.reports.document import Table
 
     rows = tuple((status, str(count)) for status, count in summary["align"].items())
     people, crops = summary["identities"], summary["crops"]
@@ -177,9 +200,6 @@ def _gallery_text(named: dict[str, Any]) -> str:
 
 
 def _sample(held: CropSet) -> Pictures:
-    import numpy as np
-
-    from facekd.reports.document import Picture, Pictures
 
     names = np.array([str(name) for name in held.identities])
     items = []

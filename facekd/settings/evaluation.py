@@ -1,0 +1,306 @@
+"""What verify, compare, export, leak, audit and quickstart are asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from facekd.errors import UserError
+from facekd.settings.group import FIRST, panel, settings
+
+DECISION = Parameter(group=panel("Decision"))
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """The least TAR at a FAR that a model has to show."""
+
+    text: str
+    far: float
+    least: float
+
+    @classmethod
+    def parse(cls, text: str) -> Requirement:
+        """The requirement in ``tar@1e-3>=0.95``.
+
+        Raises:
+            UserError: another form, or rates outside (0, 1].
+        """
+        found = re.fullmatch(r"\s*tar\s*@\s*([0-9.eE+-]+)\s*>=\s*([0-9.eE+-]+)\s*", text, re.IGNORECASE)
+        try:
+            far, least = (float(value) for value in found.groups()) if found else (0.0, 0.0)
+        except ValueError:
+            far, least = 0.0, 0.0
+        if not (0 < far <= 1 and 0 < least <= 1):
+            raise UserError(f"--require {text!r}: not a requirement; write the least TAR at a FAR as 'tar@1e-3>=0.95'")
+        return cls(text.strip(), far, least)
+
+
+@settings("Model")
+class NetworkContract:
+    """How a network of somebody else's is fed."""
+
+    contract: Path | None = None
+    """What an ONNX model expects of a crop, where facekd does not know it."""
+
+
+@settings("Model")
+class TeacherContract:
+    """The same of a teacher."""
+
+    contract: Path | None = None
+    """What an ONNX teacher expects of a crop, where facekd does not know it."""
+
+
+@settings("Data")
+class PairData:
+    """What is judged, and on which pairs."""
+
+    model: Annotated[list[Path] | None, FIRST] = None
+    """Run folder or ONNX file; give it again to compare models. The one that comes with facekd unless given."""
+    crops: Annotated[Path | None, FIRST] = None
+    """The crop store of the photos."""
+    embeddings: Annotated[list[Path] | None, FIRST] = None
+    """Instead of crops: a file of 'facekd embed'; give one for each model."""
+    pairs: Annotated[Path | None, FIRST] = None
+    """LFW's pairs.txt, CFP's Split/FP, or a CSV or Parquet with columns a, b, same, if wanted fold and groups."""
+    bin: Annotated[Path | None, FIRST] = None
+    """An insightface set such as lfw.bin, crops and pairs in one file; its pickle is not executed."""
+    all_pairs: Annotated[bool, FIRST] = False
+    """Compare every photo whose person is known with every other; no score is kept."""
+    identification: Annotated[bool, FIRST] = False
+    """Enroll one photo of half of the people and look for all other photos in that gallery."""
+    split: Path | None = None
+    """With --identification, who is enrolled: a CSV or Parquet with columns photo and set (gallery or probe)."""
+    group: list[str] | None = None
+    """A further column of the pair list: rates for each of its values at the one threshold."""
+
+    def __post_init__(self) -> None:
+        if len(self._protocols) > 1:
+            self._refuse_protocols()
+        if self.bin and self._sources:
+            raise UserError(f"a .bin set holds its own crops; leave {' and '.join(self._sources)} out")
+        if len(self._sources) > 1:
+            self._refuse_sources()
+        if self.embeddings and self.model and len(self.embeddings) != len(self.model):
+            raise UserError(
+                f"{len(self.model)} models for {len(self.embeddings)} files of embeddings: give one file for each, in "
+                "the same order, or leave --model out"
+            )
+        if self.group and not self.pairs:
+            raise UserError("--group names a column of a pair list; give one with --pairs")
+        if self.split and not self.identification:
+            raise UserError("--split says who is enrolled; add --identification")
+
+    def check_given(self) -> None:
+        """Pass where something is judged on something. Said when a command begins: a group may be empty before.
+
+        Raises:
+            UserError: no protocol, or no photos.
+        """
+        if not self._protocols:
+            self._refuse_protocols()
+        if not self.bin and not self._sources:
+            self._refuse_sources()
+
+    @property
+    def _protocols(self) -> list[str]:
+        flags = ("--pairs", self.pairs), ("--bin", self.bin), ("--all-pairs", self.all_pairs)
+        return [flag for flag, given in (*flags, ("--identification", self.identification)) if given]
+
+    @property
+    def _sources(self) -> list[str]:
+        return [flag for flag, given in (("--crops", self.crops), ("--embeddings", self.embeddings)) if given]
+
+    def _refuse_protocols(self) -> None:
+        said = " and ".join(self._protocols) or "none of them"
+        raise UserError(f"give one of --pairs LIST, --bin SET, --all-pairs and --identification, not {said}")
+
+    def _refuse_sources(self) -> None:
+        raise UserError(f"give --crops STORE or --embeddings FILE, not {' and '.join(self._sources) or 'neither'}")
+
+
+@settings("Decision")
+class AskedRates:
+    """Where rates are read, and what they have to be."""
+
+    far: Annotated[list[float], FIRST] = field(default_factory=lambda: [1e-1, 1e-2, 1e-3, 1e-4])
+    """False accept rates asked for; of a gallery, false positive identification rates."""
+    require: Annotated[list[str] | None, FIRST] = None
+    """The least TAR at a FAR, as tar@1e-3>=0.95; its lower bound has to hold it."""
+
+    def __post_init__(self) -> None:
+        check_fars(self.far)
+        assert self.requirements is not None  # each is read once, so that a wrong one is refused
+
+    @property
+    def requirements(self) -> list[Requirement]:
+        """The requirements as they are read."""
+        return [Requirement.parse(text) for text in self.require or []]
+
+    @property
+    def fars(self) -> list[float]:
+        """The FARs asked for, those of the requirements too, each once."""
+        return list(dict.fromkeys([*self.far, *(requirement.far for requirement in self.requirements)]))
+
+
+@settings("Output")
+class ReportFiles:
+    """Where a report goes."""
+
+    out: Annotated[Path | None, FIRST] = None
+    """The folder for report.json and the other files."""
+    json: Path | None = None
+    """Write report.json here too."""
+    report: Path | None = None
+    """Write the HTML report here too."""
+
+
+@settings("Output")
+class PairReportFiles(ReportFiles):
+    """The same of a report that may show faces."""
+
+    no_faces: bool = False
+    """Show no pictures of the hardest pairs."""
+
+
+@settings("Data")
+class ComparedData:
+    """On whom networks are compared."""
+
+    pairs: Annotated[Path | None, FIRST] = None
+    """A pair list to judge too: LFW's pairs.txt, CFP's Split/FP, or a CSV or Parquet with a, b, same."""
+    crops: Annotated[Path | None, FIRST] = None
+    """The crop store of the list's photos; without it the first data of the students' run."""
+    held: Annotated[Path | None, FIRST] = None
+    """Crops of people whom no network trained on, judged in place of those that the run folders held out; whom a run
+    folder says it trained on is left out."""
+    no_held_out: bool = False
+    """Judge the pair list alone."""
+
+    def __post_init__(self) -> None:
+        if self.no_held_out and self.pairs is None:
+            raise UserError("--no-held-out leaves the pair list alone; give --pairs LIST")
+        if self.crops is not None and self.pairs is None:
+            raise UserError("--crops is the store of a pair list's photos; give --pairs LIST, or leave it out")
+        if self.no_held_out and self.held is not None:
+            raise UserError(f"--held {self.held}: is not judged with --no-held-out; leave one of them out")
+
+
+@settings("Decision")
+class ComparedRates:
+    """Where networks are compared."""
+
+    far: Annotated[list[float], FIRST] = field(default_factory=lambda: [1e-2, 1e-3, 1e-4, 1e-5])
+    """False accept rates asked for."""
+
+    def __post_init__(self) -> None:
+        check_fars(self.far)
+
+    @property
+    def fars(self) -> list[float]:
+        """Each once, the highest first."""
+        return sorted(set(self.far), reverse=True)
+
+
+@settings("Model")
+class ExportedFile:
+    """What an exported file is like."""
+
+    precision: Annotated[Literal["fp32", "fp16", "int8"], FIRST] = "fp32"
+    """Of the weights; int8 is also computed in int8, its ranges taken from --crops."""
+    uint8_input: bool = False
+    """The file takes uint8 RGB crops as they are; all preprocessing is done inside."""
+    crops: Annotated[Path | None, FIRST] = None
+    """A crop store to check on, and to calibrate int8 on; without it noise images are used."""
+    pairs: Annotated[Path | None, FIRST] = None
+    """A pair list on those crops: the TAR of both is compared on it, and thresholds are taken from it."""
+    thresholds: Path | None = None
+    """The thresholds.json of 'facekd verify' for this network; enroll takes them over with the model."""
+    terms: str | None = None
+    """The terms of the data it was trained on, in a sentence, for the model card."""
+
+    def __post_init__(self) -> None:
+        if self.precision == "int8" and self.crops is None:
+            raise UserError("--precision int8 takes its ranges from real faces: give some hundred with --crops STORE")
+        if self.pairs is not None and self.crops is None:
+            raise UserError(f"--pairs {self.pairs}: names photos; give the store of their crops with --crops")
+        if self.thresholds is not None and self.precision != "fp32":
+            raise UserError(
+                f"--thresholds {self.thresholds}: are the source's, and {self.precision} scores otherwise; leave them "
+                "out and give --pairs: thresholds are taken from them"
+            )
+
+
+@settings("Model")
+class JudgingNetwork(NetworkContract):
+    """The network by which people are told apart."""
+
+    embedder: Annotated[Path, FIRST]
+    """Run folder or ONNX file of a network that tells people apart well."""
+
+
+@settings("Data")
+class LeakSearch:
+    """Whom to look for, and how alike is the same."""
+
+    crops: Annotated[Path | None, FIRST] = None
+    """The crop store of a pair list's photos."""
+    threshold: Annotated[float | None, DECISION] = None
+    """Cosine from which two photos show one person."""
+    out: Annotated[Path | None, FIRST] = None
+    """A CSV to write: identity, crop, how it was found. train-teacher and distill take it as --drop."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise UserError(f"--threshold {self.threshold}: is no cosine; give a number from -1 to 1")
+        _check_csv(self.out, "leaks")
+
+
+@settings("Output")
+class AuditFile:
+    """Where possible label errors are listed."""
+
+    out: Annotated[Path | None, FIRST] = None
+    """A CSV to write: crop, whose it should be, whose it seems, both cosines. train-teacher and distill take it as
+    --drop."""
+
+    def __post_init__(self) -> None:
+        _check_csv(self.out, "suspects")
+
+
+@settings("Most used")
+class WholeLine:
+    """What the quickstart begins with, and how long it trains."""
+
+    photos: Path | None = None
+    """A folder, zip or tar with a folder of photos for each person."""
+    out: Path | None = None
+    """The folder for everything it makes."""
+    teacher_views: int = 4000
+    """Crops the teacher sees in its training, each time as another view."""
+    student_views: int = 2000
+    """Crops each student sees."""
+    seed: int = 0
+    """Of the people drawn, the split, the initializations, the order and the views."""
+
+
+def check_fars(asked: Iterable[float]) -> None:
+    """Pass where each is a rate that can be asked.
+
+    Raises:
+        UserError: one outside (0, 1].
+    """
+    for far in asked:
+        if not 0 < far <= 1:  # NaN too
+            raise UserError(f"FAR {far} can't be asked of a list: give a rate above 0 and at most 1, such as 1e-3")
+
+
+def _check_csv(out: Path | None, what: str) -> None:
+    if out is not None and out.suffix != ".csv":
+        raise UserError(f"{out}: {what} are written as .csv; give a name that ends so")
