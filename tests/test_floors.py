@@ -160,7 +160,17 @@ def test_the_commands_and_the_command_line_load_nothing_heavy_when_imported() ->
     assert not wrong, "\n".join(wrong)
 
 
-def test_evaluation_imports_at_the_top_and_without_torch() -> None:
+def test_no_two_public_classes_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for path, tree in modules().items():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(path)
+    assert len(homes) > 100
+    assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
+
+
+def test_the_upper_rooms_import_at_the_top_and_evaluation_without_torch() -> None:
     looked_at = 0
     wrong = []
     for path, tree in modules().items():
@@ -173,6 +183,7 @@ def test_evaluation_imports_at_the_top_and_without_torch() -> None:
             if isinstance(function, ast.FunctionDef)
             for node in ast.walk(function)
             if isinstance(node, ast.Import | ast.ImportFrom)
+            and not set(imports(node, "facekd")) & {"torch.utils.tensorboard.SummaryWriter"}  # of an extra
         ]
         wrong += [f"{path}:{node.lineno} imports inside a function" for node in hidden]
         if room(path) in TORCH_FREE:

@@ -19,7 +19,7 @@ from facekd.evaluation.protocols import from_crops, listed_crops
 from facekd.evaluation.report import rates_table
 from facekd.evaluation.results import Judged, ModelRates, plain, rate_of
 from facekd.evaluation.text import far_name, percent
-from facekd.gallery.gallery import Person, template_of
+from facekd.gallery.gallery import GalleryTable, Person, template_of
 from facekd.gallery.meta import GalleryMeta
 from facekd.reports import plots
 from facekd.reports.document import Figure, Picture, Pictures, Repeat, Section, Table, Text, write_html

@@ -10,7 +10,7 @@ from pathlib import Path
 from facekd.core.choices import DETECTOR, DetectorName
 from facekd.core.files import sha256_bytes
 from facekd.crops.store import CropStore, PhotoRecord
-from facekd.photos.find import Found, PhotoFile, read_bytes
+from facekd.photos.find import FoundPhotos, PhotoFile, read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def as_duplicate(record: PhotoRecord, known: dict[str, PhotoRecord]) -> PhotoRec
     return record
 
 
-def summarize(out: Path, found: Found, new: int, store: CropStore) -> AlignSummary:
+def summarize(out: Path, found: FoundPhotos, new: int, store: CropStore) -> AlignSummary:
     """What became of the photos found, by the ledger."""
     sources = {file.source for file in found.photos}
     ledger = store.ledger().select(["source", "status"]).to_pylist()

@@ -21,7 +21,7 @@ from facekd.deploy.default import WORTH, default_model
 from facekd.deploy.embedder import CropEmbedder
 from facekd.engines.mapper import on_cores
 from facekd.ingest.alignment import BATCH, align_batch, detector_of
-from facekd.photos.find import SUFFIXES, Found, PhotoFile, find_photos, one_photo
+from facekd.photos.find import SUFFIXES, FoundPhotos, PhotoFile, find_photos, one_photo
 from facekd.settings.photos import FaceSearch
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class EmbeddedPhoto:
         return np.array([crop.box for crop in crops], np.float32).reshape(-1, 4)
 
 
-def photos_at(path: Path) -> Found:
+def photos_at(path: Path) -> FoundPhotos:
     """The photos in a folder, zip or tar, or the one photo at `path`.
 
     Raises:

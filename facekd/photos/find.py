@@ -57,14 +57,14 @@ class PhotoFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundPhotos:
     """What a folder or archive holds."""
 
     photos: tuple[PhotoFile, ...]  # sorted by source
     others: tuple[str, ...]  # names of files whose suffix is no photo's
 
 
-def find_photos(root: Path) -> Found:
+def find_photos(root: Path) -> FoundPhotos:
     """Every photo below a folder or inside a zip or tar.
 
     The identity is the name of the folder a photo lies in. In an archive a top folder that all entries
@@ -94,10 +94,10 @@ def find_photos(root: Path) -> Found:
         kinds = ", ".join(sorted(SUFFIXES)[:6])
         raise UserError(f"{root}: holds no photo ({len(others)} other files); photos end in {kinds} …")
     photos.sort(key=lambda photo: photo.source)
-    return Found(tuple(photos), tuple(sorted(others)))
+    return FoundPhotos(tuple(photos), tuple(sorted(others)))
 
 
-def one_photo(path: Path) -> Found:
+def one_photo(path: Path) -> FoundPhotos:
     """A single photo file, as `find_photos` gives them.
 
     Raises:
@@ -105,7 +105,7 @@ def one_photo(path: Path) -> Found:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such photo; check the path")
-    return Found((PhotoFile(path.parent, path.name, printable(path.name), None),), ())
+    return FoundPhotos((PhotoFile(path.parent, path.name, printable(path.name), None),), ())
 
 
 def read_bytes(photo: PhotoFile) -> bytes:

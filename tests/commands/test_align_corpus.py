@@ -185,7 +185,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def test_every_file_of_the_corpus_has_one_row(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def list_then_delete(root: Path) -> find.Found:
+    def list_then_delete(root: Path) -> find.FoundPhotos:
         found = listed(root)
         (root / "place" / "gone.png").unlink()
         return found

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from facekd.core.geometry import ARCFACE, similarity, warp
-from facekd.photos.synth import Person, Rendered, jpeg, person, render
+from facekd.photos.synth import DrawnPerson, Rendered, jpeg, person, render
 from facekd.photos.synth.shots import rotation, shoot
 
 SEED = 5
@@ -54,7 +54,7 @@ def test_every_seed_person_and_photo_is_another() -> None:
 
 
 def test_the_person_stays_and_the_photo_changes() -> None:
-    who: Person = person(SEED, 2)
+    who: DrawnPerson = person(SEED, 2)
     shots = [shoot(who, SEED, photo)[0] for photo in range(40)]
     for name in ("yaw", "smile", "light", "gain", "blur", "quality", "cloth"):
         assert len({getattr(shot, name) for shot in shots}) > 10, name

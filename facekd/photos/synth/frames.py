@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.photos.synth.people import STYLES, Person
+from facekd.photos.synth.people import STYLES, DrawnPerson
 from facekd.photos.synth.shots import Shot
 
 # Half width, half height, squareness, thickness, linear RGB.
@@ -23,7 +23,7 @@ FRAMES = (
 SHIFT = 4  # bits behind the point of a polyline's coordinates
 
 
-def draw(image: Array, p: Person, shot: Shot, project: Callable[[Array], Array]) -> None:
+def draw(image: Array, p: DrawnPerson, shot: Shot, project: Callable[[Array], Array]) -> None:
     """Put spectacles on the face; `project` takes head points float[n, 3] to the photo."""
     half_w, half_h, power, thick, tint = FRAMES[p.frame]
     plane = 0.97 * p.depth + 0.07

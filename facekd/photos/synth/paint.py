@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.photos.synth.people import Person
+from facekd.photos.synth.people import DrawnPerson
 from facekd.photos.synth.shape import gauss
 from facekd.photos.synth.shots import Shot
 from facekd.photos.synth.skin import linear
 
 
-def eye(colour: Array, x: Array, y: Array, p: Person, shot: Shot, side: int, soft: float) -> None:
+def eye(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: int, soft: float) -> None:
     """One eye with its lids and lashes; `side` is -1 for the one on the picture's left, 1 for the other."""
     e, f = _turn((x - side * p.eye_x) * side, y - p.eye_y, p.eye_tilt)  # e runs outwards
     e = e / p.eye_w
@@ -57,7 +57,7 @@ def eye(colour: Array, x: Array, y: Array, p: Person, shot: Shot, side: int, sof
     _blend(colour, line, colour * np.float32(0.3), 0.3 + 0.3 * p.lashes)
 
 
-def glints(image: Array, x: Array, y: Array, p: Person, shot: Shot, side: int, soft: float) -> None:
+def glints(image: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: int, soft: float) -> None:
     """The lamp mirrored in one eye; goes onto the lit image."""
     gx = side * p.eye_x + shot.gaze[0] * 0.6 * p.eye_w * 0.9 + 0.03 * shot.light[0]
     gy = p.eye_y + 0.012 + shot.gaze[1] * 0.08 + 0.025 * shot.light[1]
@@ -65,7 +65,7 @@ def glints(image: Array, x: Array, y: Array, p: Person, shot: Shot, side: int, s
     _blend(image, _edge(0.014 - d, soft), np.array([1, 1, 1], np.float32), 0.8)
 
 
-def brow(colour: Array, x: Array, y: Array, p: Person, shot: Shot, side: int, soft: float) -> None:
+def brow(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: int, soft: float) -> None:
     """One eyebrow."""
     e, f = _turn((x - side * p.eye_x * 1.03) * side, y - p.eye_y - p.brow_gap - 0.035 * shot.brows, p.brow_tilt)
     e = e / p.brow_len
@@ -78,7 +78,7 @@ def brow(colour: Array, x: Array, y: Array, p: Person, shot: Shot, side: int, so
     _blend(colour, body * hairs, np.asarray(np.minimum(tint, linear(p.skin) * 0.55), np.float32), p.brow_dense)
 
 
-def nostrils(colour: Array, x: Array, y: Array, p: Person, soft: float) -> None:
+def nostrils(colour: Array, x: Array, y: Array, p: DrawnPerson, soft: float) -> None:
     """The two nostrils and the creases of the wings."""
     a = np.abs(x)
     low = p.nose_y - 0.095 + 0.5 * p.nose_up
@@ -91,7 +91,7 @@ def nostrils(colour: Array, x: Array, y: Array, p: Person, soft: float) -> None:
     _blend(colour, under, colour * np.array([0.6, 0.52, 0.5], np.float32), 0.6)
 
 
-def mouth(colour: Array, x: Array, y: Array, p: Person, shot: Shot, soft: float) -> None:
+def mouth(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, soft: float) -> None:
     """Lips, and teeth where the mouth is open."""
     wide = half_mouth(p, shot)
     m = x / wide
@@ -131,7 +131,7 @@ def mouth(colour: Array, x: Array, y: Array, p: Person, shot: Shot, soft: float)
     _blend(colour, dent, colour * np.array([0.45, 0.35, 0.33], np.float32), 0.7)
 
 
-def folds(colour: Array, x: Array, y: Array, p: Person, shot: Shot) -> None:
+def folds(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot) -> None:
     """The fold from the nose to the corner of the mouth, with age and smiles, and crow's feet."""
     old = float(np.clip((p.age - 28) / 40, 0, 1))
     strength = 0.08 + 0.4 * old + 0.3 * max(shot.smile, 0)
@@ -146,12 +146,12 @@ def folds(colour: Array, x: Array, y: Array, p: Person, shot: Shot) -> None:
         _blend(colour, feet, colour * np.float32(0.6), 0.6 * old)
 
 
-def half_mouth(p: Person, shot: Shot) -> float:
+def half_mouth(p: DrawnPerson, shot: Shot) -> float:
     """Half the width of the mouth in this photo."""
     return p.mouth_w * (1 + 0.2 * shot.smile - 0.12 * shot.gape * (shot.smile < 0.5))
 
 
-def corner_lift(p: Person, shot: Shot) -> float:
+def corner_lift(p: DrawnPerson, shot: Shot) -> float:
     """How high the corners of the mouth lie above its middle."""
     return 0.055 * shot.smile + 0.03 * p.lip_tilt
 

@@ -43,7 +43,7 @@ BEARDS = ("none", "stubble", "full", "goatee", "moustache")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Person:
+class DrawnPerson:
     """A person who does not exist. Colours are sRGB in 0..255, angles in radians, lengths in head units."""
 
     seed: int
@@ -120,8 +120,8 @@ class Person:
     frame: int  # which frame, 0..5
 
 
-def person(seed: int, index: int) -> Person:
-    """Person number `index` of the population `seed`: a pure function of the two.
+def person(seed: int, index: int) -> DrawnPerson:
+    """DrawnPerson number `index` of the population `seed`: a pure function of the two.
 
     Args:
         seed: of the population, 0 or more.
@@ -164,7 +164,7 @@ def person(seed: int, index: int) -> Person:
     beard = BEARDS[rng.choice(5, p=[0.42, 0.2, 0.2, 0.1, 0.08])] if male else "none"
     asian = float(rng.random() < 0.28) * float(rng.uniform(0.5, 1))  # a fold-less lid, as a trait of its own
 
-    return Person(
+    return DrawnPerson(
         seed=seed, index=index, age=age,
         width=normal(0.735 + 0.025 * m, 0.035), top=normal(1.13, 0.05), chin=normal(1.07 + 0.06 * m, 0.065),
         depth=normal(0.94, 0.03), jaw=normal(0.74 + 0.12 * m, 0.085), square=normal(2.25 + 0.3 * m, 0.16),

@@ -9,11 +9,11 @@ import numpy as np
 
 from facekd.core.types import Array
 from facekd.photos.synth import frames, paint
-from facekd.photos.synth.people import Person
+from facekd.photos.synth.people import DrawnPerson
 from facekd.photos.synth.scene import backdrop, body
 from facekd.photos.synth.shape import place
 from facekd.photos.synth.shots import Shot, rotation, shoot
-from facekd.photos.synth.skin import Head, head
+from facekd.photos.synth.skin import HeadMaps, head
 
 STEPS, FINE = 14, 8  # of a ray towards the surface
 
@@ -27,7 +27,7 @@ class Rendered:
     quality: int  # of the JPEG that the photo's camera writes
 
 
-def render(person: Person, seed: int, photo: int) -> Rendered:
+def render(person: DrawnPerson, seed: int, photo: int) -> Rendered:
     """Photo number `photo` of `person`: a pure function of the three.
 
     Args:
@@ -87,7 +87,7 @@ def project(points: Array, shot: Shot, turn: Array) -> Array:
     return np.asarray(cam[:, :2] / near * [shot.scale, -shot.scale] + shot.center)
 
 
-def _spots(p: Person, shot: Shot) -> Array:
+def _spots(p: DrawnPerson, shot: Shot) -> Array:
     """(x, y) of the five landmarks and of the mouth's middle, float64[6, 2]."""
     wide, lift = paint.half_mouth(p, shot), paint.corner_lift(p, shot)
     return np.array([
@@ -96,7 +96,7 @@ def _spots(p: Person, shot: Shot) -> Array:
     ])  # fmt: skip
 
 
-def _on_face(maps: Head, flat: Array) -> Array:
+def _on_face(maps: HeadMaps, flat: Array) -> Array:
     """The points (x, y, z) of the bare face before which (x, y) lie, float64[n, 3]."""
     points = np.column_stack([flat, np.full(len(flat), 1.6)]).astype(np.float32)
     for _ in range(24):
@@ -105,14 +105,14 @@ def _on_face(maps: Head, flat: Array) -> Array:
     return points.astype(np.float64)
 
 
-def _window(maps: Head, shot: Shot) -> tuple[slice, slice]:
+def _window(maps: HeadMaps, shot: Shot) -> tuple[slice, slice]:
     reach = float(maps.radius.max()) * shot.scale * (1 + 1.3 / shot.distance) + 2
     x, y = shot.center
     rows = slice(max(0, int(y - reach)), min(shot.size, int(y + reach)))
     return rows, slice(max(0, int(x - reach)), min(shot.size, int(x + reach)))
 
 
-def _cast(maps: Head, turn: Array, shot: Shot, x: Array, y: Array) -> tuple[Array, Array, Array, Array, Array]:
+def _cast(maps: HeadMaps, turn: Array, shot: Shot, x: Array, y: Array) -> tuple[Array, Array, Array, Array, Array]:
     """Follow the rays through the pixels until they meet the head.
 
     Returns:
@@ -153,7 +153,7 @@ def _march(radius: Array, start: list[Array], way: list[Array], z: Array, steps:
 
 
 def _features(
-    face: Array, p: Person, shot: Shot, spots: Array, x: Array, y: Array, window: tuple[slice, slice]
+    face: Array, p: DrawnPerson, shot: Shot, spots: Array, x: Array, y: Array, window: tuple[slice, slice]
 ) -> None:
     """Paint eyes, brows, nose and mouth, each in the patch of the window where it can be."""
     scale, soft = shot.scale, 1.15 / shot.scale

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.photos.synth.people import STYLES, Person
+from facekd.photos.synth.people import STYLES, DrawnPerson
 from facekd.photos.synth.shape import gauss, step
 from facekd.photos.synth.shots import Shot
 from facekd.photos.synth.skin import linear
@@ -41,7 +41,7 @@ def _tint(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 
 def body(
-    p: Person, shot: Shot, turn: Array, x: Array, y: Array, rng: np.random.Generator
+    p: DrawnPerson, shot: Shot, turn: Array, x: Array, y: Array, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
     """Neck, clothes and falling hair, seen at camera coordinates `x`, `y` (head units about the head's center).
 
@@ -99,7 +99,7 @@ def body(
     return colour.astype(np.float32), cover.astype(np.float32), depth.astype(np.float32)
 
 
-def _fall(p: Person, turn: Array, x: Array, y: Array) -> tuple[Array, Array] | None:
+def _fall(p: DrawnPerson, turn: Array, x: Array, y: Array) -> tuple[Array, Array] | None:
     """Long hair: where it hangs, and where it hangs before the shoulders."""
     _, side, _, _ = STYLES[p.style]
     if p.style not in ("long", "bob"):

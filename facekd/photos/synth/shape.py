@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.photos.synth.people import STYLES, Person
+from facekd.photos.synth.people import STYLES, DrawnPerson
 
 N = 321  # side of every map, texels; odd, so that every other texel spans it
 REACH = 1.82  # the map covers -REACH..REACH of the projection, up to 131 degrees from the face's axis
@@ -49,7 +49,7 @@ def place(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
     return x * scale + half, y * scale + half, norm
 
 
-def skull(p: Person) -> tuple[Array, Array, Array]:
+def skull(p: DrawnPerson) -> tuple[Array, Array, Array]:
     """The bare head without features: points (x, y, z), float32[N, N] each."""
     dx, dy, dz = (part[::2, ::2] for part in directions())  # smooth enough for half the texels
     r = np.ones_like(dx)
@@ -76,7 +76,7 @@ def skull(p: Person) -> tuple[Array, Array, Array]:
     return r * dx, r * dy, r * dz
 
 
-def features(p: Person, x: Array, y: Array, z: Array) -> Array:
+def features(p: DrawnPerson, x: Array, y: Array, z: Array) -> Array:
     """What brows, eyes, nose, cheeks, lips, chin and ears add to the radius; float32[N, N]."""
     a = np.abs(x)
     front = step(0.1, 0.4, z)
@@ -121,7 +121,7 @@ def features(p: Person, x: Array, y: Array, z: Array) -> Array:
     return np.asarray(out, np.float32)
 
 
-def hair_mask(p: Person, x: Array, y: Array, z: Array, noise: Array) -> Array:
+def hair_mask(p: DrawnPerson, x: Array, y: Array, z: Array, noise: Array) -> Array:
     """Where hair grows on the skull, 0..1, float32[N, N]; `noise` (-1..1) frays the hairline."""
     if p.style == "bald":
         return np.zeros_like(x)
@@ -148,7 +148,7 @@ def hair_mask(p: Person, x: Array, y: Array, z: Array, noise: Array) -> Array:
     return np.asarray(mask, np.float32)
 
 
-def hair_thickness(p: Person, mask: Array, x: Array, y: Array, z: Array, strands: Array) -> Array:
+def hair_thickness(p: DrawnPerson, mask: Array, x: Array, y: Array, z: Array, strands: Array) -> Array:
     """How far the hair stands off the skull; `strands` (-1..1) gives it relief. float32[N, N]."""
     top, side, bottom, _ = STYLES[p.style]
     upper = step(0.1, 0.6, y)

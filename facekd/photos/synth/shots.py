@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.photos.synth.people import PHOTO, Person, stream
+from facekd.photos.synth.people import PHOTO, DrawnPerson, stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Shot:
     quality: int  # of the JPEG
 
 
-def shoot(person: Person, seed: int, photo: int) -> tuple[Shot, np.random.Generator]:
+def shoot(person: DrawnPerson, seed: int, photo: int) -> tuple[Shot, np.random.Generator]:
     """The circumstances of photo number `photo`, and the stream that its grain and backdrop go on with."""
     rng = stream(seed, person.index, PHOTO, photo)
 

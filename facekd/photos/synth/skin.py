@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.photos.synth.people import GRAIN, Person, stream
+from facekd.photos.synth.people import GRAIN, DrawnPerson, stream
 from facekd.photos.synth.shape import N, directions, features, gauss, hair_mask, hair_thickness, skull, step
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class HeadMaps:
     """A person's maps, laid out as in shape.directions."""
 
     radius: Array  # float32[N, N], with hair
@@ -34,7 +34,7 @@ def cloud(rng: np.random.Generator, rows: int, columns: int, shape: tuple[int, i
 
 
 @lru_cache(maxsize=4)
-def head(p: Person) -> Head:
+def head(p: DrawnPerson) -> HeadMaps:
     """The maps of person `p`."""
     rng = stream(p.seed, p.index, GRAIN)
     dx, dy, dz = directions()
@@ -69,10 +69,10 @@ def head(p: Person) -> Head:
     # Skin beside hair lies in its shade.
     colour = colour * (1 - 0.35 * np.clip(roots - weight, 0, 1))
     both = np.concatenate([colour, np.maximum(mask, growth * (p.beard == "full"))[..., None]], axis=2)
-    return Head(radius.astype(np.float32), bare.astype(np.float32), np.ascontiguousarray(both, np.float32))
+    return HeadMaps(radius.astype(np.float32), bare.astype(np.float32), np.ascontiguousarray(both, np.float32))
 
 
-def _strands(p: Person, rng: np.random.Generator) -> Array:
+def _strands(p: DrawnPerson, rng: np.random.Generator) -> Array:
     """Noise drawn out along the hair, from the crown or parting outwards; -1..1."""
     dx, dy, dz = directions()
     if p.style in ("afro", "curly"):
@@ -98,7 +98,7 @@ def _strands(p: Person, rng: np.random.Generator) -> Array:
     return np.clip(total, -1, 1)
 
 
-def _beard(p: Person, x: Array, y: Array, z: Array, rng: np.random.Generator) -> Array:
+def _beard(p: DrawnPerson, x: Array, y: Array, z: Array, rng: np.random.Generator) -> Array:
     """Where the beard grows, 0..1."""
     if p.beard == "none":
         return np.zeros_like(x)
@@ -119,7 +119,7 @@ def _beard(p: Person, x: Array, y: Array, z: Array, rng: np.random.Generator) ->
     return np.asarray(np.maximum(jaw, lip) * clear, np.float32)
 
 
-def _skin(p: Person, bare: Array, x: Array, y: Array, z: Array, rng: np.random.Generator) -> Array:
+def _skin(p: DrawnPerson, bare: Array, x: Array, y: Array, z: Array, rng: np.random.Generator) -> Array:
     """Linear RGB of the bare skin, with hollows darkened; float32[N, N, 3]."""
     base = linear(p.skin)
     a = np.abs(x)
