@@ -15,7 +15,7 @@ SHOWN = 20  # crops that are printed
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class DoubtfulCrop:
     """A crop that is nearer to another person than to its own."""
 
     crop_id: str
@@ -32,7 +32,7 @@ class Audit:
 
     crops: int
     alone: int  # of them: the only crop of their identity, which nothing can be said of
-    suspects: tuple[Suspect, ...]
+    suspects: tuple[DoubtfulCrop, ...]
 
     @property
     def exit_code(self) -> int:
@@ -75,7 +75,9 @@ def audit(
     photos = Counter(crops.identities)
     order = np.argsort(own - other, kind="stable")
     suspects = tuple(
-        Suspect(crops.ids[i], crops.sources[i], str(crops.identities[i]), float(own[i]), nearest[i], float(other[i]))
+        DoubtfulCrop(
+            crops.ids[i], crops.sources[i], str(crops.identities[i]), float(own[i]), nearest[i], float(other[i])
+        )
         for i in order
         if photos[crops.identities[i]] > 1 and other[i] > own[i]
     )
