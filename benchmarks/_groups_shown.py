@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from facekd.core.files import write_text
 from facekd.reports.axes import legend, styled
-from facekd.reports.svg import COLOURS, SERIES, render
+from facekd.reports.svg import COLORS, SERIES, render
 
 MEN, BOTH = "men", "both"
 # Of a table or picture: a row's text, the part of the result and the row's name there.
@@ -93,22 +93,22 @@ def _percent(rate: float) -> str:
 
 def picture(models: Mapping[str, Any]) -> str:
     """False match rates by age, and by group and sex, at the threshold where adult men have 1 %."""
-    colours = {name: colour for (name, _), colour, _ in styled(models)}
+    colors = {name: color for (name, _), color, _ in styled(models)}
 
     def draw(figure: Figure) -> None:
         above, below = figure.subplots(2, 1)
         ages = [text.removeprefix("men, ") for text, _, _ in BY_AGE]
-        _draw(above, BY_AGE, ages, models, colours, joined=True)
+        _draw(above, BY_AGE, ages, models, colors, joined=True)
         above.set_title(
             "False matches of two men of one age band, where 1 % of pairs of adult men match", loc="left", fontsize=12
         )
         above.set_xlabel("age, years")
         groups = [*MIXED[1:], *BY_GROUP, *BY_SEX[:3]]
         named = ["one group", "two groups", *(one.replace("_", "/") for one in GROUPS), "women*", "men*", "woman, man*"]
-        _draw(below, groups, named, models, colours, joined=False)
+        _draw(below, groups, named, models, colors, joined=False)
         below.set_title("… of two adults: men; * women and men of another set", loc="left", fontsize=12)
         below.set_xticks(range(len(named)), named, rotation=35, ha="right")
-        handles = [above.plot([], [], color=colour, marker="o")[0] for colour in colours.values()]
+        handles = [above.plot([], [], color=color, marker="o")[0] for color in colors.values()]
         legend(figure, list(models), handles)
 
     text = (
@@ -123,7 +123,7 @@ def _draw(
     rows: list[tuple[str, str, str]],
     names: list[str],
     models: Mapping[str, Any],
-    colours: Mapping[str, str],
+    colors: Mapping[str, str],
     joined: bool,
 ) -> None:
     """A column for each row; the networks side by side in it."""
@@ -132,10 +132,10 @@ def _draw(
         rates = [one["at"]["men_1"][part][row] for _, part, row in rows]
         x = [column + aside for column in range(len(rows))]
         for at, rate in zip(x, rates, strict=True):
-            axes.plot([at, at], [rate["low"], rate["high"]], color=colours[name], linewidth=1.2)
+            axes.plot([at, at], [rate["low"], rate["high"]], color=colors[name], linewidth=1.2)
         line = "-" if joined else "none"
-        axes.plot(x, [rate["fmr"] for rate in rates], color=colours[name], marker="o", markersize=4, linestyle=line)
-    axes.axhline(0.01, color=COLOURS["quiet"], linewidth=0.9, linestyle=(0, (3, 3)))
+        axes.plot(x, [rate["fmr"] for rate in rates], color=colors[name], marker="o", markersize=4, linestyle=line)
+    axes.axhline(0.01, color=COLORS["quiet"], linewidth=0.9, linestyle=(0, (3, 3)))
     axes.set_yscale("log")
     shown = [one["at"]["men_1"][part][row] for one in models.values() for _, part, row in rows]
     axes.set_ylim(min(0.004, 0.8 * min(rate["low"] for rate in shown)), 1.05 * max(rate["high"] for rate in shown))

@@ -15,7 +15,7 @@ SHOWN = 20  # crops that are printed
 
 
 @dataclass(frozen=True, slots=True)
-class PossibleError:
+class DoubtfulCrop:
     """A crop that is nearer to another person than to its own."""
 
     crop_id: str
@@ -32,7 +32,7 @@ class Audit:
 
     crops: int
     alone: int  # of them: the only crop of their identity, which nothing can be said of
-    suspects: tuple[PossibleError, ...]
+    suspects: tuple[DoubtfulCrop, ...]
 
     @property
     def exit_code(self) -> int:
@@ -75,7 +75,7 @@ def audit(
     photos = Counter(crops.identities)
     order = np.argsort(own - other, kind="stable")
     suspects = tuple(
-        PossibleError(
+        DoubtfulCrop(
             crops.ids[i], crops.sources[i], str(crops.identities[i]), float(own[i]), nearest[i], float(other[i])
         )
         for i in order

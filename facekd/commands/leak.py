@@ -132,7 +132,7 @@ def _judged(pairs: Path, crops: Path | None) -> CropSet:
 
 
 def _threshold(vectors: Array, crops: CropSet, path: Path) -> float:
-    """The cosine that FAR of the impostor pairs of a labelled set reach.
+    """The cosine that FAR of the impostor pairs of a labeled set reach.
 
     Raises:
         UserError: a set without labels, or with too few pairs.

@@ -1,4 +1,4 @@
-"""Pair lists: LFW's pairs.txt, CSV and Parquet, CFP's folders; and every pair of a labelled set."""
+"""Pair lists: LFW's pairs.txt, CSV and Parquet, CFP's folders; and every pair of a labeled set."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def without_repeats(pairs: PairList, where: str) -> tuple[PairList, dict[str, in
         where: the list, for the message.
 
     Raises:
-        UserError: a pair that is labelled both ways, or a photo that is said not to show the person it shows.
+        UserError: a pair that is labeled both ways, or a photo that is said not to show the person it shows.
     """
     number: dict[str, int] = {}
     left, right = (
@@ -103,7 +103,7 @@ def without_repeats(pairs: PairList, where: str) -> tuple[PairList, dict[str, in
     if len(against):
         wrong = int(against[0])
         raise UserError(
-            f"{where}: {len(against)} pairs are labelled as same and as different (first: {pairs.left[wrong]!r} and "
+            f"{where}: {len(against)} pairs are labeled as same and as different (first: {pairs.left[wrong]!r} and "
             f"{pairs.right[wrong]!r}, pairs {first[again[wrong]] + 1} and {wrong + 1}); correct the list"
         )
     repeated = (first[again] != np.arange(len(key))) & ~itself
@@ -130,7 +130,7 @@ def person_in_name(name: str) -> str | None:
 
 
 def all_pairs(ids: Sequence[str], identities: Sequence[str], seed: int, folds: int = 10) -> PairList:
-    """Every pair of a labelled set.
+    """Every pair of a labeled set.
 
     For the accuracy, identities are dealt into `folds` groups; in each, the genuine pairs and as many impostor
     pairs, drawn with `seed`, make up a fold, so that no person is in two folds. All other pairs have fold -1.

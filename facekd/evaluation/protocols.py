@@ -100,7 +100,7 @@ def read_bin_set(path: Path) -> tuple[CropSet, ListedPairs]:
     """The crops and pairs of an insightface ``.bin`` set, whose people are not known.
 
     Raises:
-        UserError: as `crops.bins.read_bin`, or pairs labelled both ways.
+        UserError: as `crops.bins.read_bin`, or pairs labeled both ways.
     """
 
     crops, pairs = read_bin(path)
@@ -129,12 +129,12 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     ids = _ids(source)
     rows = zip(ids, source.identities, source.sources, strict=True)
     # CFP's photos are filed under 'frontal' and 'profile': their names know better.
-    labelled = [(i, person_in_name(photo) or str(label), photo) for i, label, photo in rows if label is not None]
-    if not labelled:
+    labeled = [(i, person_in_name(photo) or str(label), photo) for i, label, photo in rows if label is not None]
+    if not labeled:
         raise UserError(f"{path}: none of its photos says who it shows, so all pairs have no label; give --pairs")
-    times = Counter(photo for *_, photo in labelled)
+    times = Counter(photo for *_, photo in labeled)
     failed: list[tuple[str, str]] = []
-    left_out = {"without identity": len(ids) - len(labelled)}
+    left_out = {"without identity": len(ids) - len(labeled)}
     if path.is_dir():
         ledger = CropStore.open(path).ledger().select(["source", "status", "identity"]).to_pylist()
         gone = [(row["source"], row["identity"]) for row in ledger if row["status"] in FAILED]
@@ -142,9 +142,9 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
         left_out["without crop and identity"] = len(gone) - len(failed)
     return Everybody(
         name=path.name,
-        ids=tuple(i for i, *_ in labelled),
-        persons=tuple(person for _, person, _ in labelled),
-        photos=tuple(photo if times[photo] == 1 else i for i, _, photo in labelled),
+        ids=tuple(i for i, *_ in labeled),
+        persons=tuple(person for _, person, _ in labeled),
+        photos=tuple(photo if times[photo] == 1 else i for i, _, photo in labeled),
         failed_persons=tuple(person for _, person in failed),
         failed_photos=tuple(photo for photo, _ in failed),
         left_out={why: count for why, count in left_out.items() if count},
@@ -280,7 +280,7 @@ def _persons(pairs: PairList, persons_of: Mapping[str, str | None], path: Path) 
         first = int(against[0])
         says = "the same person" if pairs.same[first] else "two people"
         raise UserError(
-            f"{path}: {len(against)} pairs are labelled against the people that the photos are filed under (first: "
+            f"{path}: {len(against)} pairs are labeled against the people that the photos are filed under (first: "
             f"pair {first + 1}, {pairs.left[first]!r} and {pairs.right[first]!r}, is said to show {says}); correct the "
             "list or the photos' identities"
         )

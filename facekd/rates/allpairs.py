@@ -1,4 +1,4 @@
-"""Exact rates over all pairs of labelled embeddings, without ever keeping the pairs.
+"""Exact rates over all pairs of labeled embeddings, without ever keeping the pairs.
 
 Scores come from blocked matrix products over the upper triangle. Genuine scores are kept (8 bytes each with their
 person: less than the embeddings themselves unless a person has more photos than the embeddings have numbers);
@@ -23,7 +23,7 @@ from facekd.rates.counts import Curve
 from facekd.rates.intervals import wilson_by_person
 from facekd.rates.rates import far_budget, support
 from facekd.rates.streamed import curve_at, curve_thresholds, d_prime_of, eer_between
-from facekd.rates.windows import Found, Tally, Window, guess, locate
+from facekd.rates.windows import RankedScore, Tally, Window, guess, locate
 
 SIDE = 1024  # of a tile: its scores are 4 MiB
 SAMPLE = 1024  # side of the random tile that the first windows are guessed from
@@ -33,7 +33,7 @@ BANDS = 60  # points of the curve that get an interval
 
 @dataclass(frozen=True, slots=True)
 class Photos:
-    """Labelled embeddings, those of a person side by side in `order`: genuine cells then lie at the diagonal."""
+    """Labeled embeddings, those of a person side by side in `order`: genuine cells then lie at the diagonal."""
 
     vectors: Array  # float32[N, D]
     order: Array  # int64[N], the rows of `vectors` in the order in which tiles count them
@@ -62,7 +62,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class AllPairs:
-    """What all pairs of labelled photos show."""
+    """What all pairs of labeled photos show."""
 
     rates: list[Rate]  # at each FAR asked
     curve: Curve  # some exact points of the ROC, up to a FAR of about CURVE_TOP where there are many photos
@@ -154,7 +154,7 @@ def measure_all_pairs(
     thresholds = curve_thresholds(sample, max([CURVE_TOP, *shares]) if len(vectors) > SAMPLE else 1.0)
     count = count or partial(count_on_cores, product=product)
     open_windows = {index: _first_window(scores, sample, share) for index, share in enumerate(shares)}
-    found: dict[int, Found] = {}
+    found: dict[int, RankedScore] = {}
     # The first pass also counts what no window is needed for: the genuine scores and the curve.
     counts = passed = count(sides, list(open_windows.values()), thresholds, tiles(len(vectors)))
     while True:

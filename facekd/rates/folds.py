@@ -30,7 +30,7 @@ def accuracy(scores: Scores) -> Accuracy | None:
     """Accuracy over the folds of a list, or None where it has one fold only: there is no other to choose on.
 
     For each fold every threshold that can matter is tried on the other folds: each of their scores, and accepting
-    nothing. Of those with the most pairs right the highest is taken. Failures to enrol (-inf) are never accepted.
+    nothing. Of those with the most pairs right the highest is taken. Failures to enroll (-inf) are never accepted.
 
     Source: G. B. Huang et al., "Labeled Faces in the Wild", technical report 07-49, 2007, view 2 (mean and
     standard error with n - 1).

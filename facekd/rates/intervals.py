@@ -24,10 +24,10 @@ def wilson(hits: float, n: float) -> tuple[float, float]:
     assert 0 <= hits <= n, (hits, n)
     assert n > 0, n
     p, z2 = hits / n, Z95 * Z95
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    center = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     # at 0 and n hits the bound is 0 or 1 exactly; the formula reaches it only up to rounding
-    return (0.0 if hits == 0 else max(0.0, centre - half)), (1.0 if hits == n else min(1.0, centre + half))
+    return (0.0 if hits == 0 else max(0.0, center - half)), (1.0 if hits == n else min(1.0, center + half))
 
 
 def clopper_pearson(hits: int, n: int) -> tuple[float, float]:

@@ -153,7 +153,7 @@ class _Pairs:
         wrong = np.flatnonzero((left_person == right_person) != same)
         if len(wrong):
             raise UserError(
-                f"{len(wrong)} pairs are labelled against their persons (first: pair {wrong[0]}): a genuine pair shows "
+                f"{len(wrong)} pairs are labeled against their persons (first: pair {wrong[0]}): a genuine pair shows "
                 "one person, an impostor pair two; correct the list"
             )
         persons, number = np.unique(np.concatenate([left_person, right_person]), return_inverse=True)

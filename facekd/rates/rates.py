@@ -75,7 +75,7 @@ def rate_at(curve: Curve, far_asked: float) -> Rate:
 def eer(curve: Curve) -> float:
     """The equal error rate: where FAR = FNMR on the straight lines that join the ROC's points.
 
-    The ROC runs from (0, 0), nothing accepted, to (1, 1), everything; failures to enrol make its last line, as
+    The ROC runs from (0, 0), nothing accepted, to (1, 1), everything; failures to enroll make its last line, as
     lowest scores that all tie.
     """
     far, tar = _roc(curve)
@@ -89,7 +89,7 @@ def eer(curve: Curve) -> float:
 def auc(curve: Curve) -> float:
     """The share of (genuine, impostor) couples in which the genuine pair scores higher, ties counted half.
 
-    Failures to enrol are ties among themselves, below every score.
+    Failures to enroll are ties among themselves, below every score.
     """
     genuine = np.concatenate([[0], curve.genuine, [curve.n_genuine]])
     impostor = np.concatenate([[0], curve.impostor, [curve.n_impostor]])

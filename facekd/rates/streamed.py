@@ -54,7 +54,7 @@ def curve_at(
 
 
 def eer_between(curve: Curve) -> tuple[float, float]:
-    """The bounds between which `rates.eer` lies, from the two neighbouring points where FAR overtakes FNMR.
+    """The bounds between which `rates.eer` lies, from the two neighboring points where FAR overtakes FNMR.
 
     The nearer the points of the curve lie to each other, the nearer the bounds; on a curve with an entry for each
     score no list can narrow them further.

@@ -33,7 +33,7 @@ class Tally:
 
     above: int = 0  # scores >= high
     next_above: float = np.inf  # the lowest of them
-    shift: int = 0  # a bin joins 2 ** shift neighbouring float32 values
+    shift: int = 0  # a bin joins 2 ** shift neighboring float32 values
     bins: Array = field(default_factory=lambda: np.zeros(0, np.int32))  # ascending, keys >> shift
     counts: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     pending: list[Array] = field(default_factory=list)  # keys not yet in bins
@@ -93,7 +93,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RankedScore:
     """The score at the sought rank, and what lies above it."""
 
     score: float
@@ -101,7 +101,7 @@ class Found:
     next_above: float  # the lowest of them; inf where there is none
 
 
-def locate(window: Window, tally: Tally, rank: int) -> Found | Window:
+def locate(window: Window, tally: Tally, rank: int) -> RankedScore | Window:
     """The `rank`-th highest score (1 is the highest), or the window to count next to find it."""
     tally.settle()
     if rank <= tally.above:
@@ -114,7 +114,7 @@ def locate(window: Window, tally: Tally, rank: int) -> Found | Window:
     if tally.shift:
         key = int(tally.bins[index]) << tally.shift
         return Window(max(window.low, _value(key)), min(window.high, _value(key + (1 << tally.shift))))
-    return Found(
+    return RankedScore(
         score=_value(int(tally.bins[index])),
         above=int(from_top[place]) - int(tally.counts[index]),
         next_above=_value(int(tally.bins[index + 1])) if place else tally.next_above,
@@ -147,7 +147,7 @@ def _first_of_run(ascending: Array) -> Array:
 
 
 def _keys(scores: Array) -> Array:
-    """int32 keys in the order of the float32 `scores`; neighbouring floats have neighbouring keys."""
+    """int32 keys in the order of the float32 `scores`; neighboring floats have neighboring keys."""
     bits = (scores + np.float32(0)).view(np.int32)  # adding 0 makes -0.0 the 0.0 it is equal to
     return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
 

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from facekd.core.types import Array
-from facekd.reports.svg import COLOURS, DASHES, SERIES
+from facekd.reports.svg import COLORS, DASHES, SERIES
 from facekd.reports.text import printable, shortened
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -46,7 +46,7 @@ def split(far: Array, rate: Array, limit: float) -> tuple[tuple[Array, Array], t
 
 def shade(axes: Axes, left: float, limit: float, text: str) -> None:
     """The part of the horizontal axis from `left` to `limit`, where the list shows nothing, with `text` in it."""
-    axes.axvspan(left, limit, color=COLOURS["shade"], linewidth=0)
+    axes.axvspan(left, limit, color=COLORS["shade"], linewidth=0)
     axes.annotate(
         text,
         (math.sqrt(left * limit), 0.03),
@@ -55,7 +55,7 @@ def shade(axes: Axes, left: float, limit: float, text: str) -> None:
         ha="center",
         va="bottom",
         fontsize=10.5,
-        color=COLOURS["quiet"],
+        color=COLORS["quiet"],
     )
 
 
@@ -94,7 +94,7 @@ def plain_number(value: float, _: int = 0) -> str:
 
 
 def styled(series: Mapping[str, Any]) -> Any:
-    """((name, value), colour, dash) of each series; the same place in the order looks the same in every plot."""
+    """((name, value), color, dash) of each series; the same place in the order looks the same in every plot."""
     return zip(series.items(), itertools.cycle(SERIES), itertools.cycle(DASHES), strict=False)
 
 

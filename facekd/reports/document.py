@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A plot. Neighbouring figures share a row where the screen is wide enough."""
+    """A plot. Neighboring figures share a row where the screen is wide enough."""
 
     svg: str  # from reports.plots
     caption: str
@@ -65,7 +65,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Labelled pictures side by side, inside the file itself."""
+    """Labeled pictures side by side, inside the file itself."""
 
     caption: str
     items: tuple[Picture, ...]
@@ -167,7 +167,7 @@ def _for_page(text: str) -> str:
 
 
 def _together(blocks: Sequence[Block]) -> list[tuple[Block, ...]]:
-    """Runs of neighbouring figures as one group, every other block as a group of its own."""
+    """Runs of neighboring figures as one group, every other block as a group of its own."""
     numbered = enumerate(blocks)
     runs = itertools.groupby(numbered, lambda entry: -1 if isinstance(entry[1], Figure) else entry[0])
     return [tuple(block for _, block in run) for _, run in runs]

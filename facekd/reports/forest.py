@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from facekd.reports.svg import COLOURS, SERIES, render
+from facekd.reports.svg import COLORS, SERIES, render
 from facekd.reports.text import printable, shortened
 
 ROW_HEIGHT, AROUND = 17.0, 62.0  # in the units in which text is 12 high
@@ -43,7 +43,7 @@ def forest(rows: Sequence[Row], *, x_label: str) -> str:
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.tick_params(axis="y", length=0, labelcolor=COLOURS["ink"])
+        axes.tick_params(axis="y", length=0, labelcolor=COLORS["ink"])
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(printable(x_label))
 
@@ -51,9 +51,9 @@ def forest(rows: Sequence[Row], *, x_label: str) -> str:
 
 
 def _draw_row(axes: Axes, place: int, row: Row) -> None:
-    colour, marker = (SERIES[1], "D") if row.measure else (SERIES[0], "o")
+    color, marker = (SERIES[1], "D") if row.measure else (SERIES[0], "o")
     if row.measure:
-        axes.axvline(row.rate, color=colour, linewidth=0.8, linestyle=(0, (3, 3)))
+        axes.axvline(row.rate, color=color, linewidth=0.8, linestyle=(0, (3, 3)))
     if row.low is not None and row.high is not None:
-        axes.plot([row.low, row.high], [place] * 2, color=colour, linewidth=1.4)
-    axes.plot([row.rate], [place], color=colour, marker=marker, markersize=6, linestyle="none")
+        axes.plot([row.low, row.high], [place] * 2, color=color, linewidth=1.4)
+    axes.plot([row.rate], [place], color=color, marker=marker, markersize=6, linestyle="none")

@@ -1,6 +1,6 @@
 """The plots of the reports, each as one SVG element for `document.Figure`.
 
-Series are told apart by colour and by dash, so that no reader needs to see colours. Points that the data can't
+Series are told apart by color and by dash, so that no reader needs to see colors. Points that the data can't
 support are not drawn as if they were: see `axes.floor`.
 """
 
@@ -35,7 +35,7 @@ from facekd.reports.axes import (
     split,
     styled,
 )
-from facekd.reports.svg import COLOURS, DASHES, SERIES, render
+from facekd.reports.svg import COLORS, DASHES, SERIES, render
 from facekd.reports.text import printable, shortened
 
 
@@ -74,12 +74,12 @@ def roc(
         axes = figure.add_subplot()
         shade(axes, left, max(floor(curve.n_impostor) for curve in curves.values()), few)
         lowest = [1.0]
-        for (name, curve), colour, dash in styled(curves):
+        for (name, curve), color, dash in styled(curves):
             far, tar = np.maximum(points[name].far, left), points[name].tar
-            above = _staircase(axes, far, tar, floor(curve.n_impostor), colour, dash)
+            above = _staircase(axes, far, tar, floor(curve.n_impostor), color, dash)
             lowest.extend(above[1][:1])
             far, low, high = _band(*above, (bands or {}).get(name, ()))
-            axes.fill_between(far, low, high, step="post", color=colour, alpha=0.14, linewidth=0)
+            axes.fill_between(far, low, high, step="post", color=color, alpha=0.14, linewidth=0)
         axes.set_xscale("log")
         axes.set_xlim(left, 1)
         axes.set_ylim(rate_bottom(min(lowest)), 1)
@@ -104,16 +104,16 @@ def det(curves: Mapping[str, Curve], bands: Mapping[str, Sequence[Rate]] | None 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         shade(axes, left, max(floor(curve.n_impostor) for curve in curves.values()), "too few impostor pairs")
-        axes.axhspan(bottom, max(floor(curve.n_genuine) for curve in curves.values()), color=COLOURS["shade"], lw=0)
+        axes.axhspan(bottom, max(floor(curve.n_genuine) for curve in curves.values()), color=COLORS["shade"], lw=0)
         corner = max(left, bottom)
-        axes.plot([corner, 1], [corner, 1], color=COLOURS["quiet"], linewidth=0.8, linestyle=(0, (1, 3)))
-        for (name, curve), colour, dash in styled(curves):
+        axes.plot([corner, 1], [corner, 1], color=COLORS["quiet"], linewidth=0.8, linestyle=(0, (1, 3)))
+        for (name, curve), color, dash in styled(curves):
             far, fnmr = np.maximum(points[name].far, left), points[name].fnmr
-            above = _staircase(axes, far, np.maximum(fnmr, bottom), floor(curve.n_impostor), colour, dash)
+            above = _staircase(axes, far, np.maximum(fnmr, bottom), floor(curve.n_impostor), color, dash)
             shown = above[1] > floor(curve.n_genuine)  # below, the genuine pairs are too few for any interval
             far, low, high = _band(above[0][shown], 1 - above[1][shown], (bands or {}).get(name, ()))
             upper, lower = np.maximum(1 - low, bottom), np.maximum(1 - high, bottom)
-            axes.fill_between(far, lower, upper, step="post", color=colour, alpha=0.14, linewidth=0)
+            axes.fill_between(far, lower, upper, step="post", color=color, alpha=0.14, linewidth=0)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlim(left, 1)
@@ -138,10 +138,10 @@ def cmc(found: Mapping[str, Ranks]) -> str:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for (_, each), colour, dash in styled(found):
+        for (_, each), color, dash in styled(found):
             rank = np.arange(1, len(each.found) + 1)
-            axes.plot(rank, each.found, color=colour, linestyle=dash, marker="o", markersize=3.5)
-            axes.fill_between(rank, each.low, each.high, color=colour, alpha=0.14, linewidth=0)
+            axes.plot(rank, each.found, color=color, linestyle=dash, marker="o", markersize=3.5)
+            axes.fill_between(rank, each.low, each.high, color=color, alpha=0.14, linewidth=0)
         most = max(len(each.found) for each in found.values())
         axes.set_xlim(0.6, most + 0.4)
         axes.set_ylim(rate_bottom(min(each.found[0] for each in found.values())), 1)
@@ -169,7 +169,7 @@ def histograms(scores: Scores, thresholds: Mapping[str, float] | None = None) ->
     """
     finite = np.isfinite(scores.values)
     if not finite.any():
-        raise UserError("no pair has a finite score to draw: every photo failed to enrol; look at the ledger")
+        raise UserError("no pair has a finite score to draw: every photo failed to enroll; look at the ledger")
     values, same = scores.values[finite].astype(np.float64), scores.same[finite]
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-6:
@@ -184,13 +184,13 @@ def histograms(scores: Scores, thresholds: Mapping[str, float] | None = None) ->
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for chosen, colour, dash in zip((~same, same), (SERIES[1], SERIES[0]), (DASHES[1], DASHES[0]), strict=True):
+        for chosen, color, dash in zip((~same, same), (SERIES[1], SERIES[0]), (DASHES[1], DASHES[0]), strict=True):
             if chosen.any():
                 density, _ = np.histogram(values[chosen], edges, density=True)
-                axes.stairs(density, edges, fill=True, color=colour, alpha=0.18)
-                axes.stairs(density, edges, color=colour, linestyle=dash, linewidth=1.6)
+                axes.stairs(density, edges, fill=True, color=color, alpha=0.18)
+                axes.stairs(density, edges, color=color, linestyle=dash, linewidth=1.6)
         for name, threshold in marks.items():
-            axes.axvline(threshold, color=COLOURS["ink"], linewidth=1)
+            axes.axvline(threshold, color=COLORS["ink"], linewidth=1)
             axes.annotate(
                 shortened(printable(name), 24),
                 (threshold, 1),
@@ -219,7 +219,7 @@ def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]], *, y: str, x: s
     Rows without `x` or `y`, or with a `y` that is no finite number, are passed over: a metrics file holds rows of
     several kinds. The axis is logarithmic where all values are above 0 and span more than two decades.
 
-    A run without rows keeps its place in the colours and is not drawn, so that a model can look the same here as in
+    A run without rows keeps its place in the colors and is not drawn, so that a model can look the same here as in
     the other plots.
 
     Raises:
@@ -234,8 +234,8 @@ def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]], *, y: str, x: s
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for (_, line), colour, dash in shown:
-            axes.plot(line[:, 0], line[:, 1], color=colour, linestyle=dash, marker="o" if len(line) < 3 else None)
+        for (_, line), color, dash in shown:
+            axes.plot(line[:, 0], line[:, 1], color=color, linestyle=dash, marker="o" if len(line) < 3 else None)
         if everything.min() > 0 and everything.max() > 100 * everything.min():
             axes.set_yscale("log")
             decades(axes, "y")
@@ -243,7 +243,7 @@ def training(metrics: Mapping[str, Sequence[Mapping[str, Any]]], *, y: str, x: s
         axes.margins(x=0.01)
         axes.set_xlabel(printable(x).capitalize())
         axes.set_ylabel(printable(y_label or y))
-        handles = [Line2D([], [], color=colour, linestyle=dash) for _, colour, dash in shown]
+        handles = [Line2D([], [], color=color, linestyle=dash) for _, color, dash in shown]
         legend(figure, names, handles)
 
     return render(draw, f"{y_label or y} against {x} of {', '.join(names)}.", size_of(names))
@@ -266,10 +266,10 @@ def cost(rows: Sequence[CostPoint], *, x_label: str, y_label: str) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         handles = []
-        for row, colour, marker in zip(rows, itertools.cycle(SERIES), markers, strict=False):
+        for row, color, marker in zip(rows, itertools.cycle(SERIES), markers, strict=False):
             if row.low is not None and row.high is not None:
-                axes.plot([row.cost] * 2, [row.low, row.high], color=colour, linewidth=1.4)
-            mark: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 8, "linestyle": "none"}
+                axes.plot([row.cost] * 2, [row.low, row.high], color=color, linewidth=1.4)
+            mark: dict[str, Any] = {"color": color, "marker": marker, "markersize": 8, "linestyle": "none"}
             axes.plot([row.cost], [row.rate], **mark)
             handles.append(Line2D([], [], **mark))
         axes.set_xscale("log")
@@ -291,11 +291,11 @@ def _points(curves: Mapping[str, Curve]) -> dict[str, RocPoints]:
     return {name: roc_points(curve) for name, curve in curves.items()}
 
 
-def _staircase(axes: Axes, far: Array, rate: Array, limit: float, colour: str, dash: Any) -> tuple[Array, Array]:
+def _staircase(axes: Axes, far: Array, rate: Array, limit: float, color: str, dash: Any) -> tuple[Array, Array]:
     """Draw a curve, dotted below `limit`; what comes back is the part from there on."""
     below, above = split(far, rate, limit)
-    axes.plot(*below, color=colour, linestyle=(0, (1, 2)), linewidth=1.2, drawstyle="steps-post")
-    axes.plot(*above, color=colour, linestyle=dash, drawstyle="steps-post")
+    axes.plot(*below, color=color, linestyle=(0, (1, 2)), linewidth=1.2, drawstyle="steps-post")
+    axes.plot(*above, color=color, linestyle=dash, drawstyle="steps-post")
     return above
 
 

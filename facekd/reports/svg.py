@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 
 from facekd.reports.text import printable
 
-# A colour is written into the SVG as var(--name, hex): the page's style sheet gives each name a light and a dark
-# value, and a viewer without style sheet shows the light one given here. Series colours are dark relatives of Okabe and
-# Ito's colour-blind-safe set, each at least 4.5:1 on white; style.css holds their twins for the dark page.
-COLOURS = {
+# A color is written into the SVG as var(--name, hex): the page's style sheet gives each name a light and a dark
+# value, and a viewer without style sheet shows the light one given here. Series colors are dark relatives of Okabe and
+# Ito's color-blind-safe set, each at least 4.5:1 on white; style.css holds their twins for the dark page.
+COLORS = {
     "ink": "#1d2329",
     "quiet": "#5a6570",
     "rule": "#dde1e5",
@@ -30,33 +30,33 @@ COLOURS = {
     "series-5": "#7a6000",
     "series-6": "#4f4fae",
 }
-SERIES = tuple(value for name, value in COLOURS.items() if name.startswith("series"))
+SERIES = tuple(value for name, value in COLORS.items() if name.startswith("series"))
 DASHES: tuple[Any, ...] = (
     "solid",
     (0, (6, 2)),
     (0, (2, 1.5)),
     (0, (8, 2, 2, 2)),
     (0, (4, 1, 1, 1, 1, 1)),
-)  # one fewer than the colours
+)  # one fewer than the colors
 
 _STYLE = {
     "svg.fonttype": "none",  # text stays text: searchable, selectable, in the page's own font
     "svg.hashsalt": "facekd",
     "text.parse_math": False,  # a model named "$x" is not a formula
     "font.size": 12.0,
-    "text.color": COLOURS["ink"],
-    "axes.edgecolor": COLOURS["quiet"],
-    "axes.labelcolor": COLOURS["ink"],
+    "text.color": COLORS["ink"],
+    "axes.edgecolor": COLORS["quiet"],
+    "axes.labelcolor": COLORS["ink"],
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
-    "grid.color": COLOURS["rule"],
+    "grid.color": COLORS["rule"],
     "grid.linewidth": 0.8,
-    "xtick.color": COLOURS["quiet"],
-    "ytick.color": COLOURS["quiet"],
+    "xtick.color": COLORS["quiet"],
+    "ytick.color": COLORS["quiet"],
     "xtick.labelsize": 11.0,
     "ytick.labelsize": 11.0,
     "legend.fontsize": 11.5,
@@ -66,7 +66,7 @@ _STYLE = {
     "lines.solid_capstyle": "butt",
     "savefig.transparent": True,
 }
-_NAMES = {value: name for name, value in COLOURS.items()}
+_NAMES = {value: name for name, value in COLORS.items()}
 _HEX = re.compile("|".join(_NAMES))
 
 

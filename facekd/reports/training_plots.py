@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from facekd.core.types import Array
 from facekd.reports.axes import decades, legend, rate_bottom, size_of, styled
 from facekd.reports.plots import column
-from facekd.reports.svg import COLOURS, render
+from facekd.reports.svg import COLORS, render
 
 MOST_POINTS = 240  # of a line; more rows are averaged over equal numbers of them
 EDGE = 8  # of paper around a plot that is no part of a page
@@ -57,9 +57,9 @@ def training_plots(rows: Sequence[Mapping[str, Any]], best: int | None = None) -
 
 
 def as_file(svg: str) -> str:
-    """An ``<svg>`` element of a page made to stand alone: its size, the house's colours for light and dark screens.
+    """An ``<svg>`` element of a page made to stand alone: its size, the house's colors for light and dark screens.
 
-    Each colour is also given as an attribute, for the viewers that know no CSS variables.
+    Each color is also given as an attribute, for the viewers that know no CSS variables.
     """
     document = minidom.parseString(svg)
     root = document.documentElement
@@ -71,7 +71,7 @@ def as_file(svg: str) -> str:
     root.setAttribute("viewBox", f"{-EDGE} {-EDGE} {width:g} {height:g}")
     root.setAttribute("width", f"{width:g}pt")
     root.setAttribute("height", f"{height:g}pt")
-    themes = STYLE.read_text(encoding="utf-8").split("* {")[0]  # what goes before it are the colours
+    themes = STYLE.read_text(encoding="utf-8").split("* {")[0]  # what goes before it are the colors
     style = document.createElement("style")
     style.appendChild(document.createTextNode(f"{themes}:root {{ background: var(--paper); }}\n"))
     root.insertBefore(style, root.firstChild)
@@ -83,8 +83,8 @@ def _lines(lines: Mapping[str, Array], y_label: str, about: str, *, named: bool 
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for (_, line), colour, dash in styled(lines):
-            _line(axes, line, colour, dash)
+        for (_, line), color, dash in styled(lines):
+            _line(axes, line, color, dash)
         values = np.concatenate([line[:, 1] for line in lines.values()])
         if values.min() > 0 and values.max() > 100 * values.min():
             axes.set_yscale("log")
@@ -103,7 +103,7 @@ def _held_out(likeness: Mapping[str, Array], errors: Mapping[str, Array], best: 
     """What is to rise above what is to fall, over the same steps: near their ends both would hug one axis."""
     panels = [panel for panel in (likeness, errors) if panel]
     names = [*likeness, *errors]
-    looks = {name: (colour, dash) for (name, _), colour, dash in styled(dict.fromkeys(names))}
+    looks = {name: (color, dash) for (name, _), color, dash in styled(dict.fromkeys(names))}
 
     def draw(figure: Figure) -> None:
         drawn = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -119,11 +119,11 @@ def _held_out(likeness: Mapping[str, Array], errors: Mapping[str, Array], best: 
                 axes.set_ylabel(" and ".join(("TAR" if name.startswith("TAR") else "cosine") for name in panel))
             axes.yaxis.set_major_locator(MaxNLocator(5))
             if best is not None:
-                axes.axvline(best, color=COLOURS["quiet"], linewidth=1, linestyle=(0, (1, 2)))
+                axes.axvline(best, color=COLORS["quiet"], linewidth=1, linestyle=(0, (1, 2)))
         _steps(drawn[-1])
-        handles = [Line2D([], [], color=colour, linestyle=dash, marker="o", ms=3.5) for colour, dash in looks.values()]
+        handles = [Line2D([], [], color=color, linestyle=dash, marker="o", ms=3.5) for color, dash in looks.values()]
         if best is not None:
-            handles.append(Line2D([], [], color=COLOURS["quiet"], linewidth=1, linestyle=(0, (1, 2))))
+            handles.append(Line2D([], [], color=COLORS["quiet"], linewidth=1, linestyle=(0, (1, 2))))
         legend(figure, shown, handles)
 
     shown = [*names, *([] if best is None else [f"best: step {best}"])]
@@ -132,15 +132,15 @@ def _held_out(likeness: Mapping[str, Array], errors: Mapping[str, Array], best: 
     return render(draw, about, (width, height + 90 * (len(panels) - 1)))
 
 
-def _line(axes: Axes, line: Array, colour: str, dash: Any, *, marked: bool = False) -> None:
+def _line(axes: Axes, line: Array, color: str, dash: Any, *, marked: bool = False) -> None:
     """A line over the steps; what is a mean over several rows has what it is the mean of behind it, as a band."""
     if len(line) > MOST_POINTS:
         parts = np.array_split(line, MOST_POINTS)
         low, high = (np.array([ends(part[:, 1]) for part in parts]) for ends in (np.min, np.max))
         line = np.array([part.mean(axis=0) for part in parts])
-        axes.fill_between(line[:, 0], low, high, color=colour, alpha=0.14, linewidth=0)
+        axes.fill_between(line[:, 0], low, high, color=color, alpha=0.14, linewidth=0)
     points: dict[str, Any] = {"marker": "o", "markersize": 3.5} if marked or len(line) < 3 else {}
-    axes.plot(line[:, 0], line[:, 1], color=colour, linestyle=dash, **points)
+    axes.plot(line[:, 0], line[:, 1], color=color, linestyle=dash, **points)
 
 
 def _steps(axes: Axes) -> None:

@@ -31,7 +31,7 @@ def hub(path: Path, images: list[bytes], identities: list[str | None]) -> Path:
 
 
 def plain(level: int) -> bytes:
-    """A crop of one colour, of the toy stores' size."""
+    """A crop of one color, of the toy stores' size."""
     return cv2.imencode(".png", np.full((SIZE, SIZE, 3), level, np.uint8))[1].tobytes()
 
 

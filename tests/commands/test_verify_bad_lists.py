@@ -69,9 +69,9 @@ GOOD = ["p00/p00_0001,p00/p00_0002,1", "p01/p01_0001,p01/p01_0002,1", "p00/p00_0
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["p00/p00_0002,p00/p00_0001,0"], r"1 pairs are labelled as same and as different .*pairs 1 and 5"),
+        (["p00/p00_0002,p00/p00_0001,0"], r"1 pairs are labeled as same and as different .*pairs 1 and 5"),
         (["p02/p02_0001,p02/p02_0001,0"], r"pair 5 says that 'p02/p02_0001' is another person than itself"),
-        (["p02/p02_0001,p03/p03_0001,1"], r"1 pairs are labelled against the people .*pair 5.*the same person"),
+        (["p02/p02_0001,p03/p03_0001,1"], r"1 pairs are labeled against the people .*pair 5.*the same person"),
     ],
 )
 def test_a_list_that_contradicts_is_refused(home: Path, tmp_path: Path, rows: list[str], words: str) -> None:

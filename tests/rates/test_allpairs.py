@@ -14,7 +14,7 @@ from facekd.rates.allpairs import Photos, all_pairs, count_on_cores, measure_all
 from facekd.rates.counts import curve
 from facekd.rates.intervals import wilson_by_person
 from facekd.rates.rates import d_prime, eer, rate_at
-from facekd.rates.windows import Found, Tally, Window, guess, locate
+from facekd.rates.windows import RankedScore, Tally, Window, guess, locate
 
 FARS = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
 
@@ -309,10 +309,10 @@ def test_any_window_leads_to_the_score_of_the_rank(scores, data):
         for part in np.array_split(scores, 3):
             tally.add(window, part)
         result = locate(window, tally, rank)
-        if isinstance(result, Found):
+        if isinstance(result, RankedScore):
             break
         window = result
-    assert isinstance(result, Found)
+    assert isinstance(result, RankedScore)
     value = scores[::-1][rank - 1]
     assert result.score == value
     assert result.above == (scores > value).sum()

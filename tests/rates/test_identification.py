@@ -135,9 +135,9 @@ def test_known_answer():
 
 def drawn_searches(rng, mated=40, strangers=60, each=4):
     """People of whom some are harder than others, so that the probes of one fare alike."""
-    centres = rng.normal(size=(mated + strangers, 16))
+    centers = rng.normal(size=(mated + strangers, 16))
     spread = 0.75 * np.exp(0.5 * rng.normal(size=(mated + strangers, 1, 1)))
-    photos = unit((centres[:, None] + spread * rng.normal(size=(mated + strangers, each + 1, 16))).reshape(-1, 16))
+    photos = unit((centers[:, None] + spread * rng.normal(size=(mated + strangers, each + 1, 16))).reshape(-1, 16))
     persons = np.repeat(np.arange(mated + strangers), each + 1)
     enrolled = (np.arange(len(persons)) % (each + 1) == 0) & (persons < mated)
     searches = search(photos[enrolled], persons[enrolled], photos[~enrolled], persons[~enrolled])

@@ -15,9 +15,9 @@ from facekd.rates.rates import rate_at
 
 def photos_of(rng, n_persons, n_photos, dim=24):
     """float[persons, photos, dim], unit norm; some persons are harder than others, so their pairs depend."""
-    centre = rng.normal(size=(n_persons, 1, dim))
+    center = rng.normal(size=(n_persons, 1, dim))
     spread = 0.62 * np.exp(0.35 * rng.normal(size=(n_persons, 1, 1)))
-    vectors = centre + spread * rng.normal(size=(n_persons, n_photos, dim))
+    vectors = center + spread * rng.normal(size=(n_persons, n_photos, dim))
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 

@@ -120,7 +120,7 @@ def test_a_table_without_rows_is_shown(tmp_path: Path) -> None:
     assert len(written(tmp_path / "r.html", Table("Nobody", ("Name", "Score"), ())).all("th")) == 2
 
 
-def test_neighbouring_figures_share_a_row(tmp_path: Path) -> None:
+def test_neighboring_figures_share_a_row(tmp_path: Path) -> None:
     one = Figure("<svg></svg>", "c")
     page = written(tmp_path / "r.html", one, one, Text("x"), Text("y"), one)
     assert sum(each.get("class") == "figures" for each in page.all("div")) == 2

@@ -16,7 +16,7 @@ from facekd.rates.rates import rate_at
 from facekd.reports import plots
 from facekd.reports.axes import plain_number
 from facekd.reports.forest import Row, forest
-from facekd.reports.svg import COLOURS
+from facekd.reports.svg import COLORS
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = "_<b>$x^{$&\"'\x00\u202e\udc80 李"
@@ -55,7 +55,7 @@ def test_plots_are_the_same_each_time_and_carry_no_date_font_or_foreign_address(
         assert not {element.tag for element in root.iter()} & {f"{SVG}style", f"{SVG}metadata", f"{SVG}script"}
 
 
-def test_every_colour_can_be_changed_by_the_page(curves: dict[str, Curve]) -> None:
+def test_every_color_can_be_changed_by_the_page(curves: dict[str, Curve]) -> None:
     for name, svg in all_plots(curves).items():
         fixed = set(re.findall(r"(?<!, )#[0-9a-f]{6}\b", svg))
         assert not fixed, (name, fixed)
@@ -86,11 +86,11 @@ def test_many_models_with_long_names_each_have_a_style_of_their_own(curves: dict
     assert all(len(text) <= 44 for text in texts(svg))
 
 
-def path_points(svg: str, colour: str) -> list[np.ndarray]:
-    """Points of each line drawn in `colour`, in the SVG's units (y grows downwards)."""
+def path_points(svg: str, color: str) -> list[np.ndarray]:
+    """Points of each line drawn in `color`, in the SVG's units (y grows downwards)."""
     found = []
     for element in ET.fromstring(svg).iter(f"{SVG}path"):
-        if "fill: none" in element.get("style", "") and colour in element.get("style", ""):
+        if "fill: none" in element.get("style", "") and color in element.get("style", ""):
             found.append(np.array(re.findall(r"[ML] (\S+) (\S+)", element.get("d", "")), float))
     return found
 
@@ -115,12 +115,12 @@ def test_roc_is_the_staircase_and_is_dotted_under_the_floor() -> None:
     assert "too few impostor pairs" in texts(svg)
 
 
-def filled(svg: str, colour: str) -> list[np.ndarray]:
-    """Outlines of the areas in a thin `colour`; matplotlib writes each once and lays it down with <use>."""
+def filled(svg: str, color: str) -> list[np.ndarray]:
+    """Outlines of the areas in a thin `color`; matplotlib writes each once and lays it down with <use>."""
     root, found = ET.fromstring(svg), []
     shapes = {element.get("id"): element.get("d", "") for element in root.iter(f"{SVG}path")}
     for use in root.iter(f"{SVG}use"):
-        if colour in use.get("style", "") and "fill-opacity: 0.14" in use.get("style", ""):
+        if color in use.get("style", "") and "fill-opacity: 0.14" in use.get("style", ""):
             points = np.array(re.findall(r"[ML] (\S+) (\S+)", shapes[use.get("href", "")[1:]]), float)
             found.append(points + np.array([float(use.get("x", 0)), float(use.get("y", 0))]))
     return found
@@ -179,7 +179,7 @@ def test_histograms_say_what_they_leave_out_and_refuse_when_nothing_is_left() ->
         plots.histograms(none)
 
 
-def test_training_passes_over_rows_of_another_kind_and_keeps_the_colours() -> None:
+def test_training_passes_over_rows_of_another_kind_and_keeps_the_colors() -> None:
     rows = [{"step": 0, "loss": 4.0}, {"step": 1, "cosine": 0.5}, {"step": 2, "loss": float("nan")}]
     svg = plots.training({"teacher": [], "student": [*rows, {"step": 3, "loss": 1.0}]}, y="loss")
     assert len(path_points(svg, "--series-1")) == 0
@@ -199,17 +199,17 @@ def test_ticks_of_the_cost_axis(value: float, shown: str) -> None:
     assert plain_number(value) == shown
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """Relative luminance of WCAG 2.2."""
-    parts = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    parts = (int(color[k : k + 2], 16) / 255 for k in (1, 3, 5))
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_colours_of_page_and_plots_agree_and_contrast_enough_in_both_themes() -> None:
+def test_colors_of_page_and_plots_agree_and_contrast_enough_in_both_themes() -> None:
     css = (Path(facekd.reports.__file__).parent / "templates" / "style.css").read_text()
     light, dark = (dict(re.findall(r"--([\w-]+): (#\w{6})", part)) for part in css.split("prefers-color-scheme: dark"))
-    assert {name: light[name] for name in COLOURS} == COLOURS
+    assert {name: light[name] for name in COLORS} == COLORS
     assert light.keys() == dark.keys()
     for theme in (light, dark):
         for name in ("ink", "quiet", "link", *(name for name in theme if name.startswith("series"))):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from facekd.reports.svg import COLOURS
+from facekd.reports.svg import COLORS
 from facekd.reports.training_plots import MOST_POINTS, training_plots
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -15,7 +15,7 @@ Rows = list[dict[str, Any]]
 
 
 def run(steps: int = 60, far: bool = True) -> Rows:
-    """What a distillation writes: a judgement before the first step, then lines of two terms, some of them judged."""
+    """What a distillation writes: a judgment before the first step, then lines of two terms, some of them judged."""
     rows: Rows = [{"step": 0, "held_out_eer": 0.5, "held_out_cosine": -0.02}]
     for step in range(10, steps + 1, 10):
         terms = {"labels": 8 * 0.99**step, "embedding": 2 * 0.97**step}
@@ -31,11 +31,11 @@ def texts(svg: str) -> list[str]:
     return ["".join(element.itertext()) for element in ET.fromstring(svg.encode()).iter(f"{SVG}text")]
 
 
-def lines(svg: str, colour: str) -> list[list[tuple[float, float]]]:
-    """The points of each path of many points that is drawn in a colour, in the picture's own units."""
+def lines(svg: str, color: str) -> list[list[tuple[float, float]]]:
+    """The points of each path of many points that is drawn in a color, in the picture's own units."""
     found = []
     for path in ET.fromstring(svg.encode()).iter(f"{SVG}path"):
-        drawn = path.get("stroke") == COLOURS[colour] and "fill: none" in path.get("style", "")
+        drawn = path.get("stroke") == COLORS[color] and "fill: none" in path.get("style", "")
         if drawn and path.get("clip-path"):  # ticks and legends are not clipped
             found.append([(float(x), float(y)) for x, y in re.findall(r"[ML] (\S+) (\S+)", path.get("d", ""))])
     return found
@@ -108,6 +108,6 @@ def test_a_file_stands_alone_in_light_and_dark_and_without_css_variables() -> No
         for variable in used:
             assert style.count(f"{variable}: #") == 2, variable
         for element in root.iter():
-            for key, colour in re.findall(r"([\w-]+): var\(--[\w-]+, (#\w+)\)", element.get("style", "")):
-                assert element.get(key) == colour
+            for key, color in re.findall(r"([\w-]+): var\(--[\w-]+, (#\w+)\)", element.get("style", "")):
+                assert element.get(key) == color
     assert training_plots(run()) == training_plots(run())
