@@ -18,7 +18,7 @@ SIZE = 112
 
 
 def pictures(count: int, seed: int = 0, size: int = SIZE) -> np.ndarray:
-    """uint8[count, size, size, 3]: smooth coloured patterns; what is in a crop does not change the speed."""
+    """uint8[count, size, size, 3]: smooth colored patterns; what is in a crop does not change the speed."""
     coarse = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), np.uint8)
     return np.stack([cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC) for one in coarse])
 

@@ -1,4 +1,4 @@
-"""A pruned teacher that learns again as the student learnt, and the ONNX file it becomes."""
+"""A pruned teacher that learns again as the student learned, and the ONNX file it becomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from facekd.core.files import write_bytes
 from facekd.core.pixels import to_input, unit
 from facekd.crops.training import TrainingCrops
 from facekd.deploy.embedder import Embedder
-from facekd.deploy.export import prepared, serialised
+from facekd.deploy.export import prepared, serialized
 from facekd.deploy.traced import to_onnx
 from facekd.engines.local import map_ordered
 from facekd.losses.distillation import embedding_mse
@@ -93,7 +93,7 @@ def pruned(recipe: Recipe, way: str, size: int, graph: int, tuned: bool) -> Call
 def learn(
     recipe: Recipe, net: torch.nn.Module, masks: Mapping[str, torch.Tensor], contract: Contract, kept_at: Path | None
 ) -> None:
-    """Train `net` towards the teacher's embeddings of the student's views, then settle its norms.
+    """Train `net` toward the teacher's embeddings of the student's views, then settle its norms.
 
     Args:
         contract: the teacher's, which is the pruned network's too: both take the same images.
@@ -148,7 +148,7 @@ def write_network(net: torch.nn.Module, contract: Contract, path: Path, data: Tr
     """A network as `facekd export` would write it, compared with what torch gives."""
     own = replace(contract, weights_sha256=digest(dict(net.state_dict())))
     made = prepared(to_onnx(net, own), own, "fp32", False, None)
-    write_bytes(path, serialised(made, own, own, "fp32", {}))
+    write_bytes(path, serialized(made, own, own, "fp32", {}))
     crops = data.train.batch(np.arange(8))
     with torch.no_grad():
         wanted = unit(net(torch.from_numpy(to_input(crops, own))).numpy())

@@ -1,4 +1,4 @@
-"""The same bytes spent three ways: a pruned teacher, a quantised teacher, a distilled student.
+"""The same bytes spent three ways: a pruned teacher, a quantized teacher, a distilled student.
 
     python benchmarks/compression.py --teacher RUN --student RUN [--held CROPS] [--pairs LIST --crops STORE]
     python benchmarks/compression.py --quick [--work DIR]       # toys, prints only; under two minutes on one core
@@ -8,12 +8,12 @@ all pairs of the people in --held, or else of those whom neither run trained on,
 intervals over people, and each network's difference to the teacher, paired. Every network is judged as the ONNX file
 that it would be used as.
 
-Quantised: ``facekd export`` in fp16 and int8. Pruned by magnitude (`_prune.py`): ``channels`` are taken out, so the
+Quantized: ``facekd export`` in fp16 and int8. Pruned by magnitude (`_prune.py`): ``channels`` are taken out, so the
 network is smaller and quicker wherever it runs; ``weights`` are set to zero, and the size is what bits or compressed
 rows would take, while a runtime computes it as if nothing had been pruned. Both are pruned to the bytes of the fp32
 student and to those of the int8 teacher, at one go, and judged with the statistics of their norms taken anew; then
 again after as many steps as the student's distillation had (--steps), on the same crops and views, taught by the
-unpruned teacher through the embedding term (AdamW). A teacher that is an ONNX file is quantised only: cutting channels
+unpruned teacher through the embedding term (AdamW). A teacher that is an ONNX file is quantized only: cutting channels
 out of anybody's graph is not done here.
 
 Numbers and multiply-adds are those of the graph as it runs; an int8 export has more, its PReLU split in two.
@@ -136,7 +136,7 @@ def _lead(rates: list[Facts]) -> float | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teacher", type=Path, help="run folder of an IResNet; or an ONNX file, to quantise only")
+    parser.add_argument("--teacher", type=Path, help="run folder of an IResNet; or an ONNX file, to quantize only")
     parser.add_argument("--contract", type=Path, help="of an ONNX teacher that facekd does not know")
     parser.add_argument("--student", type=Path, help="run folder of facekd distill: its crops and steps are taken")
     parser.add_argument("--held", type=Path, help="crops of people whom neither run trained on")

@@ -62,7 +62,7 @@ def exported(home: Path) -> dict[str, str]:
     """MobileFaceNets as facekd exports them, from uint8 crops."""
     from _nets import pictures, settled_run
 
-    from facekd.deploy.export import bound, prepared, serialised
+    from facekd.deploy.export import bound, prepared, serialized
     from facekd.deploy.traced import to_onnx
     from facekd.nets.saved import load_model
 
@@ -75,7 +75,7 @@ def exported(home: Path) -> dict[str, str]:
             made = prepared(source, saved.contract, precision, True, crops)
             path = home / f"{activation}-{precision}.onnx"
             own = bound(made, saved.contract, precision)
-            path.write_bytes(serialised(made, own, saved.contract, precision, {}))
+            path.write_bytes(serialized(made, own, saved.contract, precision, {}))
             models[f"MobileFaceNet 512-d {label} {precision}"] = str(path)
     return models
 

@@ -5,7 +5,7 @@
 
 Speed: MobileFaceNet of 512 dimensions with random weights (they do not change the speed), and the public w600k_mbf.
 The baseline is what a user had before: the plain export with its PReLU in one default ONNX Runtime session on all
-cores, 64 crops at a time, input already normalised. All forms take turns in one process; a ratio is the median of
+cores, 64 crops at a time, input already normalized. All forms take turns in one process; a ratio is the median of
 the ratios in each round. The machine's peak is a float32 matrix product in turns with them; the share reached is the
 multiply-adds of the network times its rate over that peak.
 
@@ -37,9 +37,9 @@ from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import Embedder
-from facekd.deploy.export import bound, prepared, read_source, serialised
+from facekd.deploy.export import bound, prepared, read_source, serialized
 from facekd.deploy.graph import with_unit_norm
-from facekd.deploy.quantise import to_int8
+from facekd.deploy.quantize import to_int8
 from facekd.deploy.traced import to_onnx
 from facekd.nets.graph import Graph, folded
 from facekd.nets.onnx_cost import onnx_macs
@@ -134,14 +134,14 @@ def forms_of(home: Path, label: str, source: Any, contract: Contract, crops: Arr
         for uint8 in (False, True):
             made = prepared(source, contract, precision, uint8, calibration if precision == "int8" else None)
             path = home / f"{label}-{precision}-{uint8}.onnx"
-            path.write_bytes(serialised(made, bound(made, contract, precision), contract, precision, {}))
+            path.write_bytes(serialized(made, bound(made, contract, precision), contract, precision, {}))
             files[precision, uint8] = path
     plain = home / f"{label}-plain.onnx"
     made = with_unit_norm(source, contract.dim)
-    plain.write_bytes(serialised(made, contract, contract, "fp32", {}))
+    plain.write_bytes(serialized(made, contract, contract, "fp32", {}))
     naive = home / f"{label}-naive.onnx"
     made = to_int8(folded(source), [to_input(calibration, contract)])
-    naive.write_bytes(serialised(with_unit_norm(made, contract.dim), contract, contract, "int8", {}))
+    naive.write_bytes(serialized(with_unit_norm(made, contract.dim), contract, contract, "int8", {}))
 
     inputs = to_input(crops, contract)
     forms: dict[str, Callable[[], Any]] = {
@@ -228,7 +228,7 @@ def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
             made = prepared(read_source(path), source.contract, precision, False, calibration)
             file = Path(folder) / f"{precision}.onnx"
             own = bound(made, source.contract, precision)
-            file.write_bytes(serialised(made, own, source.contract, precision, {}))
+            file.write_bytes(serialized(made, own, source.contract, precision, {}))
             embedders[precision] = Embedder.load(file)
         judged, vectors = {}, {}
         for name, embedder in embedders.items():

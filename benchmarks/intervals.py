@@ -38,9 +38,9 @@ Listed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # cosine, same, 
 
 def photos(rng: np.random.Generator, n_persons: int, n_photos: int) -> np.ndarray:
     """float64[persons, photos, DIM], unit norm."""
-    centre = rng.standard_normal((n_persons, 1, DIM))
+    center = rng.standard_normal((n_persons, 1, DIM))
     spread = 0.62 * np.exp(0.35 * rng.standard_normal((n_persons, 1, 1)))
-    vectors = centre + spread * rng.standard_normal((n_persons, n_photos, DIM))
+    vectors = center + spread * rng.standard_normal((n_persons, n_photos, DIM))
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 

@@ -5,7 +5,7 @@
     python benchmarks/objectives.py --quick    # either of them small, prints only
 
 Cost: each term is computed with its gradient on the student's embeddings, logits included where it needs them; the
-student's step is forward, cross-entropy and backward of MobileFaceNet at 112 pixels, without its optimiser. All take
+student's step is forward, cross-entropy and backward of MobileFaceNet at 112 pixels, without its optimizer. All take
 turns in one run, medians. What a live teacher costs is in teacher_cache.py.
 
 Worth: a ``facekd sweep`` of every objective at equal budget, on some people of CelebA, judged on others whom nobody

@@ -4,7 +4,7 @@
     python benchmarks/rates.py --quick    # a tenth of the size, prints only
 
 Each measurement runs in a fresh process, so that its peak memory is its own. The embeddings are synthetic: persons'
-centres with noise, 512-d, unit norm.
+centers with noise, 512-d, unit norm.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def crowd(n: int) -> tuple[np.ndarray, np.ndarray]:
     """float32[n, 512] and int64[n]: photos of about n / 6 persons, in no order, some photos worse than others."""
     rng = np.random.default_rng(n)
     persons = rng.integers(0, n // 6, n)
-    centres = rng.standard_normal((n // 6, DIM), np.float32)
+    centers = rng.standard_normal((n // 6, DIM), np.float32)
     vectors = np.empty((n, DIM), np.float32)
     for start in range(0, n, 4096):
         part = persons[start : start + 4096]
         noise = 1.5 * np.exp(0.3 * rng.standard_normal((len(part), 1), np.float32))
-        block = centres[part] + noise * rng.standard_normal((len(part), DIM), np.float32)
+        block = centers[part] + noise * rng.standard_normal((len(part), DIM), np.float32)
         vectors[start : start + 4096] = block / np.linalg.norm(block, axis=1, keepdims=True)
     return vectors, persons
 

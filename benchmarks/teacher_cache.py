@@ -172,7 +172,7 @@ def epochs(home: Path, data: Path, quick: bool, bf16: bool) -> dict[str, Any]:
 def one_epoch(
     data: Any, batch: int, accelerator: Accelerator, teacher: Teacher | None, rows: Any
 ) -> Callable[[int], object]:
-    """A call that trains a student of its own for an epoch, as `facekd distill` does between two judgements."""
+    """A call that trains a student of its own for an epoch, as `facekd distill` does between two judgments."""
     torch.manual_seed(SEED)
     contract = Contract(dim=DIM, size=data.train.size, template=data.train.template)
     student = build("mobilefacenet", dim=DIM, size=contract.size).to(memory_format=torch.channels_last)

@@ -185,7 +185,7 @@ def about(name: str, scores: Scores) -> dict[str, Any]:
 
 
 def up(value: float) -> float:
-    """Rounded towards the stricter."""
+    """Rounded toward the stricter."""
     return math.ceil(value * 10**DIGITS) / 10**DIGITS
 
 

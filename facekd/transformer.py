@@ -20,7 +20,7 @@ from facekd.settings.photos import FaceChoice
 
 
 class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # untyped
-    """Crops or photos in, embeddings out; nothing is learnt from the data.
+    """Crops or photos in, embeddings out; nothing is learned from the data.
 
     A photo that gives no embedding has a row of NaN, which the next step refuses or imputes; ``statuses_`` says why.
 

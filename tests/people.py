@@ -1,4 +1,4 @@
-"""People who are patterns of coloured squares, and a network that sees just these squares: enrollments in no time."""
+"""People who are patterns of colored squares, and a network that sees just these squares: enrollments in no time."""
 
 from __future__ import annotations
 

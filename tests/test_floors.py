@@ -197,7 +197,7 @@ def test_the_upper_rooms_import_at_the_top_and_evaluation_without_torch() -> Non
 
 
 def scalings(tree: ast.AST) -> Iterator[int]:
-    """Lines that use 127.5, or divide by 255, as code that normalises pixels does."""
+    """Lines that use 127.5, or divide by 255, as code that normalizes pixels does."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and type(node.value) is float and node.value in (127.5, 1 / 255, 123.675):
             yield node.lineno

@@ -35,7 +35,7 @@ from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import read_thresholds
 from facekd.errors import UserError
 from facekd.gallery.exchange import read_parquet, write_parquet
-from facekd.gallery.gallery import Gallery
+from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.protect import open_sealed
 from facekd.nets import build
 from facekd.nets.heads import Head, load_head, save_head
@@ -185,7 +185,7 @@ class Made:
     def gallery(self) -> tuple[Callable[[Change], None], Callable[[], Any]]:
         place = self.home / "g"
         enrolled(self.home / "photos", place, self.model)
-        return lambda change: in_json(place / "gallery.json", change), lambda: len(Gallery.open(place))
+        return lambda change: in_json(place / "gallery.json", change), lambda: len(GalleryTable.open(place))
 
     def gallery_ledger(self) -> tuple[Callable[[Change], None], Callable[[], Any]]:
         self.gallery()
@@ -194,14 +194,14 @@ class Made:
         def read() -> Any:
             write_people(self.home / "photos", people=1, photos=1, first=7)
             enrolled(self.home / "photos", self.home / "g", self.model)
-            return Gallery.open(self.home / "g").ledger()["source"].to_pylist()
+            return GalleryTable.open(self.home / "g").ledger()["source"].to_pylist()
 
         return lambda change: in_parquet(path, change), read
 
     def templates(self) -> tuple[Callable[[Change], None], Callable[[], Any]]:
         self.gallery()
         path = self.home / "templates.parquet"
-        write_parquet(Gallery.open(self.home / "g"), path)
+        write_parquet(GalleryTable.open(self.home / "g"), path)
 
         def alter(change: Change) -> None:
             table = pq.read_table(path)

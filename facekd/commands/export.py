@@ -78,7 +78,7 @@ def export(
         check_parity,
         prepared,
         read_source,
-        serialised,
+        serialized,
     )
     from facekd.deploy.thresholds import (
         THRESHOLDS,
@@ -119,7 +119,7 @@ def export(
     with tempfile.TemporaryDirectory(prefix="facekd-export-") as folder:
         # What is checked is the file itself, read as any user of it reads it.
         candidate = Path(folder) / "model.onnx"
-        write_bytes(candidate, serialised(made, own, source.contract, precision, about))
+        write_bytes(candidate, serialized(made, own, source.contract, precision, about))
         exported = Embedder.load(candidate, quick=False)
         parity = check_parity(source, exported, checked, precision)
         differences, measured = _compare(run, source, exported, crop_set, file, quiet)
@@ -131,7 +131,7 @@ def export(
         about[THRESHOLDS] = thresholds_text(kept)
     checks = _checks(parity, differences, file)
     about[CARD] = model_card(name, own, source.contract, precision, checks, kept, terms)
-    data = serialised(made, own, source.contract, precision, about)
+    data = serialized(made, own, source.contract, precision, about)
     write_bytes(model, data)
     say(
         f"{model}: {len(data) / 1e6:.2f} MB, model {own.model_id}, its card in the metadata {CARD}; "

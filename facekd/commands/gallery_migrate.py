@@ -38,9 +38,9 @@ def migrate(
     """Make a new gallery of another model with the people of an old one, which stays as it is.
 
     Without --map everybody is enrolled anew from kept crops: those in CROPS of the photos their templates were made
-    from. With --map no crop of them is needed: a linear map from the old model's embeddings to the new one's is learnt
-    on CROPS of anybody, and what it costs is measured on people of CROPS that it was not learnt from. The old gallery's
-    --threshold says nothing about the new one. Exits with 1 when someone could not come over.
+    from. With --map no crop of them is needed: a linear map from the old model's embeddings to the new one's is
+    learned on CROPS of anybody, and what it costs is measured on people of CROPS that it was not learned from. The old
+    gallery's --threshold says nothing about the new one. Exits with 1 when someone could not come over.
 
     Example: facekd gallery migrate staff.gallery new.gallery --model better.onnx --crops crops/
 
@@ -118,7 +118,7 @@ def _print(result: Migrated, home: GalleryTable, quiet: bool, private: bool) -> 
         by = {"old against old": found.old, "new against new": found.new, "old, mapped, against new": found.cross}
         columns = ["embeddings", *(f"at FAR {rate.far_asked:g}" for rate in found.cross)]
         rows = [[what, *map(_shown, rates)] for what, rates in by.items()]
-        table("What the map loses: TAR on people it was not learnt from", columns, rows, quiet)
+        table("What the map loses: TAR on people it was not learned from", columns, rows, quiet)
     if result.partial:
         say(f"{len(result.partial)} came over with fewer photos than before", quiet)
     if result.missing:

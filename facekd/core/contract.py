@@ -38,7 +38,7 @@ class Contract:
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)  # on pixels 0..255, in `channels` order
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
     layout: str = "NCHW"  # or NHWC
-    flip: bool = False  # embed the mirrored crop too and add the two before normalising
+    flip: bool = False  # embed the mirrored crop too and add the two before normalizing
     weights_sha256: str = ""  # digest of the weights; empty only while they are not written yet
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ TEMPLATES = {"arcface": ARCFACE}
 def template_points(template: str, size: int) -> Array:
     """float64[5, 2]: where the five landmarks lie in a crop of `size` pixels.
 
-    A pixel's centre has whole coordinates, so scaling is about the picture's corner at -0.5.
+    A pixel's center has whole coordinates, so scaling is about the picture's corner at -0.5.
     """
     return (TEMPLATES[template] + 0.5) * (size / 112) - 0.5
 

@@ -50,13 +50,13 @@ def nearer_to_others(vectors: Array, identities: Sequence[str]) -> tuple[Array, 
     assert len(names) > 1
     sums = np.zeros((len(names), vectors.shape[1]))
     np.add.at(sums, number, vectors)
-    centres = _unit(sums).astype(np.float32)
+    centers = _unit(sums).astype(np.float32)
     own = (_unit(sums[number] - vectors) * vectors).sum(axis=1).astype(np.float32)
     own[photos[number] == 1] = -1
     other, nearest = np.empty(len(vectors), np.float32), np.empty(len(vectors), np.int64)
     for start in range(0, len(vectors), BLOCK):
         here = slice(start, start + BLOCK)
-        scores = vectors[here] @ centres.T
+        scores = vectors[here] @ centers.T
         rows = np.arange(len(scores))
         scores[rows, number[here]] = -np.inf
         nearest[here] = scores.argmax(axis=1)
@@ -65,5 +65,5 @@ def nearer_to_others(vectors: Array, identities: Sequence[str]) -> tuple[Array, 
 
 
 def _unit(vectors: Array) -> Array:
-    """Rows at unit norm; rows that cancelled out stay near zero, alike to nobody."""
+    """Rows at unit norm; rows that canceled out stay near zero, alike to nobody."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))

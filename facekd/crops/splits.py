@@ -60,7 +60,7 @@ def frequent(identities: Sequence[str | None], minimum: int) -> Array:
 def refuse_twins(people: Mapping[Path, AbstractSet[str]]) -> None:
     """Pass where no two identities' names differ only by case or Unicode form.
 
-    Such names come from two file systems or two hands, and nearly always mean one person, who would be learnt as two:
+    Such names come from two file systems or two hands, and nearly always mean one person, who would be learned as two:
     the head would be taught to tell that person from himself, and with one name held out the split would leak. Two
     names are alike where their canonically composed (NFC) lower-case forms are, so ``Weiss`` and ``Weiß`` are two.
 

@@ -56,7 +56,7 @@ def view_batch(crops: CropSet, seed: int, places: Array, numbers: Array, augment
 def view(pixels: Array, seed: int, index: int, number: int) -> Array:
     """The `number`-th augmented view of crop `index`: uint8[S, S, 3] RGB, as `pixels`.
 
-    Flip, small affine, light, low resolution, blur, JPEG and grey. The same arguments give the same bytes in any
+    Flip, small affine, light, low resolution, blur, JPEG and gray. The same arguments give the same bytes in any
     thread, process or resumed run.
     """
     pipeline = _pipeline()
@@ -71,7 +71,7 @@ def view(pixels: Array, seed: int, index: int, number: int) -> Array:
 def occlude(pixels: Array, rng: np.random.Generator, another: Callable[[], Array]) -> Array:
     """A copy of a uint8[S, S, 3] view with one rectangle of it masked, patched, or neither.
 
-    A mask is noise or the view's mean colour; a patch is what another crop shows at the same place. The rectangle
+    A mask is noise or the view's mean color; a patch is what another crop shows at the same place. The rectangle
     covers a sixteenth to a quarter of the area and is at most twice as long as wide.
 
     Args:

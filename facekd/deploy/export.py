@@ -16,7 +16,7 @@ from facekd.core.files import sha256_bytes
 from facekd.core.pixels import to_input
 from facekd.core.types import Array
 from facekd.deploy.embedder import Embedder
-from facekd.deploy.equalise import equalise
+from facekd.deploy.equalize import equalize
 from facekd.deploy.graph import (
     CROPS,
     FED,
@@ -25,7 +25,7 @@ from facekd.deploy.graph import (
     with_uint8_input,
     with_unit_norm,
 )
-from facekd.deploy.quantise import large_images, to_fp16, to_int8
+from facekd.deploy.quantize import large_images, to_fp16, to_int8
 from facekd.errors import UserError
 from facekd.nets.activation import restore_prelu, rewrite_prelu, split_prelu, tame_prelu
 from facekd.nets.files import METADATA, UINT8, read_onnx
@@ -69,13 +69,13 @@ def read_source(path: Path) -> Any:
     """The ModelProto of an ONNX file that is to be exported anew, weights and all.
 
     Raises:
-        UserError: no ONNX network, one that takes uint8 crops, or one that is quantised.
+        UserError: no ONNX network, one that takes uint8 crops, or one that is quantized.
     """
     model = read_onnx(path)
     if any(entry.value == UINT8 for entry in model.metadata_props):
         raise UserError(f"{path}: takes uint8 crops already; export the network it was made from")
     if any(node.op_type in ("QuantizeLinear", "QLinearConv", "DynamicQuantizeLinear") for node in model.graph.node):
-        raise UserError(f"{path}: is quantised already; export the network it was made from")
+        raise UserError(f"{path}: is quantized already; export the network it was made from")
     onnx.load_external_data_for_model(model, str(path.parent))
     return upgraded(model, str(path))
 
@@ -94,7 +94,7 @@ def prepared(source: Any, contract: Contract, precision: str, uint8_input: bool,
         batches: Sequence[Array] = [
             inputs[start : start + CALIBRATION_BATCH] for start in range(0, len(inputs), CALIBRATION_BATCH)
         ]
-        model = equalise(tame_prelu(restore_prelu(model)[0])[0], batches)
+        model = equalize(tame_prelu(restore_prelu(model)[0])[0], batches)
         model = rewrite_prelu(model, only=large_images(Graph(model)))[0]  # what stays fp32 takes the form of fp32
         model = to_int8(widen_groups(split_prelu(model)[0]), batches)
     else:
@@ -121,7 +121,7 @@ def bound(model: Any, source: Contract, precision: str) -> Contract:
     return replace(source, weights_sha256=sha256_bytes(model.SerializeToString(deterministic=True)))
 
 
-def serialised(model: Any, contract: Contract, source: Contract, precision: str, about: dict[str, str]) -> bytes:
+def serialized(model: Any, contract: Contract, source: Contract, precision: str, about: dict[str, str]) -> bytes:
     """The bytes of an export with its metadata."""
     number = {formats.METADATA: str(formats.FORMATS["exported network"])}
     values = {**number, METADATA: contract.to_json(), PRECISION: precision, **about}

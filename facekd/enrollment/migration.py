@@ -1,4 +1,4 @@
-"""The people of one gallery in another model: from kept crops, or by a map learnt between the two."""
+"""The people of one gallery in another model: from kept crops, or by a map learned between the two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from facekd.rates.rates import rate_at
 
 LOT = 64  # people migrated together, and crops embedded together
 FARS = (1e-2, 1e-3, 1e-4)
-LEARN = 20_000  # crops that a map is learnt from, at most
+LEARN = 20_000  # crops that a map is learned from, at most
 HELD_OUT = 4_000  # crops of other people that it is measured on, at most
 
 
@@ -42,7 +42,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class MapRates:
-    """What a map between models costs, on people it was not learnt from; rates at FARS."""
+    """What a map between models costs, on people it was not learned from; rates at FARS."""
 
     old: list[Rate]
     new: list[Rate]
@@ -126,7 +126,7 @@ def mapped(old: GalleryTable, mapping: Array) -> Iterator[list[Moved]]:
 
 
 def learn_map(kept: CropSet, old: CropEmbedder, new: CropEmbedder, seed: int, quiet: bool) -> tuple[Array, MapRates]:
-    """The map learnt from four fifths of the people of the crops, and the rates on the others.
+    """The map learned from four fifths of the people of the crops, and the rates on the others.
 
     Raises:
         UserError: too few people, or nobody with two crops.
@@ -141,11 +141,11 @@ def learn_map(kept: CropSet, old: CropEmbedder, new: CropEmbedder, seed: int, qu
     rng.shuffle(names)
     held_out = set(names[: len(names) // 5])
     judged = [i for i, name in enumerate(kept.identities) if name in held_out][:HELD_OUT]
-    learnt = [i for i, name in enumerate(kept.identities) if name not in held_out]
-    if len(learnt) > LEARN:
-        learnt = sorted(rng.choice(learnt, LEARN, replace=False).tolist())
-    say(f"embedding {len(learnt) + len(judged)} crops with both models", quiet)
-    mapping = fit_map(_embed(kept, learnt, old), _embed(kept, learnt, new))
+    learned = [i for i, name in enumerate(kept.identities) if name not in held_out]
+    if len(learned) > LEARN:
+        learned = sorted(rng.choice(learned, LEARN, replace=False).tolist())
+    say(f"embedding {len(learned) + len(judged)} crops with both models", quiet)
+    mapping = fit_map(_embed(kept, learned, old), _embed(kept, learned, new))
     a, b = _embed(kept, judged, old), _embed(kept, judged, new)
     persons = np.unique([str(kept.identities[i]) for i in judged], return_inverse=True)[1]
     rates = MapRates(_rates(a, a, persons), _rates(b, b, persons), _rates(apply_map(a, mapping), b, persons))

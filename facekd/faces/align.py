@@ -71,7 +71,7 @@ def crop_id(sha256: str, box: Array) -> str:
 
 
 def sharpness(pixels: Array) -> float:
-    """Standard deviation of the Laplacian of a uint8[S, S, 3] crop's grey image: higher is sharper.
+    """Standard deviation of the Laplacian of a uint8[S, S, 3] crop's gray image: higher is sharper.
 
     Source: Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy", ICPR 2000.
     """

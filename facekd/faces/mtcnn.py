@@ -71,14 +71,14 @@ def detect_one(photo: Array, min_face: int, nets: Nets) -> Faces:
 
 
 def _integral(photo: Array) -> Array:
-    """int32[3, H + 1, W + 1]: sum of the pixels above and left of each corner, one plane for each colour.
+    """int32[3, H + 1, W + 1]: sum of the pixels above and left of each corner, one plane for each color.
 
     In photos of more than 8 million pixels a sum may wrap around; the sums over windows come out right all the same.
     """
     height, width = photo.shape[:2]
     sums = np.empty((3, height + 1, width + 1), np.int32)
-    for colour, plane in enumerate(cv2.split(photo)):
-        cv2.integral(plane, sums[colour], sdepth=cv2.CV_32S)
+    for color, plane in enumerate(cv2.split(photo)):
+        cv2.integral(plane, sums[color], sdepth=cv2.CV_32S)
     return sums
 
 
@@ -182,7 +182,7 @@ def _take(values: Array, indices: Array, axis: int) -> Array:
 def _windows(length: int | Array, count: int) -> tuple[Array, Array]:
     """First and past-the-last pixel under each of `count` cells over `length` pixels.
 
-    As torch's "area" interpolation has it: whole pixels, and neighbouring cells share one where it does not divide.
+    As torch's "area" interpolation has it: whole pixels, and neighboring cells share one where it does not divide.
     """
     edges = np.arange(count + 1) * length
     return edges[..., :-1] // count, -(-edges[..., 1:] // count)
@@ -215,7 +215,7 @@ def _moved(boxes: Array, offsets: Array) -> Array:
 
 
 def _square(boxes: Array) -> Array:
-    """Boxes of equal sides around the same centres, as large as the longer side was."""
+    """Boxes of equal sides around the same centers, as large as the longer side was."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longest = sides.max(axis=1, keepdims=True)
     corner = boxes[:, :2] + sides * np.float32(0.5) - longest * np.float32(0.5)

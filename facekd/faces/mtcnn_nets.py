@@ -47,26 +47,26 @@ def read_weights(name: Name) -> dict[str, Array]:
 
 
 def graph(name: Name, weights: dict[str, Array]) -> bytes:
-    """The serialised ONNX model of a network."""
+    """The serialized ONNX model of a network."""
     net = _Graph(weights)
     if name == "pnet":
         x, sign = net.pooled_prelu(net.pixels("conv1"), "prelu1", 2)
         x = net.prelu(net.conv(x, "conv2", sign), "prelu2")
         x = net.prelu(net.conv(x, "conv3"), "prelu3")
-        return net.serialised(net.convolve(x, *net.heads("conv4_1", "conv4_2")))
+        return net.serialized(net.convolve(x, *net.heads("conv4_1", "conv4_2")))
     if name == "rnet":
         x, sign = net.pooled_prelu(net.pixels("conv1"), "prelu1", 3)
         x = net.pool(net.prelu(net.conv(x, "conv2", sign), "prelu2"), 3)
         x = net.prelu(net.conv(x, "conv3"), "prelu3")
         x = net.dense_prelu(x, "dense4", "prelu4")
-        return net.serialised(net.dense(x, *net.heads("dense5_1", "dense5_2")))
+        return net.serialized(net.dense(x, *net.heads("dense5_1", "dense5_2")))
     # Two thirds of its time is conv2; here the first pool is better left where it was.
     x = net.pool(net.prelu(net.convolve("pixels", *net.pixels("conv1")), "prelu1"), 3)
     x = net.pool(net.prelu(net.conv(x, "conv2"), "prelu2"), 3)
     x = net.pool(net.prelu(net.conv(x, "conv3"), "prelu3"), 2)
     x = net.prelu(net.conv(x, "conv4"), "prelu4")
     x = net.dense_prelu(x, "dense5", "prelu5")
-    return net.serialised(net.dense(x, *net.heads("dense6_1", "dense6_2", "dense6_3")))
+    return net.serialized(net.dense(x, *net.heads("dense6_1", "dense6_2", "dense6_3")))
 
 
 class _Graph:
@@ -161,7 +161,7 @@ class _Graph:
         x = self.dense(self.node("Flatten", x), weight, self.weights[f"{layer}.bias"])
         return self.node("PRelu", x, self.constant(self.weights[f"{prelu}.weight"]))
 
-    def serialised(self, output: str) -> bytes:
+    def serialized(self, output: str) -> bytes:
         from onnx import TensorProto, helper
 
         pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 3, "h", "w"])

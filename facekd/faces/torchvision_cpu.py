@@ -50,7 +50,7 @@ def _define_nms() -> None:
 
     global _library
     _library = library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-    for name in ("nms", "qnms"):  # torchvision's import asks for both; it runs qnms on quantised boxes only
+    for name in ("nms", "qnms"):  # torchvision's import asks for both; it runs qnms on quantized boxes only
         schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
         library.define(schema)  # type: ignore[no-untyped-call]
     library.impl("nms", greedy, "CPU")  # type: ignore[no-untyped-call]

@@ -30,7 +30,7 @@ class Facts:
     outputs: tuple[Port, ...]
     metadata: dict[str, str]
     parameters: int
-    quantised: bool
+    quantized: bool
     beside: tuple[str, ...]  # files that hold its weights, by their place beside it
 
     @classmethod
@@ -94,7 +94,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _parameters(model: Any) -> int:
-    """Numbers in the graph's weights; scales and zero points of quantised ones are no weights."""
+    """Numbers in the graph's weights; scales and zero points of quantized ones are no weights."""
     coding = {"QuantizeLinear", "DequantizeLinear"}
     aside = {name for node in model.graph.node if node.op_type in coding for name in node.input[1:]}
     sizes = (_product(tensor.dims) for tensor in model.graph.initializer if tensor.dims and tensor.name not in aside)

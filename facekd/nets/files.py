@@ -195,7 +195,7 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
     input_name, output_name = facts.inputs[0].name, _output(path, facts, contract.dim)
     frozen = facts.inputs[0].dims[0]
     batch = None if frozen == UNKNOWN else frozen
-    few = FEW_INT8 if facts.quantised else FEW
+    few = FEW_INT8 if facts.quantized else FEW
     if session is None:
         call = openvino_call(path, output_name, threads)
     else:

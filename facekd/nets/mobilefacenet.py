@@ -41,7 +41,7 @@ class MobileFaceNet(nn.Module):
                 channels = wide(out)
         head = wide(512)
         layers.append(conv(channels, head, 1, act=activation))
-        # A learnt weight for each place (global depthwise convolution) in place of average pooling.
+        # A learned weight for each place (global depthwise convolution) in place of average pooling.
         layers.append(nn.Sequential(GlobalDepthwise(head, size // 16), nn.BatchNorm2d(head)))
         layers.append(conv(head, dim, 1))
         self.layers = nn.Sequential(*layers)
@@ -58,7 +58,7 @@ class MobileFaceNet(nn.Module):
 class GlobalDepthwise(nn.Conv2d):
     """A weight for each place of each channel, summed to one number: float[B, C, side, side] -> float[B, C, 1, 1].
 
-    On smaller inputs, as in the first part of a training that grows its images, the weights of neighbouring places
+    On smaller inputs, as in the first part of a training that grows its images, the weights of neighboring places
     are averaged and scaled so that their sum stays.
     """
 

@@ -37,8 +37,8 @@ class BadPhotoError(Exception):
 def decode(data: bytes, source: str) -> Photo:
     """An upright RGB photo from a file's bytes.
 
-    EXIF orientation is applied. Grey becomes three equal channels, 16 bits are cut to their upper 8,
-    transparency is laid on white, CMYK is converted without its colour profile, of an animation the first
+    EXIF orientation is applied. Gray becomes three equal channels, 16 bits are cut to their upper 8,
+    transparency is laid on white, CMYK is converted without its color profile, of an animation the first
     frame counts.
 
     Raises:
@@ -78,11 +78,11 @@ def rgb(image: Image.Image) -> Array:
     if image.getexif().get(ORIENTATION, 1) != 1:  # else `exif_transpose` makes a copy
         image = ImageOps.exif_transpose(image)
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
-        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
     if image.mode == "I":  # Pillow's form of 16-bit PNG and PGM
-        grey = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
     if image.mode == "F":
         raise BadPhotoError("unreadable", "floating-point pixels; save it as an 8-bit image")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:

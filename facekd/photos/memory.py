@@ -14,7 +14,7 @@ from facekd.photos.find import PhotoFile
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# The bytes of an image file, an open binary file, uint8[H, W, 3] RGB or uint8[H, W] grey, or Pillow's image.
+# The bytes of an image file, an open binary file, uint8[H, W, 3] RGB or uint8[H, W] gray, or Pillow's image.
 Held: TypeAlias = "bytes | bytearray | memoryview | IO[bytes] | Array | Image"
 
 

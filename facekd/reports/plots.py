@@ -151,7 +151,7 @@ def cmc(found: Mapping[str, Ranks]) -> str:
         axes.set_ylabel("Probes found up to that rank")
         legend(figure, list(found), [Line2D([], [], color=c, linestyle=d) for _, c, d in styled(found)])
 
-    label = f"Cumulative match characteristic of {', '.join(found)}: share of probes found by rank."
+    label = f"Cumulative match characteriztic of {', '.join(found)}: share of probes found by rank."
     return render(draw, label, size_of(found))
 
 

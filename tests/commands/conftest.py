@@ -33,7 +33,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(store: Path) -> Path:
-    """An IResNet of 16 numbers that has learnt the four."""
+    """An IResNet of 16 numbers that has learned the four."""
     return train_teacher(data=[store], out=store.parent / "teacher", dim=16, epochs=8, **SMALL).out
 
 

@@ -92,7 +92,7 @@ def test_kinds_of_photos_that_must_pass_and_those_that_must_not(
     exif = Image.Exif()
     exif[274] = 6
     good = {
-        "grey.jpg": saved(photo(0).convert("L"), "JPEG"),
+        "gray.jpg": saved(photo(0).convert("L"), "JPEG"),
         "rgba.png": saved(photo(1).convert("RGBA"), "PNG"),
         "cmyk.jpg": saved(photo(2).convert("CMYK"), "JPEG"),
         "turned.jpg": saved(photo(3).transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif),

@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def blocks(seed: int) -> Array:
-    """A crop-sized picture of coloured blocks."""
+    """A crop-sized picture of colored blocks."""
     return np.random.default_rng(seed).integers(0, 256, (7, 7, 3), np.uint8).repeat(16, axis=0).repeat(16, axis=1)
 
 
@@ -148,18 +148,18 @@ def test_crops_of_another_size_are_the_users_mistake(
 
 
 def test_a_face_without_a_direction_is_a_failed_photo(tmp_path: Path) -> None:
-    """A network that gives the mean colour gives zero for a black photo, and zero has no direction."""
+    """A network that gives the mean color gives zero for a black photo, and zero has no direction."""
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 112, 112])
-    colour = helper.make_tensor_value_info("colour", TensorProto.FLOAT, ["batch", 3])
+    color = helper.make_tensor_value_info("color", TensorProto.FLOAT, ["batch", 3])
     nodes = [
         helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
-        helper.make_node("Flatten", ["mean"], ["colour"]),
+        helper.make_node("Flatten", ["mean"], ["color"]),
     ]
-    graph = helper.make_graph(nodes, "mean-colour", [image], [colour])
+    graph = helper.make_graph(nodes, "mean-color", [image], [color])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, str(tmp_path / "colour.onnx"))
+    onnx.save(model, str(tmp_path / "color.onnx"))
     (tmp_path / "contract.yaml").write_text("dim: 3\nmean: [0, 0, 0]\nstd: [255, 255, 255]\n")
-    how = {"model": tmp_path / "colour.onnx", "contract": tmp_path / "contract.yaml", "quiet": True}
+    how = {"model": tmp_path / "color.onnx", "contract": tmp_path / "contract.yaml", "quiet": True}
     photos = tmp_path / "photos"
     for name, rgb in {"anna/black": (0, 0, 0), "anna/red": (255, 0, 0), "boris/black": (0, 0, 0)}.items():
         save(photos / f"{name}.png", np.full((112, 112, 3), rgb, np.uint8))

@@ -55,8 +55,8 @@ def blocks(seed: int) -> Array:
 
 
 def laplacian_deviation(crop: Array) -> float:
-    grey = np.rint(crop @ np.array([0.299, 0.587, 0.114]))
-    return float(ndimage.correlate(grey, [[0, 1, 0], [1, -4, 1], [0, 1, 0]], mode="mirror").std())
+    gray = np.rint(crop @ np.array([0.299, 0.587, 0.114]))
+    return float(ndimage.correlate(gray, [[0, 1, 0], [1, -4, 1], [0, 1, 0]], mode="mirror").std())
 
 
 def save(path: Path, pixels: Array) -> Path:

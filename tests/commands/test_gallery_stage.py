@@ -305,7 +305,7 @@ def test_migrating_from_crops_is_enrolling_with_the_new_model(tmp_path: Path) ->
 
 
 def test_migrating_by_a_map_measures_what_it_loses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The new model is the old one, turned: a map that is learnt loses nothing, and without it nobody is found."""
+    """The new model is the old one, turned: a map that is learned loses nothing, and without it nobody is found."""
     crops = write_store(tmp_path / "crops", people=40, photos=4)
     net = tiny_net()
     before = onnx_of(net, tmp_path / "before.onnx")

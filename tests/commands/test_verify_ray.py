@@ -12,7 +12,6 @@ from verify_home import make_home, ran
 
 from facekd.commands.verify import verify
 from facekd.errors import UserError
-from facekd.evaluation import ray_pairs as verify_ray
 from facekd.rates.allpairs import measure_all_pairs, tiles
 
 pytestmark = [
@@ -30,16 +29,18 @@ def ray() -> Any:
 
 
 def test_the_same_rates_bit_for_bit(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from facekd.evaluation import ray_pairs  # which needs Ray
+
     rng = np.random.default_rng(0)
     persons = rng.integers(0, 500, 3000)
     vectors = rng.normal(size=(500, 64))[persons] + 0.9 * rng.normal(size=(3000, 64))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     fars = [1e-1, 1e-3, 1e-5]
-    monkeypatch.setattr(verify_ray, "TILES", 2)
+    monkeypatch.setattr(ray_pairs, "TILES", 2)
     groups = []
-    batches = verify_ray._groups
-    monkeypatch.setattr(verify_ray, "_groups", lambda over: groups.extend(batches(over)) or batches(over))
-    with verify_ray.counting_on_ray(None) as count:
+    batches = ray_pairs._groups
+    monkeypatch.setattr(ray_pairs, "_groups", lambda over: groups.extend(batches(over)) or batches(over))
+    with ray_pairs.counting_on_ray(None) as count:
         there = measure_all_pairs(vectors, persons, fars, failed_persons=np.array([3, 3]), count=count)
     assert not ray.is_initialized()  # what was started is ended
     here = measure_all_pairs(vectors, persons, fars, failed_persons=np.array([3, 3]))

@@ -19,7 +19,7 @@ IDENTITY = np.array([[1.0, 0, 0], [0, 1, 0]])
 def umeyama(source, target):
     """The paper's own algorithm, by singular values (eqs. 38 to 43), with its sign for mirrored points left free.
 
-    Umeyama maximises over rotations; here the similarity may be a turn by any angle but never a mirroring.
+    Umeyama maximizes over rotations; here the similarity may be a turn by any angle but never a mirroring.
     """
     n = len(source)
     mu_x, mu_y = source.mean(axis=0), target.mean(axis=0)
@@ -129,7 +129,7 @@ def test_shrinking_by_a_whole_factor_averages_every_pixel(factor: int) -> None:
     assert np.abs(warp(photo, matrix, 112) - mean).max() <= 1
 
 
-def test_a_checkerboard_eight_times_too_large_becomes_grey() -> None:
+def test_a_checkerboard_eight_times_too_large_becomes_gray() -> None:
     y, x = np.mgrid[: 112 * 8, : 112 * 8]
     board = np.repeat((((x + y) % 2) * 255).astype(np.uint8)[..., None], 3, axis=2)
     for shift, angle in [(0.0, 0.0), (0.31, 0.0), (0.0, 0.2)]:
@@ -156,8 +156,8 @@ def test_warp_puts_a_blob_where_the_matrix_says(scale, angle, x, y) -> None:
     crop = warp(np.repeat(blob[..., None], 3, axis=2).astype(np.uint8), matrix, 112)[..., 0].astype(float)
     if spread * 4 < min(x, y, width - 1 - x, height - 1 - y):  # the whole blob lies in the photo
         grid_y, grid_x = np.mgrid[:112, :112]
-        centre = (grid_x * crop).sum() / crop.sum(), (grid_y * crop).sum() / crop.sum()
-        assert centre == pytest.approx((50.25, 61.5), abs=0.15)
+        center = (grid_x * crop).sum() / crop.sum(), (grid_y * crop).sum() / crop.sum()
+        assert center == pytest.approx((50.25, 61.5), abs=0.15)
 
 
 @pytest.mark.parametrize("shape", [(24, 40_000), (40_000, 24)])

@@ -18,7 +18,7 @@ from facekd.errors import UserError
 SETTINGS = {"detector": "none", "size": 16, "template": "arcface", "choose": "largest"}
 
 
-def colour(number: int, size: int = 16) -> np.ndarray:
+def color(number: int, size: int = 16) -> np.ndarray:
     return np.full((size, size, 3), (number * 20, 255 - number * 20, 100), np.uint8)
 
 
@@ -34,7 +34,7 @@ def hub(path: Path, images: list[bytes | None], **columns: list) -> Path:
 
 
 def store(path: Path, photos: list[tuple[str, str, int]]) -> Path:
-    """A store of (source, status, number of the crop's colour)."""
+    """A store of (source, status, number of the crop's color)."""
     records = []
     for source, status, number in photos:
         record = PhotoRecord(source, source.split("/")[0] if "/" in source else None, status, sha256=source)
@@ -43,7 +43,7 @@ def store(path: Path, photos: list[tuple[str, str, int]]) -> Path:
         if status == "ok":
             record.crops.append(
                 AlignedCrop(
-                    crop_id=f"crop-{number}", image=encode_crop(colour(number)), identity=record.identity,
+                    crop_id=f"crop-{number}", image=encode_crop(color(number)), identity=record.identity,
                     source=source, sha256=source, box=(0,) * 4, landmarks=(0,) * 10, matrix=(0,) * 6,
                     score=1, quality=1, eyes=8, yaw=0, pitch=0, roll=0,
                 )
@@ -54,22 +54,22 @@ def store(path: Path, photos: list[tuple[str, str, int]]) -> Path:
 
 
 def test_hugging_face_parquet(tmp_path: Path) -> None:
-    path = hub(tmp_path / "faces.parquet", [png(colour(i)) for i in range(3)], identity=["b", None, "a"])
+    path = hub(tmp_path / "faces.parquet", [png(color(i)) for i in range(3)], identity=["b", None, "a"])
     crops = read_crops(path)
     assert crops.ids == ("faces-0", "faces-1", "faces-2")
     assert crops.identities == ("b", None, "a")
     assert (crops.size, crops.template, len(crops)) == (16, "arcface", 3)
-    assert (crops.batch(np.array([2, 0])) == np.stack([colour(2), colour(0)])).all()
+    assert (crops.batch(np.array([2, 0])) == np.stack([color(2), color(0)])).all()
     taken = crops.take(np.array([2, 1]))
     assert (taken.ids, taken.identities) == (("faces-2", "faces-1"), ("a", None))
-    assert (taken.pixels(0) == colour(2)).all()
+    assert (taken.pixels(0) == color(2)).all()
     assert taken.take(np.array([1])).ids == ("faces-1",)
     assert taken.digest() != crops.digest()
     assert read_crops(path).digest() == crops.digest()
 
 
 def test_numbers_as_identities_and_no_identities(tmp_path: Path) -> None:
-    images = [png(colour(i)) for i in range(2)]
+    images = [png(color(i)) for i in range(2)]
     assert read_crops(hub(tmp_path / "a.parquet", images, identity=[7, None])).identities == ("7", None)
     assert read_crops(hub(tmp_path / "b.parquet", images)).identities == (None, None)
 
@@ -78,17 +78,17 @@ def test_a_store(tmp_path: Path) -> None:
     crops = read_crops(store(tmp_path / "s", [("b/1", "ok", 1), ("a/1", "ok", 2), ("c/1", "no_face", 0)]))
     assert crops.ids == ("crop-2", "crop-1")
     assert crops.identities == ("a", "b")
-    assert np.abs(crops.pixels(0).astype(int) - colour(2)).max() <= 2
+    assert np.abs(crops.pixels(0).astype(int) - color(2)).max() <= 2
 
 
 def test_merging_puts_the_same_name_in_one_class(tmp_path: Path) -> None:
-    first = read_crops(hub(tmp_path / "a.parquet", [png(colour(1)), png(colour(2))], identity=["x", "y"]))
+    first = read_crops(hub(tmp_path / "a.parquet", [png(color(1)), png(color(2))], identity=["x", "y"]))
     second = read_crops(store(tmp_path / "s", [("y/1", "ok", 3)]))
     both = merge([first, second])
     assert both.identities == ("x", "y", "y")
-    assert (both.pixels(1) == colour(2)).all()
-    assert np.abs(both.pixels(2).astype(int) - colour(3)).max() <= 2
-    large = read_crops(hub(tmp_path / "l.parquet", [png(colour(1, 32))], identity=["x"]))
+    assert (both.pixels(1) == color(2)).all()
+    assert np.abs(both.pixels(2).astype(int) - color(3)).max() <= 2
+    large = read_crops(hub(tmp_path / "l.parquet", [png(color(1, 32))], identity=["x"]))
     with pytest.raises(UserError, match=r"crops of 32 pixels.*of 16: align both alike"):
         merge([first, large])
 
@@ -114,7 +114,7 @@ def test_files_that_are_no_image_parquet(tmp_path: Path) -> None:
     text.write_text("text")
     with pytest.raises(UserError, match="not a readable Parquet file"):
         read_crops(text)
-    good = hub(tmp_path / "good.parquet", [png(colour(1))] * 9).read_bytes()
+    good = hub(tmp_path / "good.parquet", [png(color(1))] * 9).read_bytes()
     for cut in range(0, len(good), 40):
         text.write_bytes(good[:cut])
         with pytest.raises(UserError, match="not a readable Parquet file"):
@@ -129,7 +129,7 @@ def test_files_that_are_no_image_parquet(tmp_path: Path) -> None:
 
 
 def test_a_crop_of_another_size_is_named(tmp_path: Path) -> None:
-    crops = read_crops(hub(tmp_path / "a.parquet", [png(colour(1)), png(colour(1, 32)), b"\x89PNG broken"]))
+    crops = read_crops(hub(tmp_path / "a.parquet", [png(color(1)), png(color(1, 32)), b"\x89PNG broken"]))
     with pytest.raises(UserError, match="crop a-1 is 32x32, the first is 16x16"):
         crops.pixels(1)
     with pytest.raises(UserError, match="no readable image"):

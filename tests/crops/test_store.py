@@ -20,7 +20,7 @@ SETTINGS = {"detector": "none", "size": 16, "template": "arcface", "choose": "la
 
 
 def record(source: str, version: int = 0, faces: int = 1, status: str = "ok") -> PhotoRecord:
-    """A photo whose bytes are `version`, with crops of one colour each."""
+    """A photo whose bytes are `version`, with crops of one color each."""
     made = PhotoRecord(source, source.split("/")[0], status, sha256=f"{source}{version}", width=20, height=30)
     for face in range(faces if status == "ok" else 0):
         pixels = np.full((16, 16, 3), (version * 40, face * 60, 9), np.uint8)

@@ -40,7 +40,7 @@ def test_it_feeds_the_network_as_the_contract_says(tmp_path: Path, batch: int | 
     np.testing.assert_allclose(got, normed(by_hand(net, inputs.transpose(0, 3, 1, 2))), atol=1e-5)
 
 
-def test_flip_adds_the_mirrored_crop_before_normalising(tmp_path: Path) -> None:
+def test_flip_adds_the_mirrored_crop_before_normalizing(tmp_path: Path) -> None:
     net = tiny_net().eval()
     path = onnx_of(net, tmp_path / "net.onnx")
     plain = contract_file(tmp_path / "plain.yaml", dim=8, size=SIZE)

@@ -360,11 +360,11 @@ def test_what_is_refused_before_any_work(tmp_path: Path, folder: Path, store: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_quantised_file_is_not_exported_again(tmp_path: Path, store: Path) -> None:
+def test_a_quantized_file_is_not_exported_again(tmp_path: Path, store: Path) -> None:
     source = onnx_of(tiny_net().eval(), tmp_path / "net.onnx")
     contract = contract_file(tmp_path / "c.yaml", dim=8, size=SIZE)
     small = export(source, tmp_path / "s.onnx", contract=contract, precision="int8", crops=store, quiet=True)
-    with pytest.raises(UserError, match="is quantised already"):
+    with pytest.raises(UserError, match="is quantized already"):
         export(small.path, tmp_path / "again.onnx", quiet=True)
 
 

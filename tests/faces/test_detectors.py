@@ -250,7 +250,7 @@ def odd_photos() -> dict[str, Array]:
         "long and one pixel high": np.tile(noise[:1], (1, 40, 1)),
         "just one window": noise[:20, :20],
         "noise": noise,
-        "grey": np.repeat(noise[:, :, :1], 3, axis=2),
+        "gray": np.repeat(noise[:, :, :1], 3, axis=2),
         "black": np.zeros((64, 64, 3), np.uint8),
         "white": np.full((65, 63, 3), 255, np.uint8),
         "every other pixel": noise[::2, ::2],

@@ -134,14 +134,14 @@ def test_a_long_strip_keeps_its_small_faces(drawn: list[Rendered]) -> None:
     assert apart(yunet.load()(np.ascontiguousarray(strip.transpose(1, 0, 2)[:, ::-1])), at) > 1  # lies on its side
 
 
-def test_a_face_cut_by_the_edge_and_a_grey_one(drawn: list[Rendered]) -> None:
+def test_a_face_cut_by_the_edge_and_a_gray_one(drawn: list[Rendered]) -> None:
     detect = yunet.load()
     pixels, at = filling(drawn[2], 0.7, 300)
     left = round(float(at[0, 0])) - 12  # half a cheek is gone
     cut = pixels[:, left:]
     assert apart(detect(cut), at - np.array([left, 0])) < 0.3
-    grey = np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
-    assert apart(detect(grey), at) < 0.3
+    gray = np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
+    assert apart(detect(gray), at) < 0.3
 
 
 # Landmarks

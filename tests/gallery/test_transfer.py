@@ -25,7 +25,7 @@ def test_a_rotation_is_found_again(dim: int, seed: int) -> None:
     np.testing.assert_allclose(apply_map(old, found), old @ rotation, atol=1e-4)
 
 
-def test_between_equal_dimensions_scores_stay_whatever_is_learnt() -> None:
+def test_between_equal_dimensions_scores_stay_whatever_is_learned() -> None:
     old, other = unit(50, 8, 0), unit(50, 8, 1)
     mapped = apply_map(old, fit_map(old, other))
     np.testing.assert_allclose(mapped @ mapped.T, old @ old.T, atol=1e-5)

@@ -89,12 +89,12 @@ def test_broken_exif_does_not_cost_the_photo(exif: bytes) -> None:
     assert pixels_of(encoded(Image.fromarray(RAMP), "JPEG", exif=exif)).shape == RAMP.shape
 
 
-def test_grey_becomes_three_equal_channels() -> None:
-    grey = RAMP[..., 0]
-    pixels = pixels_of(encoded(Image.fromarray(grey), "PNG"))
-    assert (pixels == grey[..., None]).all()
-    black_and_white = pixels_of(encoded(Image.fromarray(grey > 100), "PNG"))
-    assert (black_and_white == np.where(grey > 100, 255, 0)[..., None]).all()
+def test_gray_becomes_three_equal_channels() -> None:
+    gray = RAMP[..., 0]
+    pixels = pixels_of(encoded(Image.fromarray(gray), "PNG"))
+    assert (pixels == gray[..., None]).all()
+    black_and_white = pixels_of(encoded(Image.fromarray(gray > 100), "PNG"))
+    assert (black_and_white == np.where(gray > 100, 255, 0)[..., None]).all()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
@@ -104,15 +104,15 @@ def test_sixteen_bits_keep_their_upper_eight(kind: str) -> None:
     assert (pixels == (deep >> 8)[..., None]).all()
 
 
-def png(width: int, height: int, bits: int, colour: int, rows: bytes, extra: bytes = b"") -> bytes:
+def png(width: int, height: int, bits: int, color: int, rows: bytes, extra: bytes = b"") -> bytes:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def test_sixteen_bit_colour() -> None:
+def test_sixteen_bit_color() -> None:
     row = b"\0" + struct.pack(">6H", 0x1234, 0xABCD, 0xFF00, 0x00FF, 0x8000, 0x7FFF)
     assert pixels_of(png(2, 1, 16, 2, row)).tolist() == [[[0x12, 0xAB, 0xFF], [0x00, 0x80, 0x7F]]]
 
@@ -123,9 +123,9 @@ def test_transparency_is_laid_on_white() -> None:
     rgba = Image.fromarray(np.dstack([RAMP, alpha]))
     expected = (RAMP * (alpha[..., None] / 255.0) + 255.0 * (1 - alpha[..., None] / 255.0)).round()
     assert np.abs(pixels_of(encoded(rgba, "PNG")) - expected).max() <= 1
-    grey = RAMP[..., 1]
-    la = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)])
-    expected = (grey * (alpha / 255.0) + 255.0 * (1 - alpha / 255.0)).round()
+    gray = RAMP[..., 1]
+    la = Image.merge("LA", [Image.fromarray(gray), Image.fromarray(alpha)])
+    expected = (gray * (alpha / 255.0) + 255.0 * (1 - alpha / 255.0)).round()
     assert np.abs(pixels_of(encoded(la, "PNG")) - expected[..., None]).max() <= 1
 
 
@@ -149,7 +149,7 @@ def test_cmyk() -> None:
 
 
 def test_of_an_animation_the_first_frame_counts() -> None:
-    frames = [Image.new("RGB", (20, 10), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (20, 10), color) for color in ("red", "lime", "blue")]
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {})):
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
         assert pixels_of(data).tolist() == [[[255, 0, 0]] * 20] * 10, kind
@@ -168,7 +168,7 @@ def test_one_pixel() -> None:
         ("PPM", {}), ("JPEG2000", {}), ("AVIF", {}),
     ],
 )  # fmt: skip
-def test_a_truncated_photo_is_refused_not_half_grey(kind: str, options: dict) -> None:
+def test_a_truncated_photo_is_refused_not_half_gray(kind: str, options: dict) -> None:
     data = encoded(Image.fromarray(NOISE), kind, **options)
     whole = pixels_of(data)
     refusals = 0

@@ -50,9 +50,9 @@ def test_its_pixels_come_back_exactly(kind: str) -> None:
     assert photo.source == "photos[0]"
 
 
-def test_grey_becomes_three_channels_and_an_image_is_turned_upright() -> None:
-    grey = decode(read_bytes(held(PIXELS[..., 0], "g")), "g").pixels
-    np.testing.assert_array_equal(grey, np.repeat(PIXELS[..., :1], 3, axis=2))
+def test_gray_becomes_three_channels_and_an_image_is_turned_upright() -> None:
+    gray = decode(read_bytes(held(PIXELS[..., 0], "g")), "g").pixels
+    np.testing.assert_array_equal(gray, np.repeat(PIXELS[..., :1], 3, axis=2))
     upright = decode(read_bytes(held(turned(), "t")), "t").pixels
     np.testing.assert_array_equal(upright, np.rot90(PIXELS, -1))
 

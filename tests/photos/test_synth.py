@@ -1,4 +1,4 @@
-"""People who do not exist: exact from their seeds, findable by a detector, and not told apart by colour alone."""
+"""People who do not exist: exact from their seeds, findable by a detector, and not told apart by color alone."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_rotation_is_one() -> None:
     assert np.linalg.det(turn) == pytest.approx(1)
 
 
-def test_colours_alone_do_not_tell_people_apart_but_photos_of_one_person_are_alike(
+def test_colors_alone_do_not_tell_people_apart_but_photos_of_one_person_are_alike(
     album: list[tuple[int, Rendered]],
 ) -> None:
     crops = np.stack([warp(photo.pixels, similarity(photo.landmarks, ARCFACE), 112) for _, photo in album])
@@ -127,14 +127,14 @@ def test_colours_alone_do_not_tell_people_apart_but_photos_of_one_person_are_ali
     left, right = np.triu_indices(len(identity), 1)
     same = identity[left] == identity[right]
 
-    colour = crops[:, 56:84, 20:92].mean(axis=(1, 2))
-    by_colour = -np.linalg.norm(colour[left] - colour[right], axis=1)
-    grey = np.stack([cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (16, 16)) for crop in crops])
-    grey = grey.reshape(len(crops), -1).astype(float)
-    grey = grey - grey.mean(axis=1, keepdims=True)
-    grey /= np.linalg.norm(grey, axis=1, keepdims=True)
-    by_pixels = (grey[left] * grey[right]).sum(axis=1)
-    for scores in (by_colour, by_pixels):
+    color = crops[:, 56:84, 20:92].mean(axis=(1, 2))
+    by_color = -np.linalg.norm(color[left] - color[right], axis=1)
+    gray = np.stack([cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (16, 16)) for crop in crops])
+    gray = gray.reshape(len(crops), -1).astype(float)
+    gray = gray - gray.mean(axis=1, keepdims=True)
+    gray /= np.linalg.norm(gray, axis=1, keepdims=True)
+    by_pixels = (gray[left] * gray[right]).sum(axis=1)
+    for scores in (by_color, by_pixels):
         assert 0.55 < area_under_roc(scores, same) < 0.9
 
 
@@ -160,8 +160,8 @@ def test_mtcnn_finds_the_faces_and_their_landmarks(album: list[tuple[int, Render
     assert np.mean(errors) < 3.5  # pixels of the crop
 
 
-def test_neighbours_in_index_are_not_alike() -> None:
-    """A person's traits don't drift with the index: no trait of neighbours is correlated."""
+def test_neighbors_in_index_are_not_alike() -> None:
+    """A person's traits don't drift with the index: no trait of neighbors is correlated."""
     people = [person(SEED, index) for index in range(200)]
     for name in ("width", "eye_x", "nose_w", "mouth_y"):
         values = np.array([getattr(who, name) for who in people])

@@ -1,6 +1,6 @@
 """Eyes, brows, nostrils, lips, folds and glasses, painted pixel by pixel where the face is seen.
 
-Each function changes `colour` (linear RGB) in place inside its own patch. `x` and `y` give, for every pixel of the
+Each function changes `color` (linear RGB) in place inside its own patch. `x` and `y` give, for every pixel of the
 patch, the head coordinates of the skin seen there; `soft` is the width of a pixel in head units, so that edges
 are smooth.
 """
@@ -16,7 +16,7 @@ from facekd.photos.synth.shots import Shot
 from facekd.photos.synth.skin import linear
 
 
-def eye(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: int, soft: float) -> None:
+def eye(color: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: int, soft: float) -> None:
     """One eye with its lids and lashes; `side` is -1 for the one on the picture's left, 1 for the other."""
     e, f = _turn((x - side * p.eye_x) * side, y - p.eye_y, p.eye_tilt)  # e runs outwards
     e = e / p.eye_w
@@ -28,33 +28,31 @@ def eye(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: int
 
     # The lid, its crease and the shade of the socket.
     lid = gauss(f - upper - 0.02, 0.03) * np.clip(1.25 - np.abs(e), 0, 1)
-    _blend(colour, lid, colour * np.float32(0.84), 1)
+    _blend(color, lid, color * np.float32(0.84), 1)
     if shot.makeup > 0:
-        _blend(colour, lid, colour * np.array([0.5, 0.4, 0.5], np.float32), 0.7 * shot.makeup)
+        _blend(color, lid, color * np.array([0.5, 0.4, 0.5], np.float32), 0.7 * shot.makeup)
     fold = f - high * 1.05 * np.clip(1 - (np.abs(e) / 1.2) ** 2.2, 0, 1) ** 0.8 - 0.018 - 0.028 * p.crease
-    _blend(
-        colour, gauss(fold, 0.011) * np.clip(1.3 - np.abs(e), 0, 1), colour * np.float32(0.35), 0.3 + 0.45 * p.crease
-    )
+    _blend(color, gauss(fold, 0.011) * np.clip(1.3 - np.abs(e), 0, 1), color * np.float32(0.35), 0.3 + 0.45 * p.crease)
 
     ball = _edge(upper - f, soft) * _edge(f - lower, soft) * fade
     white = np.array([0.66, 0.6, 0.57], np.float32) * (0.9 - 0.25 * np.abs(e)[..., None] ** 2)
     white = white * (1 - 0.45 * gauss(upper - f, 0.022))[..., None]
-    _blend(colour, ball, white, 1)
+    _blend(color, ball, white, 1)
     corner = ball * np.clip((-e - 0.8) * 5, 0, 1)
-    _blend(colour, corner, np.array([0.45, 0.2, 0.17], np.float32), 0.8)
+    _blend(color, corner, np.array([0.45, 0.2, 0.17], np.float32), 0.8)
     gx = shot.gaze[0] * side * 0.6
     d = np.sqrt((e * p.eye_w - gx * p.eye_w * 0.9 + 0.004) ** 2 + (f - 0.006 - shot.gaze[1] * 0.08) ** 2)
     iris = linear(p.iris) * (0.75 + 0.7 * np.clip(d / p.iris_r, 0, 1) ** 2)[..., None]
     iris = iris * (1 - 0.65 * gauss(d - p.iris_r, 0.011))[..., None]
     iris = iris * (1 - 0.5 * gauss(upper - f, 0.018))[..., None]
-    _blend(colour, ball * _edge(p.iris_r - d, soft), iris, 1)
-    _blend(colour, ball * _edge(p.iris_r * 0.44 - d, soft), np.array([0.004, 0.004, 0.005], np.float32), 1)
+    _blend(color, ball * _edge(p.iris_r - d, soft), iris, 1)
+    _blend(color, ball * _edge(p.iris_r * 0.44 - d, soft), np.array([0.004, 0.004, 0.005], np.float32), 1)
 
     lash = 0.009 + 0.012 * p.lashes * (1 + 0.5 * shot.makeup) * (0.65 + 0.35 * np.clip(e, -1, 1))
     line = np.exp(-(((f - upper - 0.004) / lash) ** 2)) * np.clip((1.12 - np.abs(e)) * 6, 0, 1)
-    _blend(colour, line, np.array([0.012, 0.009, 0.008], np.float32), 0.92)
+    _blend(color, line, np.array([0.012, 0.009, 0.008], np.float32), 0.92)
     line = gauss(f - lower, 0.008) * np.clip((1.05 - np.abs(e)) * 4, 0, 1)
-    _blend(colour, line, colour * np.float32(0.3), 0.3 + 0.3 * p.lashes)
+    _blend(color, line, color * np.float32(0.3), 0.3 + 0.3 * p.lashes)
 
 
 def glints(image: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: int, soft: float) -> None:
@@ -65,7 +63,7 @@ def glints(image: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: i
     _blend(image, _edge(0.014 - d, soft), np.array([1, 1, 1], np.float32), 0.8)
 
 
-def brow(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: int, soft: float) -> None:
+def brow(color: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: int, soft: float) -> None:
     """One eyebrow."""
     e, f = _turn((x - side * p.eye_x * 1.03) * side, y - p.eye_y - p.brow_gap - 0.035 * shot.brows, p.brow_tilt)
     e = e / p.brow_len
@@ -75,23 +73,23 @@ def brow(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, side: in
     body = np.exp(-((np.abs(f - middle) / np.maximum(half, 1e-3)) ** 3)) * (np.abs(e) < 1.05)
     hairs = 0.88 + 0.12 * np.sin(e * 30 + f * 70 + p.index) * np.clip(1 - soft * 25, 0, 1)
     tint = linear(p.hair) * 0.55 + linear(p.skin) * 0.05
-    _blend(colour, body * hairs, np.asarray(np.minimum(tint, linear(p.skin) * 0.55), np.float32), p.brow_dense)
+    _blend(color, body * hairs, np.asarray(np.minimum(tint, linear(p.skin) * 0.55), np.float32), p.brow_dense)
 
 
-def nostrils(colour: Array, x: Array, y: Array, p: DrawnPerson, soft: float) -> None:
+def nostrils(color: Array, x: Array, y: Array, p: DrawnPerson, soft: float) -> None:
     """The two nostrils and the creases of the wings."""
     a = np.abs(x)
     low = p.nose_y - 0.095 + 0.5 * p.nose_up
     hole = ((a - p.nose_w * 0.46) / (p.nose_w * 0.27)) ** 2 + ((y - low - 0.12 * (a - p.nose_w * 0.4)) / 0.026) ** 2
-    _blend(colour, np.exp(-(hole**1.5)), colour * np.array([0.16, 0.1, 0.09], np.float32), 0.9)
+    _blend(color, np.exp(-(hole**1.5)), color * np.array([0.16, 0.1, 0.09], np.float32), 0.9)
     ring = np.sqrt(((a - p.nose_w * 0.72) / 0.075) ** 2 + ((y - p.nose_y + 0.035) / 0.075) ** 2)
     crease = gauss(ring - 1, 0.16) * np.clip((a - p.nose_w * 0.75) * 18, 0, 1)
-    _blend(colour, crease, colour * np.array([0.55, 0.45, 0.42], np.float32), 0.75)
+    _blend(color, crease, color * np.array([0.55, 0.45, 0.42], np.float32), 0.75)
     under = gauss(y - low + 0.025, 0.018) * gauss(a, p.nose_w * 0.5)
-    _blend(colour, under, colour * np.array([0.6, 0.52, 0.5], np.float32), 0.6)
+    _blend(color, under, color * np.array([0.6, 0.52, 0.5], np.float32), 0.6)
 
 
-def mouth(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, soft: float) -> None:
+def mouth(color: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, soft: float) -> None:
     """Lips, and teeth where the mouth is open."""
     wide = half_mouth(p, shot)
     m = x / wide
@@ -114,24 +112,24 @@ def mouth(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot, soft: f
     upper = _edge(top - y, soft) * _edge(y - inner_low, soft)
     lower = _edge(inner_low - y, soft) * _edge(y - bottom, soft)
     rim = 0.86 * _edge(1.0 - np.abs(m), 2 * soft / wide)
-    _blend(colour, upper * rim, lips * np.float32(0.82), 1)
+    _blend(color, upper * rim, lips * np.float32(0.82), 1)
     light = (1 + 0.25 * gauss(y - (inner_low + bottom) / 2, 0.02) * gauss(m, 0.4))[..., None]
-    _blend(colour, lower * rim, lips * light, 1)
+    _blend(color, lower * rim, lips * light, 1)
     if gape > 0.01:
         hole = _edge(inner_up - y, soft) * _edge(y - inner_low, soft)
-        _blend(colour, hole, np.array([0.03, 0.01, 0.01], np.float32), 0.95)
+        _blend(color, hole, np.array([0.03, 0.01, 0.01], np.float32), 0.95)
         row = inner_up - 0.075 * (1 - 0.35 * m**2)
         gaps = 1 - 0.25 * gauss(np.sin(x * 58), 0.25) * np.clip(1 - soft * 30, 0.2, 1)
         teeth = np.array([0.74, 0.7, 0.61], np.float32) * (gaps * np.clip(1.1 - np.abs(m) ** 2, 0.15, 1))[..., None]
-        _blend(colour, hole * _edge(y - row, soft), teeth, 0.9)
+        _blend(color, hole * _edge(y - row, soft), teeth, 0.9)
     else:
         line = gauss(y - center, 0.011) * np.clip((1.06 - np.abs(m)) * 8, 0, 1)
-        _blend(colour, line, lips * np.float32(0.14), 0.85)
+        _blend(color, line, lips * np.float32(0.14), 0.85)
     dent = gauss(np.abs(x) - wide - 0.012, 0.018) * gauss(y - p.mouth_y - corner_lift(p, shot), 0.022)
-    _blend(colour, dent, colour * np.array([0.45, 0.35, 0.33], np.float32), 0.7)
+    _blend(color, dent, color * np.array([0.45, 0.35, 0.33], np.float32), 0.7)
 
 
-def folds(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot) -> None:
+def folds(color: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot) -> None:
     """The fold from the nose to the corner of the mouth, with age and smiles, and crow's feet."""
     old = float(np.clip((p.age - 28) / 40, 0, 1))
     strength = 0.08 + 0.4 * old + 0.3 * max(shot.smile, 0)
@@ -139,11 +137,11 @@ def folds(colour: Array, x: Array, y: Array, p: DrawnPerson, shot: Shot) -> None
     t = np.clip((p.nose_y + 0.03 - y) / (p.nose_y - p.mouth_y + 0.1), 0, 1)
     path = p.nose_w + 0.045 + (half_mouth(p, shot) + 0.06 - p.nose_w - 0.045) * t**1.3
     line = gauss(a - path, 0.016 + 0.012 * t) * np.clip(t * 5, 0, 1) * np.clip((0.9 - t) * 3, 0, 1)
-    _blend(colour, line, colour * np.array([0.6, 0.5, 0.47], np.float32), min(strength, 0.9))
+    _blend(color, line, color * np.array([0.6, 0.5, 0.47], np.float32), min(strength, 0.9))
     if old > 0.2:
         feet = gauss(np.sin((y - p.eye_y) * 75), 0.35) * gauss(a - p.eye_x - p.eye_w - 0.09, 0.045)
         feet = feet * gauss(y - p.eye_y, 0.06)
-        _blend(colour, feet, colour * np.float32(0.6), 0.6 * old)
+        _blend(color, feet, color * np.float32(0.6), 0.6 * old)
 
 
 def half_mouth(p: DrawnPerson, shot: Shot) -> float:
@@ -166,6 +164,6 @@ def _edge(distance: Array, soft: float) -> Array:
     return np.clip(distance / soft + 0.5, 0, 1)
 
 
-def _blend(colour: Array, weight: Array, other: Array, strength: float) -> None:
+def _blend(color: Array, weight: Array, other: Array, strength: float) -> None:
     w = np.clip(weight * np.float32(strength), 0, 1)[..., None].astype(np.float32)
-    colour += (other - colour) * w
+    color += (other - color) * w

@@ -44,7 +44,7 @@ BEARDS = ("none", "stubble", "full", "goatee", "moustache")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnPerson:
-    """A person who does not exist. Colours are sRGB in 0..255, angles in radians, lengths in head units."""
+    """A person who does not exist. Colors are sRGB in 0..255, angles in radians, lengths in head units."""
 
     seed: int
     index: int
@@ -175,7 +175,7 @@ def person(seed: int, index: int) -> DrawnPerson:
         eye_open=normal(0.088 - 0.015 * m - 0.012 * asian, 0.012), eye_tilt=normal(0.06 + 0.06 * asian, 0.075),
         eye_deep=normal(0.085 - 0.04 * asian, 0.03), crease=float(np.clip(normal(0.7 - 0.7 * asian, 0.25), 0, 1)),
         hooded=float(np.clip(normal(0.2 + 0.4 * asian + 0.006 * (age - 40), 0.25), 0, 1)),
-        iris_r=normal(0.072, 0.003), iris=_colour(iris), lashes=normal(0.75 - 0.4 * m, 0.12),
+        iris_r=normal(0.072, 0.003), iris=_color(iris), lashes=normal(0.75 - 0.4 * m, 0.12),
         brow_gap=normal(0.185 - 0.035 * m, 0.026), brow_thick=normal(0.03 + 0.014 * m, 0.009),
         brow_arch=normal(0.045 - 0.02 * m, 0.022), brow_len=normal(0.205, 0.018), brow_tilt=normal(0.05, 0.1),
         brow_dense=float(np.clip(normal(0.75, 0.18), 0.3, 1)),
@@ -190,11 +190,11 @@ def person(seed: int, index: int) -> DrawnPerson:
         lip_red=float(np.clip(normal(0.6 - 0.2 * m, 0.2), 0.1, 1)),
         neck=normal(0.42 + 0.09 * m, 0.03),
         ear=normal(1.0 + 0.003 * (age - 40), 0.13), ear_out=float(np.clip(normal(0.13, 0.05), 0.04, 0.26)),
-        skin=_colour(skin), ruddy=float(np.clip(normal(0.4, 0.3), 0, 1)),
+        skin=_color(skin), ruddy=float(np.clip(normal(0.4, 0.3), 0, 1)),
         freckles=float(rng.random() < 0.3 * (1 - dark)) * float(rng.uniform(0.3, 1)),
         moles=int(rng.choice([0, 1, 2, 3, 5], p=[0.4, 0.25, 0.2, 0.1, 0.05])),
         makeup=0.0 if male else float(rng.choice([0, 1])) * float(rng.uniform(0.2, 1)),
-        style=style, hair=_colour(hair), hairline=normal(0.66, 0.06),
+        style=style, hair=_color(hair), hairline=normal(0.66, 0.06),
         recede=float(np.clip(normal(0.004 * (age - 30) * m, 0.08), 0, 0.3)),
         parting=float(rng.choice([-1, 0, 1])) * float(rng.uniform(0.5, 1)), volume=normal(1, 0.2),
         curl=float(rng.uniform(0, 1)) if style not in ("afro", "curly") else 1.0, length=float(rng.uniform(1.3, 2.3)),
@@ -208,6 +208,6 @@ def stream(seed: int, index: int, which: int, photo: int = 0) -> np.random.Gener
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, which, photo])))
 
 
-def _colour(rgb: np.ndarray) -> tuple[float, float, float]:
+def _color(rgb: np.ndarray) -> tuple[float, float, float]:
     red, green, blue = np.clip(rgb, 4, 252)
     return float(red), float(green), float(blue)

@@ -15,7 +15,7 @@ from facekd.photos.synth.shape import place
 from facekd.photos.synth.shots import Shot, rotation, shoot
 from facekd.photos.synth.skin import HeadMaps, head
 
-STEPS, FINE = 14, 8  # of a ray towards the surface
+STEPS, FINE = 14, 8  # of a ray toward the surface
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +41,26 @@ def render(person: DrawnPerson, seed: int, photo: int) -> Rendered:
     column, row = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32))
     cam_x, cam_y = (column - shot.center[0]) / scale, (shot.center[1] - row) / scale
 
-    colour = np.zeros((size, size, 3), np.float32)
+    color = np.zeros((size, size, 3), np.float32)
     cover, depth = np.zeros((size, size), np.float32), np.full((size, size), -9, np.float32)
     below = slice(max(0, int(shot.center[1] - 0.5 * scale)), size)
-    colour[below], cover[below], depth[below] = body(person, shot, turn, cam_x[below], cam_y[below], rng)
+    color[below], cover[below], depth[below] = body(person, shot, turn, cam_x[below], cam_y[below], rng)
     window = _window(maps, shot)
     z, x_head, y_head, z_head, seen = _cast(maps, turn, shot, cam_x[window], cam_y[window])
-    texture = cv2.remap(maps.colour, *place(x_head, y_head, z_head)[:2], cv2.INTER_LINEAR)
+    texture = cv2.remap(maps.color, *place(x_head, y_head, z_head)[:2], cv2.INTER_LINEAR)
     face = np.ascontiguousarray(texture[..., :3])
     spots = project(_on_face(maps, _spots(person, shot)), shot, turn)
     _features(face, person, shot, spots, x_head, y_head, window)
 
     alpha = seen[..., None]
-    colour[window] += (face - colour[window]) * alpha
+    color[window] += (face - color[window]) * alpha
     nearer = seen > 0.5
     depth[window] = np.where(nearer, z, depth[window])
     cover[window] = np.maximum(cover[window], seen)
     hair = np.zeros_like(depth)
     hair[window] = texture[..., 3] * seen
 
-    lit = _light(colour, np.where(cover > 0.5, depth, -2.0).astype(np.float32), hair, shot)
+    lit = _light(color, np.where(cover > 0.5, depth, -2.0).astype(np.float32), hair, shot)
     image = backdrop(shot, rng)
     image += (lit - image) * cover[..., None]
     for side, spot in ((-1, spots[0]), (1, spots[1])):
@@ -116,7 +116,7 @@ def _cast(maps: HeadMaps, turn: Array, shot: Shot, x: Array, y: Array) -> tuple[
     """Follow the rays through the pixels until they meet the head.
 
     Returns:
-        depth towards the viewer, the head coordinates x, y, z met, and how much of the pixel the head fills;
+        depth toward the viewer, the head coordinates x, y, z met, and how much of the pixel the head fills;
         float32[h, w] each.
     """
     turn32 = turn.astype(np.float32)
@@ -127,7 +127,7 @@ def _cast(maps: HeadMaps, turn: Array, shot: Shot, x: Array, y: Array) -> tuple[
     reach = np.float32(maps.radius.max() + 0.02)
     z = np.sqrt(np.maximum(reach * reach - x * x - y * y, 0)) + np.float32(0.05)
 
-    # Every other ray first; all rays then start just before what their neighbours met.
+    # Every other ray first; all rays then start just before what their neighbors met.
     coarse, _ = _march(maps.radius, [s[::2, ::2] for s in start], [w[::2, ::2] for w in way], z[::2, ::2], STEPS)
     coarse = cv2.dilate(coarse, np.ones((3, 3), np.uint8)).repeat(2, axis=0).repeat(2, axis=1)
     met, nearest = _march(maps.radius, start, way, coarse[: x.shape[0], : x.shape[1]] + np.float32(0.02), FINE)
@@ -191,7 +191,7 @@ def _inside(part: tuple[slice, slice], window: tuple[slice, slice]) -> tuple[sli
     )
 
 
-def _light(colour: Array, depth: Array, hair: Array, shot: Shot) -> Array:
+def _light(color: Array, depth: Array, hair: Array, shot: Shot) -> Array:
     """Light the surface: lamp with shadows, fill from the other side, ambient light, shine; linear RGB."""
     smooth = cv2.GaussianBlur(depth, (0, 0), 0.8)
     gx = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=shot.scale / 8)
@@ -221,14 +221,14 @@ def _light(colour: Array, depth: Array, hair: Array, shot: Shot) -> Array:
         light *= lamp
         light += other * np.float32(shot.lamp[2 - channel])
         light += sky * ambient
-        light *= colour[..., channel]
+        light *= color[..., channel]
         light += gloss * lamp
         planes.append(light)
     return np.asarray(cv2.merge(planes))
 
 
 def _shadow(depth: Array, shot: Shot) -> Array:
-    """How much of the lamp is hidden by what stands between, 0..1: the depth map walked towards the lamp."""
+    """How much of the lamp is hidden by what stands between, 0..1: the depth map walked toward the lamp."""
     lx, ly, lz = shot.light
     flat = float(np.hypot(lx, ly))
     if flat < 0.15:
@@ -250,9 +250,9 @@ def _shadow(depth: Array, shot: Shot) -> Array:
 
 def _camera(image: Array, shot: Shot, rng: np.random.Generator) -> Array:
     """Exposure, white balance, saturation, blur, tone and noise: uint8[H, W, 3]."""
-    grey = np.tile([0.25, 0.65, 0.1], (3, 1))
-    colours = (grey + (np.eye(3) - grey) * shot.saturation) * np.array(shot.gain)
-    image = cv2.transform(image, colours.astype(np.float32))
+    gray = np.tile([0.25, 0.65, 0.1], (3, 1))
+    colors = (gray + (np.eye(3) - gray) * shot.saturation) * np.array(shot.gain)
+    image = cv2.transform(image, colors.astype(np.float32))
     if shot.blur > 0.25:
         image = cv2.GaussianBlur(image, (0, 0), shot.blur)
     image = np.maximum(image, 0)

@@ -35,7 +35,7 @@ def backdrop(shot: Shot, rng: np.random.Generator) -> Array:
 
 
 def _tint(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """A colour of brightness about 1, more often warm, cool or green than violet; float[*shape, 3]."""
+    """A color of brightness about 1, more often warm, cool or green than violet; float[*shape, 3]."""
     warm, green = rng.normal(0, 0.2, shape), rng.normal(0.03, 0.05, shape)
     return np.clip(np.stack([1 + warm, 1 + green, 1 - warm], axis=-1), 0.3, 1.8)
 
@@ -46,7 +46,7 @@ def body(
     """Neck, clothes and falling hair, seen at camera coordinates `x`, `y` (head units about the head's center).
 
     Returns:
-        colour (linear RGB float32[H, W, 3]), how much covers the backdrop float32[H, W], depth float32[H, W].
+        color (linear RGB float32[H, W, 3]), how much covers the backdrop float32[H, W], depth float32[H, W].
     """
     soft = 1.2 / shot.scale
     neck_top = turn @ np.array([0, -0.55, -0.2])
@@ -72,12 +72,12 @@ def body(
     torso_z = -0.35 + 0.35 * np.sqrt(np.clip(1 - (b / (wide + 0.5)) ** 2, 0, 1)) + 0.25 * np.clip(shoulder - y, 0, 0.8)
 
     skin = linear(p.skin) * np.array([0.95, 0.88, 0.86], np.float32)
-    colour = np.broadcast_to(skin, (*x.shape, 3)).copy()
-    colour *= (0.5 + 0.5 * step(0.3, 0.85, t))[..., None]  # the jaw keeps light from the neck
+    color = np.broadcast_to(skin, (*x.shape, 3)).copy()
+    color *= (0.5 + 0.5 * step(0.3, 0.85, t))[..., None]  # the jaw keeps light from the neck
     weave = linear(shot.cloth) * (1 + 0.06 * np.sin(x * 9 + y * 5))[..., None]
-    colour += (weave - colour) * cloth[..., None]
+    color += (weave - color) * cloth[..., None]
     rim = gauss(opening - y, 0.02) * torso * (b < 0.6)
-    colour *= (1 - 0.45 * rim)[..., None]
+    color *= (1 - 0.45 * rim)[..., None]
     cover = np.maximum(neck, torso)
     depth = np.where(cloth > 0.5, torso_z + 0.03, np.maximum(neck_z, np.where(torso > 0.5, torso_z, -9)))
 
@@ -93,10 +93,10 @@ def body(
         tint = linear(p.hair) * np.clip(0.62 + 0.4 * strands, 0.2, 1.2)[..., None]
         behind = mask * (1 - cover)
         weight = np.maximum(behind, mask * locks)
-        colour += (tint - colour) * weight[..., None]
+        color += (tint - color) * weight[..., None]
         depth = np.where(weight > 0.5, np.where(cover > 0.5, depth + 0.06, -0.45) + 0.03 * strands, depth)
         cover = np.maximum(cover, weight)
-    return colour.astype(np.float32), cover.astype(np.float32), depth.astype(np.float32)
+    return color.astype(np.float32), cover.astype(np.float32), depth.astype(np.float32)
 
 
 def _fall(p: DrawnPerson, turn: Array, x: Array, y: Array) -> tuple[Array, Array] | None:

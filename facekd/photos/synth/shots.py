@@ -26,8 +26,8 @@ class Shot:
     lids: float  # opening of the eyes, about 1
     brows: float  # raised, -1..1
     gaze: tuple[float, float]
-    light: tuple[float, float, float]  # towards the main lamp, unit length
-    lamp: tuple[float, float, float]  # its colour and strength
+    light: tuple[float, float, float]  # toward the main lamp, unit length
+    lamp: tuple[float, float, float]  # its color and strength
     ambient: tuple[float, float, float]
     fill: float  # light from the other side
     gain: tuple[float, float, float]  # white balance and exposure
@@ -40,7 +40,7 @@ class Shot:
     cloth: tuple[float, float, float]
     collar: int
     blur: float  # standard deviation
-    noise: float  # standard deviation, grey levels
+    noise: float  # standard deviation, gray levels
     quality: int  # of the JPEG
 
 

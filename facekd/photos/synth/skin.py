@@ -1,4 +1,4 @@
-"""The maps of one person: the radius of the head, and the colour of skin, beard and hair on it."""
+"""The maps of one person: the radius of the head, and the color of skin, beard and hair on it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class HeadMaps:
 
     radius: Array  # float32[N, N], with hair
     bare: Array  # float32[N, N], without
-    colour: Array  # float32[N, N, 4]: linear RGB 0..1, and how much of it is hair, 0..1
+    color: Array  # float32[N, N, 4]: linear RGB 0..1, and how much of it is hair, 0..1
 
 
 def linear(rgb: tuple[float, float, float]) -> Array:
-    """Light of an sRGB colour, by the square law that the camera here uses."""
+    """Light of an sRGB color, by the square law that the camera here uses."""
     return (np.asarray(rgb, np.float32) / 255) ** 2
 
 
@@ -51,24 +51,24 @@ def head(p: DrawnPerson) -> HeadMaps:
     if p.beard in ("full", "goatee"):
         radius = radius + 0.07 * growth * (0.6 + 0.4 * strands)
 
-    colour = _skin(p, bare, x, y, z, rng)
+    color = _skin(p, bare, x, y, z, rng)
     tint = linear(p.hair)
     if p.beard != "none":
         whisker = tint * 0.7 + 0.004
         thin = (0.45 if p.beard == "stubble" else 0.95) * p.beard_dense
         grain = 0.82 + 0.3 * cloud(rng, 190, 190)
         weight = np.clip(growth * thin * grain, 0, 1)[..., None]
-        colour = colour * (1 - weight) + whisker * weight
+        color = color * (1 - weight) + whisker * weight
     # Hair is darker in its depths and toward its roots.
     shade = np.clip(0.8 + 0.55 * strands + 0.12 * cloud(rng, 9, 9), 0.2, 1.7)[..., None]
     hair = tint * shade + np.float32(0.002)
     roots = cv2.GaussianBlur(mask, (0, 0), 5)[..., None]
     mask = np.maximum(mask, step(0.012, 0.04, lift))  # the hair's thickness has a front of its own
     weight = mask[..., None] * (0.6 if p.style == "buzz" else 1.0)
-    colour = colour * (1 - weight) + hair * weight
+    color = color * (1 - weight) + hair * weight
     # Skin beside hair lies in its shade.
-    colour = colour * (1 - 0.35 * np.clip(roots - weight, 0, 1))
-    both = np.concatenate([colour, np.maximum(mask, growth * (p.beard == "full"))[..., None]], axis=2)
+    color = color * (1 - 0.35 * np.clip(roots - weight, 0, 1))
+    both = np.concatenate([color, np.maximum(mask, growth * (p.beard == "full"))[..., None]], axis=2)
     return HeadMaps(radius.astype(np.float32), bare.astype(np.float32), np.ascontiguousarray(both, np.float32))
 
 
@@ -131,18 +131,18 @@ def _skin(p: DrawnPerson, bare: Array, x: Array, y: Array, z: Array, rng: np.ran
     red = red + 0.25 * p.makeup * gauss(a - 0.45, 0.13) * gauss(y + 0.18, 0.1)
     # Rings under the eyes, and a thin socket, come with age.
     ring = (0.12 + 0.003 * (p.age - 18)) * gauss(a - p.eye_x * 0.93, 0.11) * gauss(y - p.eye_y + 0.11, 0.035)
-    colour = base * mottle[..., None]
-    colour = colour * (1 + red[..., None] * np.array([0.15, -0.75, -0.65], np.float32))
-    colour = colour * (1 - ring[..., None] * np.array([0.8, 1.1, 0.9], np.float32))
+    color = base * mottle[..., None]
+    color = color * (1 + red[..., None] * np.array([0.15, -0.75, -0.65], np.float32))
+    color = color * (1 - ring[..., None] * np.array([0.8, 1.1, 0.9], np.float32))
     if p.freckles > 0:
         spots = np.clip(cloud(rng, 120, 120) * 2.2 - 1.25, 0, 1) * gauss(y + 0.12, 0.25) * (a < 0.68)
-        colour = colour * (1 - p.freckles * spots[..., None] * np.array([0.4, 0.6, 0.7], np.float32))
+        color = color * (1 - p.freckles * spots[..., None] * np.array([0.4, 0.6, 0.7], np.float32))
     for _ in range(p.moles):
         mx, my, size = rng.uniform(-0.55, 0.55), rng.uniform(-0.85, 0.45), rng.uniform(0.016, 0.03)
         spot = np.exp(-((((x - mx) ** 2 + (y - my) ** 2) / size**2) ** 2)) * (z > 0.2)
-        colour = colour * (1 - 0.75 * spot[..., None] * np.array([0.75, 0.9, 0.95], np.float32))
+        color = color * (1 - 0.75 * spot[..., None] * np.array([0.75, 0.9, 0.95], np.float32))
     if p.age > 35:  # lines across the forehead
         lines = gauss(np.sin((y + 0.03 * np.cos(5 * x)) * 44 + p.index), 0.3) * step(0.35, 0.45, y) * step(0.45, 0.2, a)
-        colour = colour * (1 - min(0.22, 0.007 * (p.age - 35)) * lines[..., None])
+        color = color * (1 - min(0.22, 0.007 * (p.age - 35)) * lines[..., None])
     hollow = np.clip(1 + 3.6 * (bare - cv2.GaussianBlur(bare, (0, 0), 9)), 0.4, 1.1)
-    return np.asarray(colour * hollow[..., None], np.float32)
+    return np.asarray(color * hollow[..., None], np.float32)

@@ -8,12 +8,12 @@ import pytest
 from graphs import CHANNELS, SIDE, convolution, model_of, outputs
 from onnx import helper
 
-from facekd.deploy.equalise import equalise
+from facekd.deploy.equalize import equalize
 
 
 @pytest.mark.parametrize("kind", ["Relu", "PRelu"])
 @pytest.mark.parametrize("group", [1, CHANNELS])
-def test_equalised_channels_have_one_range_and_the_same_outcome(kind: str, group: int) -> None:
+def test_equalized_channels_have_one_range_and_the_same_outcome(kind: str, group: int) -> None:
     nodes, weights = convolution()
     weights["w"] *= np.geomspace(0.05, 1, CHANNELS).reshape(-1, 1, 1, 1)  # channels of very different ranges
     weights["b"] *= np.geomspace(0.05, 1, CHANNELS)
@@ -23,7 +23,7 @@ def test_equalised_channels_have_one_range_and_the_same_outcome(kind: str, group
     nodes.append(helper.make_node("Conv", ["p", "v"], ["y"], group=group))
     x = np.random.default_rng(1).normal(size=(4, CHANNELS, SIDE, SIDE)).astype(np.float32)
     model = model_of(nodes, weights)
-    even = equalise(model, [x])
+    even = equalize(model, [x])
     np.testing.assert_allclose(outputs(even, x), outputs(model, x), rtol=1e-3, atol=1e-4)
 
     def spread(of: onnx.ModelProto) -> float:
@@ -55,7 +55,7 @@ def test_summed_and_gated_images_share_their_channels() -> None:
     ]
     x = rng.normal(size=(4, CHANNELS, SIDE, SIDE)).astype(np.float32)
     model = model_of(nodes, weights)
-    even = equalise(model, [x])
+    even = equalize(model, [x])
     np.testing.assert_allclose(outputs(even, x), outputs(model, x), rtol=1e-3, atol=1e-4)
     spread = []
     for made in (model, even):

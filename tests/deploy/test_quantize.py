@@ -8,7 +8,7 @@ from graphs import CHANNELS, SIDE, model_of, outputs
 from onnx import helper
 
 from facekd.core.types import Array
-from facekd.deploy.quantise import to_int8
+from facekd.deploy.quantize import to_int8
 from facekd.nets.activation import split_prelu
 
 
@@ -45,11 +45,11 @@ def test_pixels_gates_and_the_last_layer_stay_in_fp32() -> None:
     makers = {name: node for node in made.graph.node for name in node.output}
     layers = {node.output[0]: node for node in made.graph.node if node.op_type == "Conv"}
 
-    def quantised(conv: onnx.NodeProto) -> bool:
+    def quantized(conv: onnx.NodeProto) -> bool:
         weight = makers.get(conv.input[1])
         return weight is not None and weight.op_type == "DequantizeLinear"
 
-    found = {node.name or name: quantised(node) for name, node in layers.items()}
+    found = {node.name or name: quantized(node) for name, node in layers.items()}
     assert len(found) == 7  # the first one is two, as its PReLU was split
     assert sum(found.values()) == 2  # w1 and w2
     first = {node.input[0] for node in made.graph.node if node.op_type == "QuantizeLinear"}

@@ -39,10 +39,10 @@ def to_fp16(model: Any) -> Any:
 
 
 def to_int8(model: Any, inputs: Sequence[Array]) -> Any:
-    """The model quantised statically: int8 weights per channel, uint8 images, in QuantizeLinear/DequantizeLinear form.
+    """The model quantized statically: int8 weights per channel, uint8 images, in QuantizeLinear/DequantizeLinear form.
 
     Args:
-        model: folded by `graph.folded`, its PReLU in a form that quantises well: `equalise`, `activation.split_prelu`.
+        model: folded by `graph.folded`, its PReLU in a form that quantizes well: `equalize`, `activation.split_prelu`.
         inputs: what the graph takes, batches of real crops; the ranges of all images are taken from them.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static

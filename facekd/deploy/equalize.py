@@ -38,7 +38,7 @@ class Shared:
     images: list[str]  # those that are quantized: none that was pooled, none between a layer and its Relu or PReLU
 
 
-def equalise(model: Any, inputs: Sequence[Array]) -> Any:
+def equalize(model: Any, inputs: Sequence[Array]) -> Any:
     """The model with equal ranges of the channels of the images between convolutions.
 
     The range of a channel that several images share is the largest of them, each as a fraction of its image's own.
