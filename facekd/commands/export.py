@@ -153,12 +153,13 @@ def _compare(
     """TAR of the export minus that of its source at each FAR, and the export's own thresholds."""
     if file.pairs is None or crops is None:
         return (), {}
-    from facekd.evaluation.model_rates import differences, judge_pairs
+    from facekd.evaluation.model_rates import differences, judge_scores
     from facekd.evaluation.protocols import from_crops, read_list
 
     listed = read_list(file.pairs, crops, file.crops)
     both = {f"{run.stem} exported": exported, run.stem: source}
-    judged = [judge_pairs(from_crops(name, run, one, crops, quiet), listed, FARS) for name, one in both.items()]
+    models = [from_crops(name, run, one, crops, quiet) for name, one in both.items()]
+    judged = [judge_scores(one, one.scores(listed), listed, FARS) for one in models]
     found = {rate.far_asked: rate.threshold for rate in judged[0].rates.tar}
     thresholds = {far: value for far, value in found.items() if value is not None and abs(value) <= 1}
     return differences(judged, listed.persons, FARS), thresholds
