@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from facekd.settings.door import door
 from facekd.settings.evaluation import ExportedFile, NetworkContract
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from facekd.core.types import Array
     from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
@@ -71,22 +74,19 @@ def export(
     from facekd.crops.read import read_crops
     from facekd.deploy.card import CARD, TERMS, model_card
     from facekd.deploy.embedder import Embedder
-    from facekd.deploy.export import bound, check_parity, prepared, read_source, serialised, to_onnx
+    from facekd.deploy.export import bound, check_parity, prepared, serialised
     from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
-    from facekd.nets.saved import load_model
 
     if model.suffix != ".onnx":
         raise UserError(f"{model}: the exported file's name has to end in .onnx")
     source = Embedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
-    saved = load_model(run) if run.is_dir() or run.suffix == ".safetensors" else None
-    name = run.stem if saved is None else saved.name
+    name, graph = _network(run)
     given = _given_thresholds(run, source, file)
     crops = None if file.crops is None else read_crops(file.crops)
     calibrated, checked = _drawn(source, crops)
 
     say(f"exporting {name} in {file.precision} …", quiet)
-    graph = read_source(run) if saved is None else to_onnx(saved.net, saved.contract)
-    made = prepared(graph, source.contract, file.precision, file.uint8_input, calibrated)
+    made = prepared(graph(), source.contract, file.precision, file.uint8_input, calibrated)
     own = bound(made, source.contract, file.precision)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
     if file.terms is not None:
@@ -107,6 +107,19 @@ def export(
     found = "; ".join(f"{what} {value}" for what, value in checks.items())
     say(f"{model}: {len(data) / 1e6:.2f} MB, model {own.model_id}, its card in the metadata {CARD}; {found}", quiet)
     return Exported(model, own.model_id, parity.least_cosine, parity.median_cosine, len(data), differences)
+
+
+def _network(run: Path) -> tuple[str, Callable[[], ModelProto]]:
+    """A network's name, and what gives its graph; torch is loaded only where the network is no ONNX file."""
+    if not run.is_dir() and run.suffix != ".safetensors":
+        from facekd.deploy.export import read_source
+
+        return run.stem, partial(read_source, run)
+    from facekd.deploy.export import to_onnx
+    from facekd.nets.saved import load_model
+
+    saved = load_model(run)
+    return saved.name, partial(to_onnx, saved.net, saved.contract)
 
 
 @contextmanager
