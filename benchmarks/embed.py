@@ -213,7 +213,7 @@ def rate(call: Callable[[], Any], seconds: float) -> float:
 
 def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
     """TAR of the source and of each form of it on the same pairs, and the differences."""
-    from facekd.evaluation.model_rates import differences, judge_pairs
+    from facekd.evaluation.model_rates import differences, judge_scores
     from facekd.evaluation.protocols import from_crops, read_list
     from facekd.evaluation.results import plain
 
@@ -234,7 +234,7 @@ def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
         for name, embedder in embedders.items():
             model = from_crops(name, path, embedder, crop_set, quiet=False)
             vectors[name] = model.embed(listed.needed()).vectors
-            judged[name] = judge_pairs(model, listed, FARS)
+            judged[name] = judge_scores(model, model.scores(listed), listed, FARS)
     rows: dict[str, Any] = {}
     for name, one in judged.items():
         cosine = (vectors[name] * vectors["source"]).sum(axis=1)

@@ -1,4 +1,4 @@
-"""facekd audit: crops of a training set that look like somebody else than their label says."""
+"""facekd audit: possible label errors in a training set."""
 
 from __future__ import annotations
 

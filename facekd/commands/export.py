@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ from facekd.settings.door import door
 from facekd.settings.evaluation import ExportedFile, NetworkContract
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from facekd.core.types import Array
     from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import Embedder
@@ -65,80 +69,81 @@ def export(
         model: The ONNX file to write.
         quiet: Print nothing.
     """
-    import tempfile
-
     from facekd.core.files import write_bytes
     from facekd.core.run import versions
     from facekd.crops.read import read_crops
     from facekd.deploy.card import CARD, TERMS, model_card
     from facekd.deploy.embedder import Embedder
-    from facekd.deploy.export import (
-        PRECISIONS,
-        bound,
-        check_parity,
-        prepared,
-        read_source,
-        serialized,
-    )
-    from facekd.deploy.thresholds import (
-        THRESHOLDS,
-        known_thresholds,
-        measured_thresholds,
-        read_thresholds,
-        thresholds_text,
-    )
+    from facekd.deploy.export import bound, check_parity, prepared, serialized
+    from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
 
     if model.suffix != ".onnx":
         raise UserError(f"{model}: the exported file's name has to end in .onnx")
-    precision, terms = file.precision, file.terms
     source = Embedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
-    saved = None
-    if run.is_dir() or run.suffix == ".safetensors":
-        from facekd.nets.saved import load_model  # which loads torch: an ONNX file is exported without it
+    name, graph = _network(run)
+    given = _given_thresholds(run, source, file)
+    crops = None if file.crops is None else read_crops(file.crops)
+    calibrated, checked = _drawn(source, crops)
 
-        saved = load_model(run)
-    name = run.stem if saved is None else saved.name
-    given = read_thresholds(run) if PRECISIONS[precision].same_model else {}
-    if file.thresholds is not None:
-        given = measured_thresholds(file.thresholds, source.model_id)
-    crop_set = None if file.crops is None else read_crops(file.crops)
-    calibrated, checked = _drawn(source, crop_set)
-
-    say(f"exporting {name} in {precision} …", quiet)
-    if saved is None:
-        graph = read_source(run)
-    else:
-        from facekd.deploy.traced import to_onnx
-
-        graph = to_onnx(saved.net, saved.contract)
-    made = prepared(graph, source.contract, precision, file.uint8_input, calibrated)
-    own = bound(made, source.contract, precision)
+    say(f"exporting {name} in {file.precision} …", quiet)
+    made = prepared(graph(), source.contract, file.precision, file.uint8_input, calibrated)
+    own = bound(made, source.contract, file.precision)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
-    if terms is not None:
-        about[TERMS] = terms
-    with tempfile.TemporaryDirectory(prefix="facekd-export-") as folder:
-        # What is checked is the file itself, read as any user of it reads it.
-        candidate = Path(folder) / "model.onnx"
-        write_bytes(candidate, serialized(made, own, source.contract, precision, about))
-        exported = Embedder.load(candidate, quick=False)
-        parity = check_parity(source, exported, checked, precision)
-        differences, measured = _compare(run, source, exported, crop_set, file, quiet)
-    _check_tar(differences, precision)
+    if file.terms is not None:
+        about[TERMS] = file.terms
+    with _as_read(serialized(made, own, source.contract, file.precision, about)) as exported:
+        parity = check_parity(source, exported, checked, file.precision)
+        differences, measured = _compare(run, source, exported, crops, file, quiet)
+    _check_tar(differences, file.precision)
 
     # The source's own, or those of the pairs given; what facekd carries for the source holds where there are neither.
     kept = given or measured or known_thresholds(own)
     if kept:
         about[THRESHOLDS] = thresholds_text(kept)
     checks = _checks(parity, differences, file)
-    about[CARD] = model_card(name, own, source.contract, precision, checks, kept, terms)
-    data = serialized(made, own, source.contract, precision, about)
+    about[CARD] = model_card(name, own, source.contract, file.precision, checks, kept, file.terms)
+    data = serialized(made, own, source.contract, file.precision, about)
     write_bytes(model, data)
-    say(
-        f"{model}: {len(data) / 1e6:.2f} MB, model {own.model_id}, its card in the metadata {CARD}; "
-        + "; ".join(f"{what} {value}" for what, value in checks.items()),
-        quiet,
-    )
+    found = "; ".join(f"{what} {value}" for what, value in checks.items())
+    say(f"{model}: {len(data) / 1e6:.2f} MB, model {own.model_id}, its card in the metadata {CARD}; {found}", quiet)
     return Exported(model, own.model_id, parity.least_cosine, parity.median_cosine, len(data), differences)
+
+
+def _network(run: Path) -> tuple[str, Callable[[], ModelProto]]:
+    """A network's name, and what gives its graph; torch is loaded only where the network is no ONNX file."""
+    if not run.is_dir() and run.suffix != ".safetensors":
+        from facekd.deploy.export import read_source
+
+        return run.stem, partial(read_source, run)
+    from facekd.deploy.export import to_onnx
+    from facekd.nets.saved import load_model
+
+    saved = load_model(run)
+    return saved.name, partial(to_onnx, saved.net, saved.contract)
+
+
+@contextmanager
+def _as_read(data: bytes) -> Iterator[Embedder]:
+    """An exported file, read as any user of it reads it: what is checked is the file itself."""
+    import tempfile
+
+    from facekd.core.files import write_bytes
+    from facekd.deploy.embedder import Embedder
+
+    with tempfile.TemporaryDirectory(prefix="facekd-export-") as folder:
+        candidate = Path(folder) / "model.onnx"
+        write_bytes(candidate, data)
+        yield Embedder.load(candidate, quick=False)
+
+
+def _given_thresholds(run: Path, source: Embedder, file: ExportedFile) -> dict[float, float]:
+    """The source's thresholds, which hold for an export that is the same model."""
+    from facekd.deploy.export import PRECISIONS
+    from facekd.deploy.thresholds import measured_thresholds, read_thresholds
+
+    if file.thresholds is not None:
+        return measured_thresholds(file.thresholds, source.model_id)
+    return read_thresholds(run) if PRECISIONS[file.precision].same_model else {}
 
 
 def _drawn(source: Embedder, crop_set: CropSet | None) -> tuple[Array | None, Array]:
@@ -160,12 +165,13 @@ def _compare(
     """TAR of the export minus that of its source at each FAR, and the export's own thresholds."""
     if file.pairs is None or crops is None:
         return (), {}
-    from facekd.evaluation.model_rates import differences, judge_pairs
+    from facekd.evaluation.model_rates import differences, judge_scores
     from facekd.evaluation.protocols import from_crops, read_list
 
     listed = read_list(file.pairs, crops, file.crops)
     both = {f"{run.stem} exported": exported, run.stem: source}
-    judged = [judge_pairs(from_crops(name, run, one, crops, quiet), listed, FARS) for name, one in both.items()]
+    models = [from_crops(name, run, one, crops, quiet) for name, one in both.items()]
+    judged = [judge_scores(one, one.scores(listed), listed, FARS) for one in models]
     found = {rate.far_asked: rate.threshold for rate in judged[0].rates.tar}
     thresholds = {far: value for far, value in found.items() if value is not None and abs(value) <= 1}
     return differences(judged, listed.persons, FARS), thresholds

@@ -34,11 +34,7 @@ class Quickstart:
 
 
 @door
-def quickstart(
-    *,
-    line: WholeLine = WholeLine(),
-    quiet: bool = False,
-) -> Quickstart:
+def quickstart(*, line: WholeLine = WholeLine(), quiet: bool = False) -> Quickstart:
     """Run the whole line once: photos, crops, a teacher, a student with and one without it, rates, export, a gallery.
 
     Without --photos it draws people who do not exist. The rates are of people whom no training saw. A killed run
@@ -62,9 +58,8 @@ def quickstart(
 
     photos, seed = line.photos, line.seed
     out = line.out or Path("runs") / f"quickstart-{time.strftime('%Y%m%d')}"
-    config = flat(line, out=out)
-    refuse_other_run(out, config)
-    start_run(out, "quickstart", config, inputs=() if photos is None else (photos,))
+    refuse_other_run(out, flat(line, out=out))
+    start_run(out, "quickstart", flat(line, out=out), inputs=() if photos is None else (photos,))
     clock = Clock(out / "seconds.json")
 
     if photos is None:
@@ -73,8 +68,7 @@ def quickstart(
         photos = out / "synth" / "photos"
     with clock("align"):
         aligned = align(photos, out / "crops", quiet=quiet)
-    done = _done(out, aligned.new)
-    if done is not None:
+    if (done := _done(out, aligned.new)) is not None:
         say(f"{out}: nothing has changed since this run was finished, so nothing is done", quiet)
         _print(done, quiet)
         return Quickstart(out, done)
@@ -84,19 +78,14 @@ def quickstart(
     if not data.names:
         raise UserError(f"{photos}: no photo lies in a folder named for its person; give a folder for each person")
     shared = {"data": [crops], "dim": DIM, "batch": BATCH, "held_out": HELD_OUT, "seed": seed, "quiet": quiet}
-    teacher_epochs, student_epochs = line.teacher_views / len(data.train), line.student_views / len(data.train)
+    teacher = {**shared, "net": TEACHER_NET, "epochs": line.teacher_views / len(data.train)}
+    student = {**shared, "net": STUDENT_NET, "epochs": line.student_views / len(data.train)}
     with clock("teacher"):
-        train_teacher(out=out / "teacher", net=TEACHER_NET, epochs=teacher_epochs, **shared)
+        train_teacher(out=out / "teacher", **teacher)
     with clock("student_alone"):
-        distill(out=out / "student-alone", epochs=student_epochs, net=STUDENT_NET, **shared)
+        distill(out=out / "student-alone", **student)
     with clock("student"):
-        distill(
-            out=out / "student",
-            teacher=out / "teacher",
-            epochs=student_epochs,
-            net=STUDENT_NET,
-            **shared,
-        )
+        distill(out=out / "student", teacher=out / "teacher", **student)
     with clock("student_onnx"):
         exported = export(out / "student", out / "student.onnx", crops=crops, quiet=quiet)
 
@@ -106,7 +95,7 @@ def quickstart(
     with clock("gallery"):
         named = name_people(out, judged[-1].rates, models["student_onnx"], data.held)
 
-    summary: dict[str, Any] = {
+    summary = {
         "rows": summary_rows(judged, models, clock.seconds),
         "align": aligned.statuses,
         "identities": {"trained": len(data.names), "held_out": len(set(data.held.identities))},

@@ -31,7 +31,6 @@ from facekd.rates.intervals import wilson, wilson_by_person
 from facekd.rates.persons import paired_differences, person_rates
 from facekd.rates.rates import auc, d_prime, eer, rate_at, support
 from facekd.rates.rejects import error_vs_reject
-from facekd.rates.score import score
 from facekd.rates.thresholds import far_interval, threshold_interval
 from facekd.settings.evaluation import Requirement
 
@@ -44,19 +43,45 @@ BAND_POINTS = 4  # in each decade of FAR
 FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
 
 
-def judge_pairs(
-    model: JudgedModel, listed: ListedPairs, fars: Sequence[float], quality: Mapping[str, float] | None = None
+def judge_scores(
+    model: JudgedModel,
+    scores: Scores,
+    listed: ListedPairs,
+    fars: Sequence[float],
+    quality: Mapping[str, float] | None = None,
 ) -> Judged:
-    """One model's rates on a pair list; a pair with a photo that gave no crop is a non-match.
+    """One model's rates on a pair list; groups are judged at the whole list's thresholds.
 
     Args:
+        scores: of the list's pairs by the model, see `JudgedModel.scores`.
         quality: of crops by their ids; None rejects none by it.
     """
-    scores = score(model.embed(listed.needed()), listed.pairs, listed.failed)
-    rates = rates_of(scores, fars, listed.pairs.groups, listed.persons, model=model.name, model_id=model.model_id,
-                     failed=len(listed.failed))  # fmt: skip
-    rejected = None if quality is None else _rejects(scores, rates.tar, quality)
-    return Judged(model.file, rates, curve(scores.values, scores.same), scores, rejected)
+    values, same, persons = scores.values, scores.same, listed.persons
+    counts = curve(values, same)
+    tars = _tars(values, same, fars, persons)
+    ends = [threshold_interval(values, same, rate, persons) for rate in tars]
+    d = d_prime(values, same)
+    enrolled = values != -np.inf
+    rates = ModelRates(
+        model=model.name,
+        model_id=model.model_id,
+        accuracy=accuracy(_in_folds(scores)),
+        eer=eer(counts),
+        eer_bounds=None,
+        auc=auc(counts),
+        d_prime=None if d is None or not np.isfinite(d) else d,
+        interval=_unit(persons),
+        tar=tuple(
+            ThresholdRate(**asdict(one), threshold_low=low, threshold_high=high)
+            for one, (low, high) in zip(tars, ends, strict=True)
+        ),
+        tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, tars)),
+        pairs=PairCounts(counts.n_genuine, counts.n_impostor),
+        failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed)),
+        groups={column: _by_group(scores, of, tars, persons) for column, of in listed.pairs.groups.items()},
+        roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)),
+    )
+    return Judged(model.file, rates, counts, scores, None if quality is None else _rejects(scores, tars, quality))
 
 
 def judge_everybody(model: JudgedModel, people: Everybody, fars: Sequence[float], count: Count | None = None) -> Judged:
@@ -87,48 +112,6 @@ def judge_everybody(model: JudgedModel, people: Everybody, fars: Sequence[float]
         roc=tuple(found.band),
     )
     return Judged(model.file, rates, found.curve, None)
-
-
-def rates_of(
-    scores: Scores,
-    fars: Sequence[float],
-    groups: Mapping[str, Sequence[str]],
-    persons: Persons | None = None,
-    *,
-    model: str = "",
-    model_id: str = "",
-    failed: int = 0,
-) -> ModelRates:
-    """Every rate of a scored list; groups are judged at the whole list's thresholds.
-
-    Args:
-        persons: who is on either side of each pair; None takes the pairs as independent.
-        model, model_id: whose the scores are.
-        failed: photos of the list that gave no crop.
-    """
-    counts = curve(scores.values, scores.same)
-    rates = _tars(scores.values, scores.same, fars, persons)
-    ends = [threshold_interval(scores.values, scores.same, rate, persons) for rate in rates]
-    d = d_prime(scores.values, scores.same)
-    band = _tars(scores.values, scores.same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)
-    enrolled = scores.values != -np.inf
-    return ModelRates(
-        model=model,
-        model_id=model_id,
-        accuracy=accuracy(_in_folds(scores)),
-        eer=eer(counts),
-        eer_bounds=None,
-        auc=auc(counts),
-        d_prime=None if d is None or not np.isfinite(d) else d,
-        interval=_unit(persons),
-        tar=tuple(ThresholdRate(**asdict(one), threshold_low=low, threshold_high=high)
-                  for one, (low, high) in zip(rates, ends, strict=True)),
-        tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, rates)),
-        pairs=PairCounts(counts.n_genuine, counts.n_impostor),
-        failures_to_enroll=Failures(int((~enrolled).sum()), failed),
-        groups={column: _by_group(scores, values, rates, persons) for column, values in groups.items()},
-        roc=tuple(band),
-    )  # fmt: skip
 
 
 def band_fars(n_impostor: int) -> list[float]:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from facekd.console import progress
-from facekd.core.types import Array, Embeddings, PairList
+from facekd.core.types import Array, Embeddings, PairList, Scores
 from facekd.crops.bins import read_bin
 from facekd.crops.cropset import CropSet
 from facekd.crops.pairs import person_in_name, read_pairs, resolve, take, without_repeats
@@ -21,6 +21,7 @@ from facekd.crops.store import FAILED, CropStore
 from facekd.deploy.embedder import Embedder
 from facekd.deploy.embeddings import Embedded, read_embeddings
 from facekd.errors import UserError
+from facekd.rates.score import score
 
 CROPS = 64  # embedded together
 FILES = (".onnx", ".safetensors", ".parquet", ".npz")  # of models and embeddings; what else is there is a folder
@@ -65,6 +66,10 @@ class JudgedModel:
     model_id: str
     embed: Callable[[Sequence[str]], Embeddings]  # ids -> their embeddings, in that order
     embedder: Embedder | None  # None where only its embeddings are there
+
+    def scores(self, listed: ListedPairs) -> Scores:
+        """Its scores of a list's pairs; a pair with a photo that gave no crop is a non-match."""
+        return score(self.embed(listed.needed()), listed.pairs, listed.failed)
 
 
 def read_source(crops: Path | None, files: Sequence[Path]) -> CropSet | Embedded:

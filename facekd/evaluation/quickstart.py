@@ -14,7 +14,7 @@ from facekd.crops.cropset import CropSet
 from facekd.crops.pairs import all_pairs, write_pairs
 from facekd.crops.store import CropStore
 from facekd.deploy.embedder import Embedder
-from facekd.evaluation.model_rates import judge_pairs
+from facekd.evaluation.model_rates import judge_scores
 from facekd.evaluation.protocols import from_crops, listed_crops
 from facekd.evaluation.report import rates_table
 from facekd.evaluation.results import Judged, ModelRates, plain, rate_of
@@ -42,7 +42,8 @@ def judge_all(
     pairs = all_pairs(held.ids, [str(identity) for identity in held.identities], seed)
     write_pairs(out / "pairs.csv", pairs)
     listed = listed_crops("pairs.csv", held, pairs)
-    return [judge_pairs(from_crops(name, out, model, held, quiet), listed, fars) for name, model in models.items()]
+    judged = [from_crops(name, out, model, held, quiet) for name, model in models.items()]
+    return [judge_scores(one, one.scores(listed), listed, fars) for one in judged]
 
 
 def summary_rows(

@@ -11,7 +11,7 @@ from facekd.core.files import sha256_file
 from facekd.core.run import environment
 from facekd.evaluation.cost import costs_of
 from facekd.evaluation.identification import GalleryPlan, JudgedSplit, SearchReport, search_of
-from facekd.evaluation.model_rates import check, differences, judge_everybody, judge_pairs
+from facekd.evaluation.model_rates import check, differences, judge_everybody, judge_scores
 from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, qualities
 from facekd.evaluation.results import Judged, JudgedPairs, PairReport, ThresholdRate, plain
 from facekd.evaluation.text import far_name
@@ -30,7 +30,7 @@ def list_report(
         about: the list's file.
     """
     quality = qualities(crops)
-    judged = [judge_pairs(one, listed, asked.fars, quality) for one in models]
+    judged = [judge_scores(one, one.scores(listed), listed, asked.fars, quality) for one in models]
     which = JudgedPairs(*_file(about), listed.name, listed.left_out)
     return _report(which, judged, listed, models, asked)
 

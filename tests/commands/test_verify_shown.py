@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from toy import SETTINGS, person, record, write_store
 from verify_home import ALL, cosines, make_home, ran
 
 from facekd.cli import run
-from facekd.core.types import Rate, Scores
+from facekd.core.types import Embeddings, PairList, Rate, Scores
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore
 from facekd.deploy.thresholds import measured_thresholds, read_thresholds
 from facekd.errors import UserError
-from facekd.evaluation.model_rates import check, rates_of
-from facekd.evaluation.results import GroupRate, GroupRates, PairCounts, WorstToBest, group_ratios
+from facekd.evaluation.model_rates import check, judge_scores
+from facekd.evaluation.protocols import JudgedModel, ListedPairs, Persons
+from facekd.evaluation.results import GroupRate, GroupRates, Judged, PairCounts, WorstToBest, group_ratios
 from facekd.rates.persons import paired_differences, person_rates
 from facekd.settings.evaluation import Requirement
 
@@ -137,6 +139,17 @@ def test_groups_at_one_threshold(home: Path, tmp_path: Path) -> None:
     assert "‡" in (tmp_path / "report.html").read_text()
 
 
+def judged(scores: Scores, far: float, groups: dict[str, tuple[str, ...]], persons: Persons | None = None) -> Judged:
+    """A model by its scores alone."""
+
+    def embed(ids: Sequence[str]) -> Embeddings:
+        raise AssertionError("nothing is embedded")
+
+    pairs = PairList(scores.left, scores.right, scores.same, scores.fold, groups)
+    listed = ListedPairs("pairs.csv", pairs, frozenset(), persons, {})
+    return judge_scores(JudgedModel("m", Path("m.onnx"), "m", embed, None), scores, listed, [far])
+
+
 def test_ratios_are_of_groups_that_are_large_enough() -> None:
     def group(tar: float, far: float | None, few: bool = False) -> GroupRates:
         return GroupRates(PairCounts(1, 1), None, few, (GroupRate(1e-3, 0.5, tar=tar, far=far),))
@@ -162,7 +175,7 @@ def test_a_group_of_ten_people_is_marked_and_left_out_of_the_ratio() -> None:
     values = rng.normal(np.where(same, 0.5 - 0.2 * (age[left] == "old"), 0.0), 0.1)
     names = tuple(map(str, range(len(left))))
     scores = Scores(values, same, names, names, np.full(len(left), -1, np.int16))
-    rates = rates_of(scores, [0.01], {"age": tuple(age[left])}, (left, right))
+    rates = judged(scores, 0.01, {"age": tuple(age[left])}, (left, right)).rates
     groups = rates.groups["age"]
     assert {name: (group.people, group.few) for name, group in groups.items()} == {
         "old": (10, True), "middle": (30, False), "young": (35, False),
@@ -204,7 +217,7 @@ def test_a_bound_that_just_misses_is_not_rounded_up() -> None:
     values = np.array([0.9, 0.8, 0.1, 0.0])
     scores = Scores(values, values > 0.5, tuple("abcd"), tuple("efgh"), np.full(4, -1, np.int16))
     rate = Rate(1e-3, 1e-3, 0.99, 0.5, 10_000, 10_000, math.nextafter(0.95, 0), 1.0)
-    found = check(Requirement.parse("tar@1e-3>=0.95"), replace(rates_of(scores, [0.5], {}), tar=(rate,)))
+    found = check(Requirement.parse("tar@1e-3>=0.95"), replace(judged(scores, 0.5, {}).rates, tar=(rate,)))
     assert not found.met
     assert "lower bound 0.949999" in found.line
 
