@@ -115,7 +115,7 @@ def _network(run: Path) -> tuple[str, Callable[[], ModelProto]]:
         from facekd.deploy.export import read_source
 
         return run.stem, partial(read_source, run)
-    from facekd.deploy.export import to_onnx
+    from facekd.deploy.traced import to_onnx
     from facekd.nets.saved import load_model
 
     saved = load_model(run)
