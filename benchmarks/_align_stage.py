@@ -103,9 +103,9 @@ def area_step() -> dict[str, Any]:
     photo shrunk (area average) to the crop's scale. The cosine of the two embeddings is taken with the area step of
     ``core.geometry.warp`` and with bilinear sampling alone.
     """
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
 
-    embedders = {name: Embedder.load(DATA / "weights" / f"{name}.onnx", None) for name in TEACHERS}
+    embedders = {name: CropEmbedder.load(DATA / "weights" / f"{name}.onnx", None) for name in TEACHERS}
     detect = load_detector("yunet")
     result: dict[str, Any] = {}
     for least in (1.5, 2, 3):

@@ -23,7 +23,7 @@ from facekd.console import progress
 from facekd.core.files import atomic_write, write_text
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.rates.intervals import wilson_by_person
 from facekd.rates.thresholds import far_interval_by_person
 
@@ -107,16 +107,16 @@ def lfw(data: Path, work: Path, sexes: Path | None) -> People | None:
     return People("lfw", crops, places, labels)
 
 
-def quick_form(model: Path, contract: Path | None, work: Path) -> Embedder:
+def quick_form(model: Path, contract: Path | None, work: Path) -> CropEmbedder:
     """The same model, written as `export` does: the same id and embeddings, computed faster."""
     path = work / "exported" / model.name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         export(model, path, contract=contract, quiet=True)
-    return Embedder.load(path)
+    return CropEmbedder.load(path)
 
 
-def embedded(people: People, embedder: Embedder, work: Path) -> np.ndarray:
+def embedded(people: People, embedder: CropEmbedder, work: Path) -> np.ndarray:
     """float32[N, D], unit norm, of the people of a set; kept in WORK by the model's id."""
     path = work / "embeddings" / f"{people.name}-{embedder.model_id}.npz"
     if path.exists():

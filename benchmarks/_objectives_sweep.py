@@ -32,7 +32,7 @@ from facekd.core.files import atomic_write, write_text
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.evaluation.gap import gap_rows
 from facekd.evaluation.lists import everyone, pair_scores
 from facekd.evaluation.results import plain
@@ -153,7 +153,7 @@ def gaps(result: dict[str, Any], data: Path, teacher: Path, out: Path) -> dict[s
 
     def scores(run: Path) -> Array:
         """Of the embeddings that the sweep has kept."""
-        (kept,) = (out / "held_out").glob(f"{Embedder.load(run).model_id}-*.npy")
+        (kept,) = (out / "held_out").glob(f"{CropEmbedder.load(run).model_id}-*.npy")
         vectors = np.load(kept)
         return pair_scores(vectors, vectors, compared)
 

@@ -24,7 +24,7 @@ from facekd.core.run import read_metrics
 from facekd.core.types import Array, Scores
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.evaluation.gap import gap_rows
 from facekd.evaluation.lists import Compared, everyone, list_rates, listed, pair_scores
 from facekd.evaluation.protocols import embed_crops, read_list
@@ -144,14 +144,14 @@ def vectors(network: Path, crops: CropSet, ids: tuple[str, ...], judges: Judges)
     """
     import io
 
-    embedder = Embedder.load(network)
+    embedder = CropEmbedder.load(network)
     file = judges.kept / f"{embedder.model_id}-{crops.digest()[:16]}.npy"
     if not file.exists():
         if network.is_dir():
             deployed = judges.kept / f"{embedder.model_id}.onnx"
             if not deployed.exists():
                 export(network, deployed, quiet=True)
-            embedder = Embedder.load(deployed)
+            embedder = CropEmbedder.load(deployed)
         stream = io.BytesIO()
         np.save(
             stream,

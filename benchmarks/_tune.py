@@ -18,7 +18,7 @@ from facekd.core.contract import Contract
 from facekd.core.files import write_bytes
 from facekd.core.pixels import to_input, unit
 from facekd.crops.training import TrainingCrops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.export import prepared, serialized
 from facekd.deploy.traced import to_onnx
 from facekd.engines.local import map_ordered
@@ -152,13 +152,13 @@ def write_network(net: torch.nn.Module, contract: Contract, path: Path, data: Tr
     crops = data.train.batch(np.arange(8))
     with torch.no_grad():
         wanted = unit(net(torch.from_numpy(to_input(crops, own))).numpy())
-    least = float((Embedder.load(path).embed(crops) * wanted).sum(1).min())
+    least = float((CropEmbedder.load(path).embed(crops) * wanted).sum(1).min())
     assert least > 0.9999, (path, least)
 
 
 def cost_of(path: Path) -> Facts:
     """Bytes, numbers and multiply-adds of an ONNX file."""
-    embedder = Embedder.load(path)
+    embedder = CropEmbedder.load(path)
     size = embedder.contract.size
     macs = onnx_macs(path, (1, 3, size, size))
     return {"bytes": path.stat().st_size, "parameters": embedder.network.parameters, "macs": macs}

@@ -28,7 +28,7 @@ from facekd.commands.export import export
 from facekd.commands.verify import verify
 from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 TEACHER = DATA / "weights" / "w600k_mbf.onnx"
@@ -117,7 +117,7 @@ def speeds(files: list[Path], held: Path) -> dict[str, float]:
     """Crops a second of each, the median of rounds in turns."""
     crops = read_crops(held)
     batch = crops.batch(np.arange(min(64, len(crops))))
-    embedders = {file.stem: Embedder.load(file) for file in files}
+    embedders = {file.stem: CropEmbedder.load(file) for file in files}
     taken: dict[str, list[float]] = {name: [] for name in embedders}
     for _ in range(ROUNDS):
         for name, embedder in embedders.items():

@@ -53,7 +53,7 @@ from facekd.core.pixels import encode_crop
 from facekd.core.run import read_metrics, refuse_other_run, start_run
 from facekd.crops.read import read_crops
 from facekd.crops.training import TrainingCrops, read_training_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
 from facekd.evaluation.lists import (
     Compared,
@@ -107,7 +107,7 @@ class Bench:
 
     def judge(self, name: str, compared: Compared, key: str) -> Facts:
         """Rates on a list, and the difference to the teacher's."""
-        embedder = Embedder.load(self.file(name))
+        embedder = CropEmbedder.load(self.file(name))
         vectors = embed_crops(name, embedder, compared.crops, compared.ids, quiet=False).vectors
         scores = pair_scores(vectors, vectors, compared)
         kept = self.work / f"teacher-{key}.npy"
@@ -172,7 +172,7 @@ def measure(given: argparse.Namespace) -> tuple[Facts, dict[str, str]]:
         raise UserError(f"{given.student}: not the folder of a distillation; its crops and steps are needed")
     settings = yaml.safe_load((given.student / "run.yaml").read_text())
     steps = given.steps or max(int(row["step"]) for row in read_metrics(given.student))
-    teacher = Embedder.load(given.teacher, given.contract)
+    teacher = CropEmbedder.load(given.teacher, given.contract)
     asked: Facts = {
         "teacher_id": teacher.model_id,
         "student_id": load_model(given.student).contract.model_id,
@@ -250,7 +250,7 @@ def exported(bench: Bench, source: Path, contract: Path | None, precision: str) 
 def latencies(bench: Bench) -> None:
     """The median time of one face from uint8 crop to unit embedding on one core, the networks taking turns."""
     names = [name for name in bench.rows if bench.file(name).exists()]
-    embedders = {name: Embedder.load(bench.file(name), threads=1) for name in names}
+    embedders = {name: CropEmbedder.load(bench.file(name), threads=1) for name in names}
     size = bench.data.train.size
     crops = np.random.default_rng(SEED).integers(0, 256, (FACES, size, size, 3), np.uint8)
     taken: dict[str, list[float]] = {name: [] for name in names}

@@ -27,7 +27,7 @@ from facekd.commands.verify import verify
 from facekd.console import say
 from facekd.core.pixels import to_input
 from facekd.deploy.default import default_model
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.nets.onnx_cost import onnx_macs
 
 FARS = [1e-2, 1e-3, 1e-4, 1e-5]
@@ -83,7 +83,7 @@ def costs(models: list[Path]) -> dict[str, Any]:
     import onnxruntime
 
     crop = np.random.default_rng(0).integers(0, 256, (1, 112, 112, 3), np.uint8)
-    embedders = {path.stem: Embedder.load(path, threads=1) for path in models}
+    embedders = {path.stem: CropEmbedder.load(path, threads=1) for path in models}
     calls = {name: (lambda one=one: one.embed(crop)) for name, one in embedders.items()}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -126,9 +126,9 @@ def child(model: str, faces: int) -> None:
                 values = (torch.from_numpy(crops).permute(0, 3, 1, 2).float() - 127.5) / 128  # facenet-pytorch's own
                 return net(values).numpy()
     else:
-        from facekd.deploy.embedder import Embedder
+        from facekd.deploy.embedder import CropEmbedder
 
-        embedder = Embedder.load(model, threads=1)
+        embedder = CropEmbedder.load(model, threads=1)
         size, embed = embedder.contract.size, embedder.embed
     crops = np.random.default_rng(0).integers(0, 256, (8, size, size, 3), np.uint8)
     embed(crops[:1])

@@ -36,7 +36,7 @@ from facekd.core.pixels import to_input, unit
 from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.export import bound, prepared, read_source, serialized
 from facekd.deploy.graph import with_unit_norm
 from facekd.deploy.quantize import to_int8
@@ -122,7 +122,7 @@ def sources(home: Path) -> list[tuple[str, Any, Contract]]:
         found.append((label, to_onnx(saved.net, saved.contract), saved.contract))
     public = WEIGHTS / "w600k_mbf.onnx"
     if public.exists():
-        found.append(("w600k_mbf", read_source(public), Embedder.load(public).contract))
+        found.append(("w600k_mbf", read_source(public), CropEmbedder.load(public).contract))
     return found
 
 
@@ -146,22 +146,22 @@ def forms_of(home: Path, label: str, source: Any, contract: Contract, crops: Arr
     inputs = to_input(crops, contract)
     forms: dict[str, Callable[[], Any]] = {
         PLAIN: default_session(source, contract, crops),
-        "fp32, plain, a thread on each core": ready(Embedder.load(plain), inputs),
+        "fp32, plain, a thread on each core": ready(CropEmbedder.load(plain), inputs),
         "fp32 export, default session": default_session(onnx.load(str(files["fp32", False])), contract, crops),
-        "fp32 export": ready(Embedder.load(files["fp32", False]), inputs),
-        "fp32 export, from uint8 crops": from_crops(Embedder.load(files["fp32", False]), crops),
-        "fp32 export, uint8 inside": from_crops(Embedder.load(files["fp32", True]), crops),
+        "fp32 export": ready(CropEmbedder.load(files["fp32", False]), inputs),
+        "fp32 export, from uint8 crops": from_crops(CropEmbedder.load(files["fp32", False]), crops),
+        "fp32 export, uint8 inside": from_crops(CropEmbedder.load(files["fp32", True]), crops),
         "int8 naive, default session": default_session(onnx.load(str(naive)), contract, crops),
-        "int8 export": ready(Embedder.load(files["int8", False]), inputs),
-        "int8 export, uint8 inside": from_crops(Embedder.load(files["int8", True]), crops),
+        "int8 export": ready(CropEmbedder.load(files["int8", False]), inputs),
+        "int8 export, uint8 inside": from_crops(CropEmbedder.load(files["int8", True]), crops),
     }
     try:
         import openvino  # noqa: F401  # the extra 'export'
     except ImportError:
         return forms
     for name, path in (("plain", plain), ("export", files["fp32", False])):
-        forms[f"fp32 {name}, OpenVINO"] = ready(Embedder.load(path, backend="openvino"), inputs)
-    forms["int8 export, OpenVINO"] = ready(Embedder.load(files["int8", False], backend="openvino"), inputs)
+        forms[f"fp32 {name}, OpenVINO"] = ready(CropEmbedder.load(path, backend="openvino"), inputs)
+    forms["int8 export, OpenVINO"] = ready(CropEmbedder.load(files["int8", False], backend="openvino"), inputs)
     return forms
 
 
@@ -174,11 +174,11 @@ def default_session(model: Any, contract: Contract, crops: Array) -> Callable[[]
     return lambda: session.run(None, feed)[0]
 
 
-def ready(embedder: Embedder, inputs: Array) -> Callable[[], Any]:
+def ready(embedder: CropEmbedder, inputs: Array) -> Callable[[], Any]:
     return lambda: embedder.network.run(inputs)
 
 
-def from_crops(embedder: Embedder, crops: Array) -> Callable[[], Any]:
+def from_crops(embedder: CropEmbedder, crops: Array) -> Callable[[], Any]:
     return lambda: embedder.embed(crops)
 
 
@@ -219,7 +219,7 @@ def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
 
     crop_set = read_crops(crops)
     listed = read_list(pairs, crop_set, crops)
-    source = Embedder.load(path)
+    source = CropEmbedder.load(path)
     order = np.random.default_rng(0).permutation(len(crop_set))[:256]
     calibration = crop_set.batch(np.sort(order))
     embedders = {"source": source}
@@ -229,7 +229,7 @@ def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
             file = Path(folder) / f"{precision}.onnx"
             own = bound(made, source.contract, precision)
             file.write_bytes(serialized(made, own, source.contract, precision, {}))
-            embedders[precision] = Embedder.load(file)
+            embedders[precision] = CropEmbedder.load(file)
         judged, vectors = {}, {}
         for name, embedder in embedders.items():
             model = from_crops(name, path, embedder, crop_set, quiet=False)

@@ -196,9 +196,9 @@ def judge(work: Path, runs: dict[str, list[Path]]) -> dict[str, Any]:
 def outputs(run: Path, crops: CropSet) -> tuple[Array, Array]:
     """float32[N, D] twice: what the network of `run` gives for each crop, and that at unit norm."""
     from facekd.core.pixels import to_input, unit
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
 
-    embedder = Embedder.load(run)
+    embedder = CropEmbedder.load(run)
     pieces = [
         embedder.network.run(to_input(crops.batch(np.arange(start, min(start + 256, len(crops)))), embedder.contract))
         for start in range(0, len(crops), 256)

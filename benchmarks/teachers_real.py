@@ -93,7 +93,7 @@ def train(work: Path, net: str, head: str, epochs: float, flags: list[str], dead
 
 def judge(work: Path, net: str) -> dict[str, Any]:
     """The result of a network: what each head's training was, its rates, and the difference between the two."""
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
 
     sets = work / "sets"
     runs = {head: work / f"{net}-{head}" / "run" for head in HEADS}
@@ -101,7 +101,7 @@ def judge(work: Path, net: str) -> dict[str, Any]:
     if not runs:
         raise SystemExit(f"{work}: no training of {net} is finished; give --part {' '.join(HEADS)} first")
     judges = Judges.of(sets / "pairs.txt", sets / "lfw", sets / "held_out.parquet", work / "judged")
-    network = Embedder.load(next(iter(runs.values()))).network
+    network = CropEmbedder.load(next(iter(runs.values()))).network
     entry: dict[str, Any] = {
         "sets": read_json(sets / "about.json"),
         "parameters": network.parameters,

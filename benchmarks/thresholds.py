@@ -35,7 +35,7 @@ from facekd.core.contract import KNOWN
 from facekd.core.files import atomic_write, read_json, write_json, write_text
 from facekd.crops.read import read_crops
 from facekd.deploy.default import default_model
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import THRESHOLDS, thresholds_text
 from facekd.evaluation.protocols import embed_crops, everybody
 
@@ -98,7 +98,7 @@ def main() -> None:
 
 def measure(model: Path, data: Path, work: Path) -> dict[str, Any]:
     """The thresholds of a network on each set, and those to be carried."""
-    embedder = Embedder.load(model)
+    embedder = CropEmbedder.load(model)
     sets: dict[str, Scores] = {}
     as_labeled: dict[str, Any] = {}
     for name, crops in (("celeba", celeba(data, work)), ("lfw", lfw(data, work))):
@@ -155,7 +155,7 @@ def lfw(data: Path, work: Path) -> Path:
     return store
 
 
-def embedded(name: str, ids: tuple[str, ...], crops: Path, embedder: Embedder, work: Path) -> np.ndarray:
+def embedded(name: str, ids: tuple[str, ...], crops: Path, embedder: CropEmbedder, work: Path) -> np.ndarray:
     """float32[N, D], unit norm, of these crops; kept in WORK by the model's id."""
     path = work / "embeddings" / f"{name}-{embedder.model_id}.npz"
     if path.exists():

@@ -30,7 +30,7 @@ from facekd.core.formats import FORMATS, KEY, METADATA, check_format
 from facekd.core.run import refuse_other_run, start_run
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import read_thresholds
 from facekd.errors import UserError
@@ -177,8 +177,8 @@ class Made:
             onnx.save(model, str(path))
 
         def read() -> Any:
-            again = Embedder.load(path).model_id  # the second time from what is kept of it
-            return again, Embedder.load(path).model_id, read_thresholds(path)
+            again = CropEmbedder.load(path).model_id  # the second time from what is kept of it
+            return again, CropEmbedder.load(path).model_id, read_thresholds(path)
 
         return alter, read
 

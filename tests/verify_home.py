@@ -17,7 +17,7 @@ from facekd.core.types import Array
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore, PhotoRecord
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 
 PEOPLE, PHOTOS = 8, 5
 ALL = list(itertools.combinations(range(PEOPLE * PHOTOS), 2))
@@ -61,7 +61,7 @@ def listed(path: Path, crops: CropSet) -> Path:
 
 def vectors(home: Path, model: str) -> Array:
     crops = read_crops(home / "crops")
-    return Embedder.load(home / model).embed(crops.batch(np.arange(len(crops))))
+    return CropEmbedder.load(home / model).embed(crops.batch(np.arange(len(crops))))
 
 
 def cosines(home: Path, model: str) -> tuple[Array, Array, Array, Array]:

@@ -62,10 +62,10 @@ def audit(
 
     from facekd.crops.leaks import nearer_to_others
     from facekd.crops.read import read_crops
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
     from facekd.evaluation.protocols import embed_crops
 
-    embedder, crops, out = Embedder.load(network.embedder, network.contract), read_crops(data), file.out
+    embedder, crops, out = CropEmbedder.load(network.embedder, network.contract), read_crops(data), file.out
     crops.check_fits(embedder.contract)
     crops = crops.take(np.flatnonzero([identity is not None for identity in crops.identities]))
     if len(set(crops.identities)) < 2:

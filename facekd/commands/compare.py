@@ -63,7 +63,7 @@ def compare(
             --held or --no-held-out given.
         quiet: Print nothing.
     """
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
     from facekd.evaluation.comparison_report import comparison_page
     from facekd.evaluation.cost import cost_of
     from facekd.evaluation.gap import ComparedNetwork, GapReport, compare_on
@@ -76,7 +76,7 @@ def compare(
             "student or more, in this order"
         )
     names = labels(runs)
-    embedders = [Embedder.load(path, foreign.contract if k == 0 else None) for k, path in enumerate(runs)]
+    embedders = [CropEmbedder.load(path, foreign.contract if k == 0 else None) for k, path in enumerate(runs)]
     # The control's own held-out people come first, as far as it has a record; the teacher may be from elsewhere.
     records = [training_of(path) for path in (*runs[1:], runs[0])]
     lists = compared_lists(runs, [record for record in records if record is not None], data)

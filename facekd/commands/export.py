@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from facekd.core.types import Array
     from facekd.crops.cropset import CropSet
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.export import Parity
     from facekd.evaluation.results import ModelDifference
 
@@ -73,13 +73,13 @@ def export(
     from facekd.core.run import versions
     from facekd.crops.read import read_crops
     from facekd.deploy.card import CARD, TERMS, model_card
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.export import bound, check_parity, prepared, serialized
     from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
 
     if model.suffix != ".onnx":
         raise UserError(f"{model}: the exported file's name has to end in .onnx")
-    source = Embedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
+    source = CropEmbedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
     name, graph = _network(run)
     given = _given_thresholds(run, source, file)
     crops = None if file.crops is None else read_crops(file.crops)
@@ -123,20 +123,20 @@ def _network(run: Path) -> tuple[str, Callable[[], ModelProto]]:
 
 
 @contextmanager
-def _as_read(data: bytes) -> Iterator[Embedder]:
+def _as_read(data: bytes) -> Iterator[CropEmbedder]:
     """An exported file, read as any user of it reads it: what is checked is the file itself."""
     import tempfile
 
     from facekd.core.files import write_bytes
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
 
     with tempfile.TemporaryDirectory(prefix="facekd-export-") as folder:
         candidate = Path(folder) / "model.onnx"
         write_bytes(candidate, data)
-        yield Embedder.load(candidate, quick=False)
+        yield CropEmbedder.load(candidate, quick=False)
 
 
-def _given_thresholds(run: Path, source: Embedder, file: ExportedFile) -> dict[float, float]:
+def _given_thresholds(run: Path, source: CropEmbedder, file: ExportedFile) -> dict[float, float]:
     """The source's thresholds, which hold for an export that is the same model."""
     from facekd.deploy.export import PRECISIONS
     from facekd.deploy.thresholds import measured_thresholds, read_thresholds
@@ -146,7 +146,7 @@ def _given_thresholds(run: Path, source: Embedder, file: ExportedFile) -> dict[f
     return read_thresholds(run) if PRECISIONS[file.precision].same_model else {}
 
 
-def _drawn(source: Embedder, crop_set: CropSet | None) -> tuple[Array | None, Array]:
+def _drawn(source: CropEmbedder, crop_set: CropSet | None) -> tuple[Array | None, Array]:
     """The crops to calibrate on and those to check on; noise to check on where there are none."""
     import numpy as np
 
@@ -160,7 +160,7 @@ def _drawn(source: Embedder, crop_set: CropSet | None) -> tuple[Array | None, Ar
 
 
 def _compare(
-    run: Path, source: Embedder, exported: Embedder, crops: CropSet | None, file: ExportedFile, quiet: bool
+    run: Path, source: CropEmbedder, exported: CropEmbedder, crops: CropSet | None, file: ExportedFile, quiet: bool
 ) -> tuple[tuple[ModelDifference, ...], dict[float, float]]:
     """TAR of the export minus that of its source at each FAR, and the export's own thresholds."""
     if file.pairs is None or crops is None:

@@ -71,10 +71,10 @@ def leak(
 
     from facekd.crops.leaks import most_alike, spelling
     from facekd.crops.read import read_crops
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
     from facekd.evaluation.protocols import embed_crops
 
-    embedder, out, threshold = Embedder.load(network.embedder, network.contract), search.out, search.threshold
+    embedder, out, threshold = CropEmbedder.load(network.embedder, network.contract), search.out, search.threshold
     learned, judged = read_crops(train), _judged(pairs, search.crops)
     learned.check_fits(embedder.contract)
     judged.check_fits(embedder.contract)

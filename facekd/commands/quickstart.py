@@ -53,7 +53,7 @@ def quickstart(*, line: WholeLine = WholeLine(), quiet: bool = False) -> Quickst
     from facekd.commands.synth import synth
     from facekd.commands.train_teacher import train_teacher
     from facekd.crops.training import read_training_crops
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
     from facekd.evaluation.quickstart import judge_all, name_people, summary_rows, write_report
 
     photos, seed = line.photos, line.seed
@@ -90,7 +90,7 @@ def quickstart(*, line: WholeLine = WholeLine(), quiet: bool = False) -> Quickst
         exported = export(out / "student", out / "student.onnx", crops=crops, quiet=quiet)
 
     with clock("verify"):
-        models = {name: Embedder.load(out / file) for name, file in MODELS.items()}
+        models = {name: CropEmbedder.load(out / file) for name, file in MODELS.items()}
         judged = judge_all(out, models, data.held, FARS, seed, quiet)
     with clock("gallery"):
         named = name_people(out, judged[-1].rates, models["student_onnx"], data.held)

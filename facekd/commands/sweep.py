@@ -153,7 +153,7 @@ def _teachers(cells: Sequence[Cell], data: TrainingCrops, out: Path, quiet: bool
     """
     from accelerate import Accelerator
 
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
     from facekd.nets.saved import MODEL
     from facekd.recipes.random_teacher import save_random_teacher
     from facekd.recipes.teachers import load_teachers
@@ -173,7 +173,7 @@ def _teachers(cells: Sequence[Cell], data: TrainingCrops, out: Path, quiet: bool
             found = load_teachers(teaching, data, 0, Accelerator().device, quiet)
             assert found is not None
             loaded[key] = found.teacher
-            Embedder.load(parts[0].path, parts[0].contract)  # as it will be judged
+            CropEmbedder.load(parts[0].path, parts[0].contract)  # as it will be judged
         own[cell.name] = parts[0], loaded[key]
     first, head = next(iter(own.values()))
     for cell in cells:
@@ -323,11 +323,11 @@ def _scores(out: Path, path: Path, contract: Path | None, name: str, compared: C
 
     import numpy as np
 
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
     from facekd.evaluation.lists import fit_network, pair_scores
     from facekd.evaluation.protocols import embed_crops
 
-    embedder = Embedder.load(path, contract)
+    embedder = CropEmbedder.load(path, contract)
     fit_network(name, embedder.contract.size, embedder.contract.template, compared)
     kept = out / "held_out" / f"{embedder.model_id}-{compared.crops.image_digest()[:16]}.npy"
     if not kept.exists():

@@ -67,7 +67,7 @@ def verify(
     from facekd.core.files import write_json
     from facekd.crops.cropset import CropSet
     from facekd.crops.gallery_split import write_gallery_split
-    from facekd.deploy.embedder import Embedder
+    from facekd.deploy.embedder import CropEmbedder
     from facekd.engines.mapper import check_ray
     from facekd.evaluation.identification import planned
     from facekd.evaluation.identification_report import search_page
@@ -89,7 +89,7 @@ def verify(
     people = everybody(source, place) if data.all_pairs else None
     plan = planned(source, data.crops, place, data.split) if data.identification else None
     crops = source if isinstance(source, CropSet) else None
-    embedders = [Embedder.load(path, foreign.contract) for path in models]
+    embedders = [CropEmbedder.load(path, foreign.contract) for path in models]
     judged = judged_models(models, embedders, stored if crops is None else crops, quiet)
 
     out = files.out or default_out("verify")

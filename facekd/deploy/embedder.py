@@ -99,6 +99,3 @@ class CropEmbedder:
         if self.contract.flip:
             vectors = vectors + self.network.step(to_input(crops[:, :, ::-1], self.contract))
         return unit(vectors)
-
-
-Embedder = CropEmbedder  # as rooms above called it

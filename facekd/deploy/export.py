@@ -15,7 +15,7 @@ from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import to_input
 from facekd.core.types import Array
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.equalize import equalize
 from facekd.deploy.graph import (
     CROPS,
@@ -134,7 +134,7 @@ def serialized(model: Any, contract: Contract, source: Contract, precision: str,
     return data
 
 
-def check_parity(source: Embedder, exported: Embedder, crops: Array, precision: str) -> Parity:
+def check_parity(source: CropEmbedder, exported: CropEmbedder, crops: Array, precision: str) -> Parity:
     """Embed `crops` by the source and by the exported file, one by one and together, and compare.
 
     Args:

@@ -33,4 +33,14 @@ def to_onnx(net: nn.Module, contract: Contract) -> Any:
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    return without_traces(program.model_proto)
+
+
+def without_traces(model: Any) -> Any:
+    """`model` without the exporter's notes on nodes and values: paths of this machine, which would change a digest."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+    return model

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.evaluation.protocols import JudgedModel
 from facekd.evaluation.results import Cost
 from facekd.nets.onnx_cost import onnx_macs
@@ -22,7 +22,7 @@ def costs_of(models: Sequence[JudgedModel]) -> tuple[Cost, ...]:
     return tuple(cost_of(one.name, one.embedder) for one in models if one.embedder is not None)
 
 
-def cost_of(name: str, embedder: Embedder) -> Cost:
+def cost_of(name: str, embedder: CropEmbedder) -> Cost:
     """What a model costs on this machine: size, and the time from uint8 crops to unit embeddings (medians)."""
     network, size = embedder.network, embedder.contract.size
     macs = network.macs
@@ -33,7 +33,7 @@ def cost_of(name: str, embedder: Embedder) -> Cost:
     return Cost(name, network.parameters, macs, network.bytes, 1e3 * one, 32 / many)
 
 
-def _seconds(embedder: Embedder, crops: Array) -> float:
+def _seconds(embedder: CropEmbedder, crops: Array) -> float:
     """The median of some runs, after one that warms up."""
     embedder.embed(crops)
     taken: list[float] = []

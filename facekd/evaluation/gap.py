@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.evaluation.lists import Compared, list_rates, pair_scores
 from facekd.evaluation.protocols import embed_crops
 from facekd.evaluation.results import Cost, ListRates, fields_of, lowest_far, plain
@@ -92,7 +92,7 @@ class GapReport:
 
 
 def compare_on(
-    compared: Compared, names: Sequence[str], embedders: Sequence[Embedder], fars: Sequence[float], quiet: bool
+    compared: Compared, names: Sequence[str], embedders: Sequence[CropEmbedder], fars: Sequence[float], quiet: bool
 ) -> ListComparison:
     """All that one list says of the networks: the teacher, the student alone, then the students."""
     vectors = [

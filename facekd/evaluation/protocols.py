@@ -18,7 +18,7 @@ from facekd.crops.cropset import CropSet
 from facekd.crops.pairs import person_in_name, read_pairs, resolve, take, without_repeats
 from facekd.crops.read import by_name, photo_names, photo_persons, read_crops
 from facekd.crops.store import FAILED, CropStore
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import Embedded, read_embeddings
 from facekd.errors import UserError
 from facekd.rates.score import score
@@ -65,7 +65,7 @@ class JudgedModel:
     file: Path
     model_id: str
     embed: Callable[[Sequence[str]], Embeddings]  # ids -> their embeddings, in that order
-    embedder: Embedder | None  # None where only its embeddings are there
+    embedder: CropEmbedder | None  # None where only its embeddings are there
 
     def scores(self, listed: ListedPairs) -> Scores:
         """Its scores of a list's pairs; a pair with a photo that gave no crop is a non-match."""
@@ -175,7 +175,7 @@ def _with_groups(pairs: PairList, columns: Sequence[str], path: Path) -> PairLis
 
 
 def judged_models(
-    files: Sequence[Path], embedders: Sequence[Embedder], source: CropSet | Sequence[Path], quiet: bool
+    files: Sequence[Path], embedders: Sequence[CropEmbedder], source: CropSet | Sequence[Path], quiet: bool
 ) -> list[JudgedModel]:
     """The models by what gives their embeddings, each under a short name of its own.
 
@@ -192,7 +192,7 @@ def judged_models(
             from_crops(name, path, embedder, source, quiet)
             for name, path, embedder in zip(labels(files), files, embedders, strict=True)
         ]
-    given: Sequence[Embedder | None] = embedders or [None] * len(source)
+    given: Sequence[CropEmbedder | None] = embedders or [None] * len(source)
     return [
         from_embeddings(name, path, read_embeddings(path, embedder.model_id if embedder else None), embedder)
         for name, path, embedder in zip(labels(files or source), source, given, strict=True)
@@ -209,13 +209,13 @@ def labels(paths: Sequence[Path]) -> list[str]:
     return [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names, 1)]
 
 
-def from_crops(name: str, file: Path, embedder: Embedder, crops: CropSet, quiet: bool) -> JudgedModel:
+def from_crops(name: str, file: Path, embedder: CropEmbedder, crops: CropSet, quiet: bool) -> JudgedModel:
     """A model that embeds crops when it is asked for them."""
     embed = partial(embed_crops, name, embedder, crops, quiet=quiet)
     return JudgedModel(name, file, embedder.model_id, embed, embedder)
 
 
-def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: Embedder | None) -> JudgedModel:
+def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: CropEmbedder | None) -> JudgedModel:
     """A model whose embeddings were written by 'facekd embed'."""
 
     stored = embedded.embeddings
@@ -237,7 +237,7 @@ def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: Embedde
     return JudgedModel(name, file, stored.model_id, pick, embedder)
 
 
-def embed_crops(name: str, embedder: Embedder, crops: CropSet, ids: Sequence[str], quiet: bool) -> Embeddings:
+def embed_crops(name: str, embedder: CropEmbedder, crops: CropSet, ids: Sequence[str], quiet: bool) -> Embeddings:
     """The embeddings of the crops called `ids`, by one model, in their order.
 
     Raises:

@@ -13,7 +13,7 @@ from facekd.core.types import Embeddings
 from facekd.crops.cropset import CropSet
 from facekd.crops.pairs import all_pairs, write_pairs
 from facekd.crops.store import CropStore
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.evaluation.model_rates import judge_scores
 from facekd.evaluation.protocols import from_crops, listed_crops
 from facekd.evaluation.report import rates_table
@@ -36,7 +36,7 @@ TITLES = {
 
 
 def judge_all(
-    out: Path, models: Mapping[str, Embedder], held: CropSet, fars: Sequence[float], seed: int, quiet: bool
+    out: Path, models: Mapping[str, CropEmbedder], held: CropSet, fars: Sequence[float], seed: int, quiet: bool
 ) -> list[Judged]:
     """Every pair of the held-out crops, by every model; the pair list is left in ``out/pairs.csv``."""
     pairs = all_pairs(held.ids, [str(identity) for identity in held.identities], seed)
@@ -47,7 +47,7 @@ def judge_all(
 
 
 def summary_rows(
-    judged: Sequence[Judged], models: Mapping[str, Embedder], seconds: Mapping[str, float]
+    judged: Sequence[Judged], models: Mapping[str, CropEmbedder], seconds: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     """Each model's rates and cost, as summary.json has them."""
     rows = {}
@@ -60,7 +60,7 @@ def summary_rows(
     return rows
 
 
-def name_people(out: Path, student: ModelRates, embedder: Embedder, held: CropSet) -> dict[str, Any]:
+def name_people(out: Path, student: ModelRates, embedder: CropEmbedder, held: CropSet) -> dict[str, Any]:
     """Enroll every other held-out person with half of their crops, then identify all crops that were not enrolled.
 
     Leaves a gallery in ``out/people.gallery``; people that were not enrolled have to come out as unknown.

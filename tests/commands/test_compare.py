@@ -24,7 +24,7 @@ from facekd.core.types import Array
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.evaluation import cost as verify_cost
 from facekd.evaluation import gap
 from facekd.evaluation.lists import everyone, held_out_people, training_of
@@ -104,7 +104,7 @@ def held(home: Path) -> CropSet:
 
 
 def embedded(home: Path, name: str, crops: CropSet) -> Array:
-    return Embedder.load(paths(home, [name])[0]).embed(crops.batch(np.arange(len(crops))))
+    return CropEmbedder.load(paths(home, [name])[0]).embed(crops.batch(np.arange(len(crops))))
 
 
 def all_scores(home: Path, crops: CropSet, left: str, right: str) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ from facekd.commands.distill import distill
 from facekd.commands.export import export
 from facekd.core.run import read_metrics
 from facekd.crops.store import CropStore
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
 from facekd.nets.saved import MODEL, load_model
 from facekd.recipes.plan import make_plan
@@ -59,14 +59,16 @@ def test_a_student_begins_at_an_onnx_files_layers_with_its_norms_folded(tmp_path
     assert student.contract.dim == 16
     assert student.net.folded is True
     crops = np.stack([person(i, 0) for i in range(4)])
-    np.testing.assert_allclose(Embedder.load(out).embed(crops), Embedder.load(given).embed(crops), atol=1e-5)
+    np.testing.assert_allclose(CropEmbedder.load(out).embed(crops), CropEmbedder.load(given).embed(crops), atol=1e-5)
     assert yaml.safe_load((out / "run.yaml").read_text())["dim"] == 16
     assert run(["distill", "--resume", str(out), "--quiet"]) == 0
     # From there the next run begins, without norms too; and a run with norms may fold them.
     again = distill(data=[store], out=tmp_path / "t", init_from=out, **flags).out
     assert load_model(again).net.folded is True
     folded = distill(data=[store], out=tmp_path / "f", init_from=source, fold_norms=True, **flags).out
-    np.testing.assert_allclose(Embedder.load(folded).embed(crops), Embedder.load(source).embed(crops), atol=1e-5)
+    np.testing.assert_allclose(
+        CropEmbedder.load(folded).embed(crops), CropEmbedder.load(source).embed(crops), atol=1e-5
+    )
     with pytest.raises(UserError, match=r"net\.onnx: is not built like this network: .* not in the file"):
         distill(data=[store], out=tmp_path / "no", init_from=given, **{**flags, "net": "mobilefacenet"})
     with pytest.raises(UserError, match="has dim 16, this run 8; ask for the same"):

@@ -25,7 +25,7 @@ from facekd.core.contract import Contract
 from facekd.core.pixels import encode_crop
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import read_embeddings
 from facekd.errors import UserError
 from facekd.nets import build
@@ -78,9 +78,9 @@ def test_photos_and_their_crop_store_give_the_same_embeddings(tmp_path: Path, ph
     np.testing.assert_allclose(one.embeddings.vectors, two.embeddings.vectors, atol=1e-6)
     # And they are the embedder's own, of the crops as they are stored.
     crops = read_crops(tmp_path / "crops")
-    wanted = Embedder.load(model).embed(crops.batch(np.arange(len(crops))))
+    wanted = CropEmbedder.load(model).embed(crops.batch(np.arange(len(crops))))
     np.testing.assert_allclose(two.embeddings.vectors, wanted, atol=1e-6)
-    assert one.embeddings.model_id == Embedder.load(model).model_id == direct.model_id
+    assert one.embeddings.model_id == CropEmbedder.load(model).model_id == direct.model_id
 
 
 def test_image_parquet_and_npz(tmp_path: Path, model: Path) -> None:
@@ -96,7 +96,7 @@ def test_image_parquet_and_npz(tmp_path: Path, model: Path) -> None:
     assert read.embeddings.ids == ("faces-0", "faces-1", "faces-2")
     assert read.identities == ("a", None, "b")
     assert read.sources == ("faces-0", "1.png", "2.png")
-    wanted = Embedder.load(model).embed(np.stack([blocks(seed) for seed in range(3)]))
+    wanted = CropEmbedder.load(model).embed(np.stack([blocks(seed) for seed in range(3)]))
     np.testing.assert_allclose(read.embeddings.vectors, wanted, atol=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_a_rec_set_and_its_folder(tmp_path: Path, model: Path) -> None:
         embed(source, tmp_path / f"{number}.parquet", model=model, quiet=True)
         read = read_embeddings(tmp_path / f"{number}.parquet")
         assert read.embeddings.ids == ("train-1", "train-2", "train-3")
-        wanted = Embedder.load(model).embed(read_crops(home).batch(np.arange(3)))
+        wanted = CropEmbedder.load(model).embed(read_crops(home).batch(np.arange(3)))
         np.testing.assert_allclose(read.embeddings.vectors, wanted, atol=1e-6)
 
 

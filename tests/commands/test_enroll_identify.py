@@ -23,7 +23,7 @@ from facekd.commands.enroll import enroll
 from facekd.commands.identify import identify
 from facekd.core.contract import Contract
 from facekd.core.types import Array
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import THRESHOLDS
 from facekd.errors import UserError
@@ -183,7 +183,7 @@ def test_another_model_is_refused_everywhere(tmp_path: Path, people: Path, model
     gallery = enrolled(people, tmp_path / "g", model)
     before = templates(gallery)
     other = make_model(tmp_path / "other", 1)
-    ids = Embedder.load(model).model_id, Embedder.load(other).model_id
+    ids = CropEmbedder.load(model).model_id, CropEmbedder.load(other).model_id
     embed(people, tmp_path / "e.parquet", model=other, detector="none", quiet=True)
     for attempt in (
         lambda: enroll(people, gallery, model=other, detector="none", quiet=True),

@@ -25,7 +25,7 @@ from facekd.commands.gallery_migrate import migrate
 from facekd.core.contract import Contract
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
 from facekd.gallery import audit
 from facekd.gallery.gallery import LEDGER, GalleryTable, Person, template_of
@@ -246,7 +246,7 @@ def test_export_to_faiss(gallery: str, tmp_path: Path) -> None:
 
 def enrolled(folder: Path, crops: Path, model: Path, contract: Path | None = None) -> GalleryTable:
     """A gallery of the people of a crop store."""
-    embedder, kept = Embedder.load(model, contract), read_crops(crops)
+    embedder, kept = CropEmbedder.load(model, contract), read_crops(crops)
     meta = GalleryMeta(contract=embedder.contract, model=str(model.resolve()), detector="none", min_face=20)
     home = GalleryTable.create(folder, meta)
     vectors = embedder.embed(kept.batch(np.arange(len(kept))))
@@ -285,7 +285,7 @@ def test_migrating_from_crops_is_enrolling_with_the_new_model(tmp_path: Path) ->
     result = migrate(str(tmp_path / "old"), str(tmp_path / "new"), model=after, crops=crops, threshold=0.5, quiet=True)
     assert (result.people, result.exit_code, result.partial) == (6, 1, ("half",))
     assert result.missing == (("stranger", "no crop of its photos is kept"),)
-    new = GalleryTable.open(tmp_path / "new", Embedder.load(after).model_id)
+    new = GalleryTable.open(tmp_path / "new", CropEmbedder.load(after).model_id)
     assert (new.meta.threshold, new.meta.detector, new.meta.mapped) == (0.5, "none", None)
     there, here = new.people(names), expected.people(names)
     for name in names:
@@ -298,7 +298,7 @@ def test_migrating_from_crops_is_enrolling_with_the_new_model(tmp_path: Path) ->
     kept = read_crops(crops)
     photos = PhotoTable(new.place, new.meta.contract.dim)
     assert [one.status for one in photos.known(["p01"])] == ["ok"] * 3
-    vectors = Embedder.load(after).embed(kept.batch(np.arange(len(kept))))
+    vectors = CropEmbedder.load(after).embed(kept.batch(np.arange(len(kept))))
     for batch in photos.embeddings(names):
         for source, vector in zip(batch["source"].to_pylist(), batch["embedding"].to_pylist(), strict=True):
             np.testing.assert_allclose(vector, vectors[kept.sources.index(source)], atol=1e-6)

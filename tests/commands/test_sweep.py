@@ -27,7 +27,7 @@ from facekd.commands.train_teacher import train_teacher
 from facekd.core.run import read_metrics
 from facekd.core.types import Array
 from facekd.crops.training import read_training_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
 from facekd.nets import build
 from facekd.nets.heads import HEAD, load_head
@@ -179,7 +179,7 @@ def test_cells_and_controls_are_judged_on_all_pairs_of_held_out_people(
     assert result["lead_far"] == 0.1
 
     def tar(path: Path) -> float:
-        vectors: Array = Embedder.load(path).embed(held.batch(np.arange(len(held))))
+        vectors: Array = CropEmbedder.load(path).embed(held.batch(np.arange(len(held))))
         values = np.array([float(vectors[i] @ vectors[j]) for i, j in places])
         return float(oracles.tar_at_far(values, same, "0.1")[0])
 
@@ -219,7 +219,7 @@ def test_all_have_the_same_budget_and_the_controls_no_teacher(home: Path, swept:
 def test_a_random_teacher_tells_crops_apart_a_little(home: Path, swept: tuple[Path, dict[str, Any]]) -> None:
     """It is noise, not a constant: a constant would teach collapse."""
     held = read_training_crops([home / "crops"], HELD_OUT, 0).held
-    vectors = Embedder.load(swept[0] / "random-teacher").embed(held.batch(np.arange(len(held))))
+    vectors = CropEmbedder.load(swept[0] / "random-teacher").embed(held.batch(np.arange(len(held))))
     assert (vectors @ vectors.T).mean() < 0.9
 
 

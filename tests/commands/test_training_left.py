@@ -24,7 +24,7 @@ from facekd.core.process import left_as_it_was
 from facekd.core.run import read_metrics
 from facekd.crops.store import CropStore
 from facekd.crops.training import read_training_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.nets import build
 from facekd.nets.cost import num_parameters
 from facekd.nets.saved import MODEL, load_model
@@ -358,4 +358,4 @@ def test_both_recipes_leave_it_all(tmp_path: Path, store: Path) -> None:
     assert "| --term | labels=1, logits=1, embedding=10 |" in card
     assert "mean cosine to the teacher" in card
     export(student / BEST, tmp_path / "best.onnx", quiet=True)
-    assert Embedder.load(tmp_path / "best.onnx").contract.model_id == load_model(student).contract.model_id
+    assert CropEmbedder.load(tmp_path / "best.onnx").contract.model_id == load_model(student).contract.model_id

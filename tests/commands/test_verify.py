@@ -21,7 +21,7 @@ from facekd.commands.verify import verify
 from facekd.core.pixels import encode_crop
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
 from facekd.evaluation.protocols import labels
 from facekd.evaluation.text import far_name
@@ -67,7 +67,7 @@ def listed() -> list[Pair]:
 def scores_by_hand(home: Path, model: str) -> tuple[list[float], list[bool], list[int]]:
     """Cosines of the listed pairs, one after the other; -inf with the photo without a crop."""
     crops = read_crops(home / "crops")
-    vectors = Embedder.load(home / model).embed(crops.batch(np.arange(len(crops)))).astype(float)
+    vectors = CropEmbedder.load(home / model).embed(crops.batch(np.arange(len(crops)))).astype(float)
     embedded = dict(zip(crops.sources, vectors, strict=True))
 
     def vector(photo: tuple[str, int]) -> Array | None:
@@ -134,7 +134,7 @@ def test_every_file_says_the_same(home: Path, report: dict[str, Any]) -> None:
     assert [model["model"] for model in report["models"]] == [f"{home.name}/net", "other/net"]
     assert [model["file"] for model in report["models"]] == [str(home / "net"), str(home / "other" / "net")]
     assert len({model["model_id"] for model in report["models"]}) == 2
-    assert report["models"][0]["model_id"] == Embedder.load(home / "net").model_id
+    assert report["models"][0]["model_id"] == CropEmbedder.load(home / "net").model_id
     assert all(set(KEYS) <= model.keys() for model in report["models"])
     assert {"far_asked", "far", "tar", "low", "high", "threshold"} <= report["models"][0]["tar"][0].keys()
     page = (home / "out" / "report.html").read_text()

@@ -16,7 +16,7 @@ from facekd.cli import run
 from facekd.core.pixels import encode_crop
 from facekd.deploy import default
 from facekd.deploy.default import default_model
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import model_thresholds
 
@@ -29,7 +29,7 @@ def test_it_is_small_carries_its_contract_and_thresholds_and_says_what_it_is_mad
     file = default_model()
     assert file.parent == WEIGHTS
     assert file.stat().st_size <= 5e6
-    embedder = Embedder.load(file)
+    embedder = CropEmbedder.load(file)
     assert (embedder.contract.dim, embedder.contract.size, embedder.contract.template) == (256, 112, "arcface")
     assert embedder.network.parameters <= 1.2e6
     assert {1e-3, 1e-4, 1e-5, 1e-6} <= set(model_thresholds(file, embedder.contract))
@@ -51,7 +51,7 @@ def test_it_is_of_plain_operators_and_any_batch() -> None:
     assert (given.name, gives.name) == ("input", "embedding")
     assert given.type.tensor_type.shape.dim[0].dim_param
     crops = np.stack([person(i, 0, 112) for i in range(3)])
-    embedder = Embedder.load(default_model())
+    embedder = CropEmbedder.load(default_model())
     together, alone = embedder.embed(crops), np.concatenate([embedder.embed(crops[i : i + 1]) for i in range(3)])
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
@@ -62,7 +62,7 @@ def test_embed_takes_it_where_no_model_is_named_and_says_so(tmp_path: Path, caps
     assert run(["embed", str(tmp_path / "crops.parquet"), str(tmp_path / "e.parquet")]) == 0
     assert "comes with facekd" in capsys.readouterr().err
     found = read_embeddings(tmp_path / "e.parquet").embeddings
-    assert found.model_id == Embedder.load(default_model()).model_id
+    assert found.model_id == CropEmbedder.load(default_model()).model_id
     np.testing.assert_allclose(np.linalg.norm(found.vectors, axis=1), 1, atol=1e-5)
 
 

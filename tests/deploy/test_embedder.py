@@ -10,7 +10,7 @@ import torch
 from toy import SIZE, contract_file, onnx_of, save_run, tiny_net
 
 from facekd.core.types import Array, Embeddings
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
 
 
@@ -33,7 +33,7 @@ def test_it_feeds_the_network_as_the_contract_says(tmp_path: Path, batch: int | 
     contract = contract_file(
         tmp_path / "c.yaml", dim=8, size=SIZE, channels="BGR", mean=[1, 2, 3], std=[50, 60, 70]
     )  # fmt: skip
-    embedder = Embedder.load(str(onnx_of(net, tmp_path / "net.onnx", batch=batch)), str(contract), threads=1)
+    embedder = CropEmbedder.load(str(onnx_of(net, tmp_path / "net.onnx", batch=batch)), str(contract), threads=1)
     inputs = (crops(5)[..., ::-1].astype(np.float32) - [1, 2, 3]) / [50, 60, 70]
     got = embedder.embed(crops(5))
     assert got.dtype == np.float32
@@ -47,15 +47,15 @@ def test_flip_adds_the_mirrored_crop_before_normalizing(tmp_path: Path) -> None:
     flip = contract_file(tmp_path / "flip.yaml", dim=8, size=SIZE, flip="true")
     inputs = ((crops(5).astype(np.float32) - 127.5) / 127.5).transpose(0, 3, 1, 2)
     wanted = normed(by_hand(net, inputs) + by_hand(net, inputs[..., ::-1]))
-    embedder = Embedder.load(path, flip)
+    embedder = CropEmbedder.load(path, flip)
     np.testing.assert_allclose(embedder.embed(crops(5)), wanted, atol=1e-5)
     np.testing.assert_allclose(embedder.embed(crops(5)[:, :, ::-1]), wanted, atol=1e-5)  # a mirrored face is the same
-    assert embedder.model_id != Embedder.load(path, plain).model_id
+    assert embedder.model_id != CropEmbedder.load(path, plain).model_id
 
 
 @pytest.mark.parametrize("count", [0, 1, 64, 65])
 def test_a_crops_embedding_does_not_depend_on_its_company(tmp_path: Path, count: int) -> None:
-    embedder = Embedder.load(save_run(tmp_path / "run"))
+    embedder = CropEmbedder.load(save_run(tmp_path / "run"))
     vectors = embedder.embed(crops(count))
     assert vectors.shape == (count, 16)
     assert vectors.dtype == np.float32
@@ -66,7 +66,7 @@ def test_a_crops_embedding_does_not_depend_on_its_company(tmp_path: Path, count:
 
 def test_crops_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"takes \(32, 32, 3\): align them at 32 pixels"):
-        Embedder.load(save_run(tmp_path / "run")).embed(crops(2, 48))
+        CropEmbedder.load(save_run(tmp_path / "run")).embed(crops(2, 48))
 
 
 @pytest.mark.parametrize("number", [np.nan, 0.0])
@@ -76,7 +76,7 @@ def test_a_row_without_direction_is_refused_as_an_embedding(tmp_path: Path, numb
         net[4].weight.fill_(number)
         net[4].bias.fill_(number)
     contract = contract_file(tmp_path / "c.yaml", dim=8, size=SIZE)
-    embedder = Embedder.load(onnx_of(net, tmp_path / "net.onnx"), contract)
+    embedder = CropEmbedder.load(onnx_of(net, tmp_path / "net.onnx"), contract)
     vectors = embedder.embed(crops(2))
     with pytest.raises(UserError, match="2 of 2 embeddings are zero, not finite"):
         Embeddings(vectors, ("a", "b"), embedder.model_id)
@@ -85,7 +85,7 @@ def test_a_row_without_direction_is_refused_as_an_embedding(tmp_path: Path, numb
 def test_crops_as_people_have_them(tmp_path: Path) -> None:
     """Lists of crops, views and read-only arrays are taken; what is no uint8 RGB crop is told what is needed."""
     contract = contract_file(tmp_path / "c.yaml", dim=8, size=SIZE)
-    embedder = Embedder.load(onnx_of(tiny_net().eval(), tmp_path / "net.onnx"), contract)
+    embedder = CropEmbedder.load(onnx_of(tiny_net().eval(), tmp_path / "net.onnx"), contract)
     several = crops(3)
     wanted = embedder.embed(several)
     frozen = several.copy()

@@ -20,7 +20,7 @@ from facekd.core.pixels import to_input, unit
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.deploy.card import CARD
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.export import PRECISION, SOURCE, check_parity
 from facekd.deploy.thresholds import read_thresholds
 from facekd.deploy.traced import to_onnx
@@ -133,7 +133,7 @@ def test_the_file_is_whole_checked_and_says_what_it_expects(exported: Exported, 
 
 
 def test_the_embedder_of_the_file_is_the_runs(exported: Exported, folder: Path) -> None:
-    one, two = Embedder.load(folder), Embedder.load(exported.path)
+    one, two = CropEmbedder.load(folder), CropEmbedder.load(exported.path)
     # The same network, only written otherwise: their embeddings may meet.
     assert one.model_id == two.model_id == exported.model_id
     np.testing.assert_allclose(one.embed(crops(9)), two.embed(crops(9)), atol=1e-4)
@@ -141,7 +141,7 @@ def test_the_embedder_of_the_file_is_the_runs(exported: Exported, folder: Path) 
 
 
 def test_the_parity_check_tells_how_far_apart_the_two_are(exported: Exported, folder: Path) -> None:
-    parity = check_parity(Embedder.load(folder), Embedder.load(exported.path), crops(5), "fp32")
+    parity = check_parity(CropEmbedder.load(folder), CropEmbedder.load(exported.path), crops(5), "fp32")
     assert parity.crops == 5
     assert 0.99999 < parity.least_cosine <= parity.median_cosine < 1.00001
     assert parity.largest_difference < 1e-4
@@ -162,7 +162,7 @@ def test_a_network_that_differs_from_its_source_is_refused(
         with pytest.raises(
             UserError, match=r"not its source: the worst of 4 crops .*under 0.9999 for fp32; nothing was"
         ):
-            check_parity(Embedder.load(tmp_path / str(number)), Embedder.load(exported.path), crops(4), "fp32")
+            check_parity(CropEmbedder.load(tmp_path / str(number)), CropEmbedder.load(exported.path), crops(4), "fp32")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -195,7 +195,7 @@ def test_fp16_is_half_the_file_and_another_model(tmp_path: Path, folder: Path, e
     assert metadata(half.path)[SOURCE] == exported.model_id
     assert half.model_id == export(folder, tmp_path / "again.onnx", precision="fp16", quiet=True).model_id
     np.testing.assert_allclose(
-        Embedder.load(half.path).embed(crops(3)), Embedder.load(folder).embed(crops(3)), atol=5e-2
+        CropEmbedder.load(half.path).embed(crops(3)), CropEmbedder.load(folder).embed(crops(3)), atol=5e-2
     )
 
 
@@ -242,10 +242,10 @@ def test_uint8_input_is_the_embedders_own_preprocessing(tmp_path: Path, flip: st
     session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
     (fed,) = session.get_inputs()
     assert (fed.type, fed.shape[1:]) == ("tensor(uint8)", [SIZE, SIZE, 3])
-    wanted = Embedder.load(source, contract).embed(crops(11))
+    wanted = CropEmbedder.load(source, contract).embed(crops(11))
     np.testing.assert_allclose(session.run(None, {fed.name: crops(11)})[0], wanted, atol=1e-5)
-    embedder = Embedder.load(done.path)
-    assert embedder.model_id == Embedder.load(source, contract).model_id == done.model_id
+    embedder = CropEmbedder.load(done.path)
+    assert embedder.model_id == CropEmbedder.load(source, contract).model_id == done.model_id
     np.testing.assert_allclose(embedder.embed(crops(11)), wanted, atol=1e-5)
     with pytest.raises(UserError, match=r"takes \(32, 32, 3\)"):
         embedder.embed(np.zeros((1, 48, 48, 3), np.uint8))
@@ -340,8 +340,8 @@ def test_a_norm_that_is_there_is_not_taken_twice(tmp_path: Path, norm: str) -> N
     assert kinds.count("Sqrt") == 1
     assert kinds.count("Div") == (2 if norm == "of another" else 1)
     assert not {"Expand", "Clip", "LpNormalization"} & set(kinds)
-    wanted = Embedder.load(tmp_path / "normed.onnx", contract).embed(crops(5))
-    np.testing.assert_allclose(Embedder.load(done.path).embed(crops(5)), wanted, atol=1e-6)
+    wanted = CropEmbedder.load(tmp_path / "normed.onnx", contract).embed(crops(5))
+    np.testing.assert_allclose(CropEmbedder.load(done.path).embed(crops(5)), wanted, atol=1e-6)
 
 
 def test_what_is_refused_before_any_work(tmp_path: Path, folder: Path, store: Path) -> None:
@@ -372,3 +372,13 @@ def test_weights_that_nobody_reads_are_not_written(tmp_path: Path) -> None:
     graph = Graph(onnx.load(str(onnx_of(tiny_net(), tmp_path / "net.onnx"))))
     graph.weight("orphan", np.zeros(1000, np.float32))
     assert "orphan" not in {tensor.name for tensor in graph.model().graph.initializer}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_no_path_of_this_machine_is_in_the_file(precision: str, tmp_path: Path) -> None:
+    """torch's exporter notes where in the code each node comes from: who installs elsewhere would get another file."""
+    export(settled(tmp_path / "run"), tmp_path / "model.onnx", precision=precision, quiet=True)
+    data = (tmp_path / "model.onnx").read_bytes()
+    for place in (Path(torch.__file__).parent, Path(__file__).parents[2] / "facekd", tmp_path):
+        assert str(place).encode() not in data
+    assert b"stack_trace" not in data

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from toy import SIZE, contract_file, onnx_of, save_run, tiny_net
 
 from facekd.core.types import Array
-from facekd.deploy.embedder import Embedder
+from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
 from facekd.nets.runtimes import pieces, spread
 
@@ -32,11 +32,11 @@ def crops(count: int) -> Array:
     return np.random.default_rng(count).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
 
 
-def embedder_of(kind: str, folder: Path, threads: int | None = 2) -> Embedder:
+def embedder_of(kind: str, folder: Path, threads: int | None = 2) -> CropEmbedder:
     if kind == "torch":
-        return Embedder.load(save_run(folder / "run"), threads=threads, backend="torch")
+        return CropEmbedder.load(save_run(folder / "run"), threads=threads, backend="torch")
     contract = contract_file(folder / "c.yaml", dim=8, size=SIZE)
-    return Embedder.load(onnx_of(tiny_net().eval(), folder / "net.onnx"), contract, threads, kind)
+    return CropEmbedder.load(onnx_of(tiny_net().eval(), folder / "net.onnx"), contract, threads, kind)
 
 
 @given(st.integers(0, 500), st.integers(1, 64), st.integers(1, 16))
@@ -107,11 +107,11 @@ def test_the_runtimes_agree(tmp_path: Path) -> None:
 def test_a_backend_that_does_not_run_such_a_file(tmp_path: Path) -> None:
     folder, path = save_run(tmp_path / "run"), onnx_of(tiny_net(), tmp_path / "net.onnx")
     with pytest.raises(UserError, match=r"onnxruntime runs an exported network; 'facekd export .*run model\.onnx'"):
-        Embedder.load(folder, backend="onnxruntime")
+        CropEmbedder.load(folder, backend="onnxruntime")
     with pytest.raises(UserError, match="torch runs a run folder"):
-        Embedder.load(path, backend="torch")
+        CropEmbedder.load(path, backend="torch")
     with pytest.raises(UserError, match="no backend 'onxruntime'; did you mean 'onnxruntime'"):
-        Embedder.load(path, backend="onxruntime")
+        CropEmbedder.load(path, backend="onxruntime")
 
 
 def test_a_missing_openvino_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
