@@ -1,9 +1,13 @@
 """For every test: on a busy machine an example of hypothesis may take its time; and nobody's own cache is written."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+# Before torch is loaded: where something else uses the cores, threads that spin while they wait take minutes for seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 settings.register_profile("facekd", deadline=None, print_blob=True)
 settings.load_profile("facekd")

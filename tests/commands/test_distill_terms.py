@@ -105,7 +105,7 @@ def test_all_terms_in_one_run_and_the_teacher_stays_as_it_is(
 ) -> None:
     loaded: list[teachers.Teacher] = []
     load = teachers.load_teacher
-    monkeypatch.setattr(teachers, "load_teacher", lambda *a: loaded.append(load(*a)) or loaded[-1])
+    monkeypatch.setattr("facekd.recipes.teachers.load_teacher", lambda *a: loaded.append(load(*a)) or loaded[-1])
     terms = [f"{name}=0.01" for name in reversed(TERMS)]
     out = distill(data=[store], teacher=teacher, out=tmp_path, dim=16, epochs=3, term=terms, top_k=3, **SMALL).out
     last = read_metrics(out)[-1]
@@ -262,7 +262,7 @@ def test_kept_embeddings_teach_what_the_live_teacher_would(
 
         return dataclasses.replace(teacher, embed=embed)
 
-    monkeypatch.setattr(teachers, "load_teacher", counted)
+    monkeypatch.setattr("facekd.recipes.teachers.load_teacher", counted)
     kept = [distill(out=tmp_path / name, views=2, cache=tmp_path / "cache", **flags).out for name in ("one", "two")]
     # Two epochs show views 0 and 1 of each crop, kept or not; the second run finds them kept.
     rows = [[row for row in read_metrics(out) if "loss" in row] for out in (live, *kept)]

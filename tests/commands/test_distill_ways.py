@@ -239,7 +239,7 @@ def test_several_frozen_teachers_stay_as_they_are(
     other = train_teacher(data=[store], out=tmp_path / "other", dim=16, epochs=0.7, seed=1, **SMALL).out
     loaded: list[teachers.Teacher] = []
     load = teachers.load_teacher
-    monkeypatch.setattr(teachers, "load_teacher", lambda *a: loaded.append(load(*a)) or loaded[-1])
+    monkeypatch.setattr("facekd.recipes.teachers.load_teacher", lambda *a: loaded.append(load(*a)) or loaded[-1])
     distill(data=[store], teacher=[teacher, other], out=tmp_path / "run", dim=8, epochs=1.4, **SMALL)
     assert len(loaded) == 2
     for used in loaded:
