@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-# Before torch is loaded: where something else uses the cores, threads that spin while they wait take minutes for seconds.
+# Before torch is loaded: threads that spin while they wait for a busy core turn seconds into minutes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 settings.register_profile("facekd", deadline=None, print_blob=True)
