@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.console import say
-from facekd.core.choices import Engine
 from facekd.errors import UserError
 from facekd.settings.door import door
+from facekd.settings.runtime import Cluster
 from facekd.settings.training import CACHES, TeacherViews
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ class GcSummary:
 
 
 @door
-def build(
-    asked: TeacherViews, *, engine: Engine = "local", address: str | None = None, quiet: bool = False
-) -> CacheSummary:
+def build(asked: TeacherViews, *, cluster: Cluster = Cluster(), quiet: bool = False) -> CacheSummary:
     """Compute the teacher's embedding of every view that a distillation with the same settings will show it.
 
     'facekd distill --views' does the same before its first step; here it is done alone. A killed build goes on where
@@ -55,20 +53,16 @@ def build(
     Example: facekd cache build --teacher runs/teacher --data crops/ --views 8
 
     Args:
-        engine: local, on the cores or the GPU of this machine; ray, on the cores of a Ray cluster.
-        address: The cluster of ray, such as ray://HOST:10001 or auto; without it one is started here. Its machines
-            need facekd, and the teacher and the data at the same paths.
         quiet: Print nothing.
     """
     from facekd.engines.mapper import check_ray
     from facekd.recipes.cache import fill_cache
 
-    if engine == "ray":
-        check_ray(address)
-    elif address is not None:
-        raise UserError(f"--address {address} is of a Ray cluster; add --engine ray or leave it out")
+    ray = cluster.engine == "ray"
+    if ray:
+        check_ray(cluster.address)
     master, crops = _open(asked)
-    embed = partial(_embed_on_ray, asked, address) if engine == "ray" else None
+    embed = partial(_embed_on_ray, asked, cluster.address) if ray else None
     made, computed = fill_cache(
         master, crops, asked.seed, asked.views, asked.cache, quiet, augment=asked.augment, embed=embed
     )

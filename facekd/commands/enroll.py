@@ -47,15 +47,15 @@ def enroll(
         root: For a CSV, the folder or archive its photos are relative to; without it the folder of the CSV.
         quiet: Print nothing.
     """
-    from facekd.ingest.photos import load_embedder, own_model
+    from facekd.enrollment.identification import embedder_for
 
-    model = network.model or own_model(quiet)
+    embedder = embedder_for(gallery, network, quiet)
     return enroll_people(
         people,
         gallery,
-        load_embedder(model, network.contract),
+        embedder,
         root=root,
-        network=replace(network, model=model),
+        network=replace(network, model=embedder.network.path),
         faces=faces,
         quality=quality,
         decision=decision,

@@ -23,11 +23,9 @@ def mapper(engine: Engine, address: str | None) -> Mapper:
     """What maps a function over batches on `engine`.
 
     Raises:
-        UserError: an address without Ray, Ray is not installed, or no cluster answers at `address`.
+        UserError: Ray is not installed, or no cluster answers at `address`.
     """
     if engine == "local":
-        if address is not None:
-            raise UserError(f"--address {address} is of a Ray cluster; add --engine ray or leave it out")
         return on_cores
     check_ray(address)
     from facekd.engines import ray

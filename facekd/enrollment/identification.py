@@ -21,11 +21,12 @@ from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.faces.detect import weights_digest
 from facekd.gallery.gallery import GalleryTable
-from facekd.gallery.meta import GalleryMeta, other_weights
+from facekd.gallery.meta import GalleryMeta, exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
-from facekd.ingest.photos import embed_photos, in_batches, load_embedder
+from facekd.ingest.photos import embed_photos, in_batches, load_embedder, own_model
 from facekd.photos.find import PhotoFile
+from facekd.settings.photos import ModelFile, check_threshold
 
 PHOTOS = 64  # photos whose faces are searched together
 UNREADABLE = ("unreadable", "too_large")
@@ -89,6 +90,7 @@ def known_threshold(given: float | None, home: GalleryTable, gallery: Path, quie
     Raises:
         UserError: none of these is there.
     """
+    check_threshold(given)
     if given is not None:
         return given
     if home.meta.threshold is not None:
@@ -114,6 +116,19 @@ def gallery_thresholds(meta: GalleryMeta) -> dict[float, float]:
     Templates that were mapped from another model score otherwise: what facekd knows of the model says nothing of them.
     """
     return dict(meta.calibrated) or ({} if meta.mapped else known_thresholds(meta.contract))
+
+
+def embedder_for(gallery: Path, network: ModelFile, quiet: bool) -> CropEmbedder:
+    """The network that is asked for, else that of the gallery that is there already, else facekd's own.
+
+    Raises:
+        UserError: no such network, or a damaged gallery.
+    """
+    if network.model is None and network.contract is None and exists(gallery):
+        home = GalleryTable.open(gallery)
+        if Path(home.meta.model).exists():  # else it may be facekd's own, which is elsewhere after another install
+            return gallery_embedder(home, None)
+    return load_embedder(network.model or own_model(quiet), network.contract)
 
 
 def gallery_embedder(

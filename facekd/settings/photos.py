@@ -43,7 +43,8 @@ class ModelFile(ModelContract):
     """The network that embeds."""
 
     model: Annotated[Path | None, FIRST] = None
-    """Run folder or ONNX file; the one that comes with facekd unless given."""
+    """Run folder or ONNX file; unless given that of a gallery that is there already, else the one that comes with
+    facekd."""
 
 
 @settings("Model")

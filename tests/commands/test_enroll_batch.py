@@ -40,6 +40,14 @@ def test_a_second_run_embeds_nothing_and_changes_nothing(tmp_path: Path, folder:
     assert contents(tmp_path / "g") == before
 
 
+def test_without_a_model_a_gallery_goes_on_with_its_own(tmp_path: Path, folder: Path, model: Path) -> None:
+    enrolled(folder, tmp_path / "g", model)
+    before = contents(tmp_path / "g")
+    again = enroll(folder, tmp_path / "g", detector="none", quiet=True)
+    assert (again.unchanged, again.embedded) == (4, 0)
+    assert contents(tmp_path / "g") == before
+
+
 def test_one_more_photo_is_one_more_embedding_and_the_template_of_all(
     tmp_path: Path, folder: Path, model: Path
 ) -> None:
