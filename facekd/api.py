@@ -15,25 +15,21 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from facekd.core.process import left_as_it_was
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
-from facekd.ingest.alignment import detector_of
-from facekd.ingest.photos import EmbeddedPhoto, embed_photos, photos_at
-from facekd.photos.find import PhotoFile, one_photo
-from facekd.photos.memory import Held, held, is_held
 from facekd.settings.door import door
 from facekd.settings.photos import EnrollDecision, EnrollReport, FaceChoice, FaceSearch, ModelFile, QualityGate
 
+# What reads photos is loaded with the first of them: who embeds crops waits for none of it.
 if TYPE_CHECKING:
     from facekd.enrollment.identification import Identification
     from facekd.enrollment.report import EnrollSummary
-
-Photo: TypeAlias = "str | Path | Held"
-Photos: TypeAlias = "Photo | Iterable[Photo]"
+    from facekd.ingest.given import Photo, Photos
+    from facekd.ingest.photos import EmbeddedPhoto
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +73,9 @@ class Embedder(CropEmbedder):
         Raises:
             UserError: nothing at a path, or weights that the detector can't use; a photo without a face is an answer.
         """
-        detector_of(faces)  # wrong weights are the caller's mistake: said before the first photo
-        return list(embed_photos(_files(photos), self, faces, faces.choose))
+        from facekd.ingest.given import embed_given, files_of
+
+        return list(embed_given(files_of(photos), self, faces, faces.choose))
 
     @door
     def stream(self, photos: Iterable[Photo], *, faces: FaceChoice = FaceChoice()) -> Iterator[EmbeddedPhoto]:
@@ -91,8 +88,9 @@ class Embedder(CropEmbedder):
         Raises:
             UserError: no photo at a path, or weights that the detector can't use.
         """
-        detector_of(faces)
-        return embed_photos((_file(photo, place) for place, photo in enumerate(photos)), self, faces, faces.choose)
+        from facekd.ingest.given import embed_given, file_of
+
+        return embed_given((file_of(photo, place) for place, photo in enumerate(photos)), self, faces, faces.choose)
 
     @door
     def compare(
@@ -116,12 +114,13 @@ class Embedder(CropEmbedder):
         Raises:
             UserError: no photo at a path, or no threshold is known.
         """
+        from facekd.ingest.given import embed_given, files_of
+
         if threshold is None:
             threshold, far = threshold_at(self.thresholds(), far, self.network.path, "threshold=")
         elif far is not None or not -1 <= threshold <= 1:
             raise UserError(f"threshold={threshold}: give a cosine from -1 to 1, and far only without it")
-        detector_of(faces)
-        one, two = embed_photos(_files([photo_a, photo_b]), self, faces)
+        one, two = embed_given(files_of([photo_a, photo_b]), self, faces)
         failed = [f"{photo.source}: {photo.status}, {photo.reason}" for photo in (one, two) if not photo.ok]
         score = float("-inf") if failed else float(one.vectors[0] @ two.vectors[0])
         return Comparison(score, threshold, far, score >= threshold, "; ".join(failed))
@@ -231,6 +230,7 @@ class Gallery:
         """
         from facekd.enrollment import identification as by
         from facekd.gallery.gallery import GalleryTable
+        from facekd.ingest.given import files_of
 
         home = GalleryTable.open(self.path, self.embedder.model_id)
         threshold = by.known_threshold(threshold, home, self.path, quiet=True)
@@ -238,7 +238,7 @@ class Gallery:
             return by.identify_embeddings(home, Path(photos), threshold, top, where)
         if note := by.changed_weights(home):
             warnings.warn(note, stacklevel=2)
-        return by.identify_photos(home, _files(photos), self.embedder, threshold, top, where)
+        return by.identify_photos(home, files_of(photos), self.embedder, threshold, top, where)
 
     def delete(self, person: str) -> bool:
         """Erase a person, every byte; returns whether they were enrolled.
@@ -249,21 +249,3 @@ class Gallery:
         from facekd.commands.gallery import delete
 
         return bool(delete(str(self.path), person, quiet=True).enrolled)
-
-
-def _files(photos: Photos) -> list[PhotoFile]:
-    if isinstance(photos, str | Path):
-        return list(photos_at(Path(photos)).photos)
-    if is_held(photos):
-        return [held(photos, "photo")]
-    return [_file(one, place) for place, one in enumerate(photos)]  # type: ignore[arg-type]  # not one, so several
-
-
-def _file(photo: Photo, place: int) -> PhotoFile:
-    """One photo under the name it was given; in memory it has none but its place."""
-    if is_held(photo):
-        return held(photo, f"photos[{place}]")
-    if not isinstance(photo, str | Path):
-        raise TypeError(f"photos[{place}] is a {type(photo).__name__}: give a path, bytes, an array or an image")
-    (found,) = one_photo(Path(photo)).photos
-    return PhotoFile(found.root, found.member, str(photo), None)
