@@ -78,6 +78,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_everything_but_training_works(home: Path) -> None:
     photo, other = home / "photos/p0/0.jpg", home / "photos/p1/0.jpg"
     commands: list[list[object]] = [

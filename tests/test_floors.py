@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import facekd
 
 PACKAGE = Path(facekd.__file__).parent
@@ -137,6 +139,7 @@ def test_a_breach_is_seen_however_it_is_written() -> None:
     )
 
 
+@pytest.mark.slow
 def test_third_party_imports_stay_in_their_rooms() -> None:
     wrong = []
     for path, tree in modules().items():
@@ -170,6 +173,7 @@ def test_no_two_public_classes_share_a_name() -> None:
     assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
 
 
+@pytest.mark.slow
 def test_the_upper_rooms_import_at_the_top_and_evaluation_without_torch() -> None:
     looked_at = 0
     wrong = []

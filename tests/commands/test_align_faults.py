@@ -83,6 +83,7 @@ def contents(out: Path) -> tuple[list, list]:
     return store.ledger().drop_columns(["seconds", "part"]).to_pylist(), store.crops().to_pylist()
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments(photos: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", KILLER, str(photos), str(tmp_path), str(KILLS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

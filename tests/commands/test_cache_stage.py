@@ -166,6 +166,7 @@ def test_each_kind_of_views_has_a_cache_of_its_own(home: Path, capsys: pytest.Ca
     assert "--augment" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_distillation_takes_what_was_built_for_its_kind_of_views(home: Path) -> None:
     built = build(asked(home, views=2, augment="occluded"), quiet=True)
     before = (built.folder / "embeddings.f16").stat().st_mtime_ns

@@ -119,6 +119,7 @@ def result(home: Path) -> dict[str, Any]:
     return compared(home, home / "out", ["teacher", "alone", "student", "narrow", "stranger", "run"], *FARS)
 
 
+@pytest.mark.slow
 def test_rates_and_shares_are_those_of_all_pairs_of_held_out_people(home: Path, result: dict[str, Any]) -> None:
     (one,) = result["lists"]
     crops = held(home)

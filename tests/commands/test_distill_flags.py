@@ -49,6 +49,7 @@ def test_a_student_begins_at_anothers_weights(tmp_path: Path, store: Path, capsy
         distill(data=[store], out=tmp_path / "no", init_from=source, activation="relu", **flags)
 
 
+@pytest.mark.slow
 def test_a_student_begins_at_an_onnx_files_layers_with_its_norms_folded(tmp_path: Path, store: Path) -> None:
     source = save_run(tmp_path / "source")
     export(source, tmp_path / "net.onnx", quiet=True)
@@ -93,6 +94,7 @@ def test_the_map_to_the_teacher_is_solved_for_where_a_run_begins_trained(tmp_pat
     assert default.peak_lr == pytest.approx(0.001)  # a twentieth of Muon's own
 
 
+@pytest.mark.slow
 def test_a_students_labels_are_balanced_its_people_counted_and_its_schedule_walked(tmp_path: Path, store: Path) -> None:
     flags = {**SMALL, "epochs": 2.5}
     rows = []

@@ -38,6 +38,7 @@ def losses(out: Path) -> list[dict[str, float]]:
     return [row for row in read_metrics(out) if "loss" in row]
 
 
+@pytest.mark.slow
 def test_teacher_and_student_learn_together(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_walk, "LOG_EVERY", 1)
     flags = {**SMALL, "net": "mobilefacenet-half", "dim": 8}
@@ -88,6 +89,7 @@ def test_the_students_loss_gives_the_teacher_no_gradient_and_the_other_way_round
     assert all(parameter.grad is None for parameter in learning)
 
 
+@pytest.mark.slow
 def test_a_joint_run_goes_on_to_the_same_bits(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = {**SMALL, "data": [store], "joint": JOINT_NET, "dim": 8, "epochs": 2.4}
     whole = distill(out=tmp_path / "whole", **flags).out

@@ -27,6 +27,7 @@ def onnx_teacher(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return onnx_of(tiny_net(), folder / "net.onnx", batch=1), contract_file(folder / "c.yaml", dim=8, size=32)
 
 
+@pytest.mark.slow
 def test_a_student_learns_labels_logits_and_embeddings(tmp_path: Path, store: Path, teacher: Path) -> None:
     before = (teacher / MODEL).read_bytes()
     out = distill(data=[store], teacher=teacher, out=tmp_path / "student", dim=8, epochs=8, lr=0.05, **SMALL).out
@@ -56,6 +57,7 @@ def test_the_control_learns_from_labels_alone(tmp_path: Path, store: Path) -> No
     assert {"logits", "embedding", "held_out_cosine"}.isdisjoint(last)
 
 
+@pytest.mark.slow
 def test_an_onnx_teacher_on_crops_without_people(
     tmp_path: Path, nameless: Path, onnx_teacher: tuple[Path, Path]
 ) -> None:

@@ -80,6 +80,7 @@ def test_adafaces_lengths_follow_in_training_only() -> None:
     assert float(head.norm_mean) < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "softmax"])
 def test_a_teacher_of_each_head_teaches_its_logits(tmp_path: Path, store: Path, name: str) -> None:
     numbers = {} if name == "normsoftmax" else {"margin": 0.2}
@@ -142,6 +143,7 @@ def test_a_term_falls_when_it_is_learned(
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
+@pytest.mark.slow
 def test_a_run_with_moving_parts_goes_on_to_the_same_bits(
     tmp_path: Path, store: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +165,7 @@ def test_a_run_with_moving_parts_goes_on_to_the_same_bits(
     assert (whole / LAST).read_bytes() == (tmp_path / "cut" / LAST).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_ramp_raises_a_weight_over_its_share_of_the_run(
     tmp_path: Path, store: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +244,7 @@ def test_an_onnx_teachers_embeddings_carry_adadistill_and_ekd(tmp_path: Path, st
     assert_sums(read_metrics(out)[-1], ["adadistill", "ekd"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["softmax", "arcface"])
 def test_kept_embeddings_teach_what_the_live_teacher_would(
     tmp_path: Path, store: Path, head: HeadName, monkeypatch: pytest.MonkeyPatch
@@ -288,6 +292,7 @@ def test_the_defaults_are_terms() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_nets_lists_what_the_papers_count(capsys: pytest.CaptureFixture[str]) -> None:
     found = {net.name: net for net in nets()}
     shown = capsys.readouterr().out

@@ -47,6 +47,7 @@ def losses(out: Path) -> list[dict[str, float]]:
     return [row for row in read_metrics(out) if "loss" in row]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("combine", "dim"), [("concat", 24), ("average", 16)])
 def test_several_teachers_teach_the_same_live_and_kept(
     tmp_path: Path,
@@ -121,6 +122,7 @@ def test_what_several_teachers_can_not_do_is_said(
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_student_is_the_teacher_of_the_next(
     tmp_path: Path, store: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_student_is_the_teacher_of_the_next(
         distill(data=[store], teacher=out, out=tmp_path / "three", dim=8, term=["logits=1"], **SMALL)
 
 
+@pytest.mark.slow
 def test_facenet_pytorchs_network_teaches_crops_of_112_pixels(tmp_path: Path, store: Path) -> None:
     from facekd.faces.torchvision_cpu import repair
 
@@ -195,6 +198,7 @@ def test_a_teacher_that_fails_on_some_crops_is_named_with_the_crop(tmp_path: Pat
         distill(**{**flags, "teacher": tmp_path / "torn.onnx", "out": tmp_path / "d"})
 
 
+@pytest.mark.slow
 def test_occluded_views_are_kept_beside_plain_ones(
     tmp_path: Path, store: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +215,7 @@ def test_occluded_views_are_kept_beside_plain_ones(
     assert occluded != pytest.approx(plain, rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["teacher", "joint"])
 def test_no_export_holds_a_projection_a_head_or_a_name(tmp_path: Path, store: Path, teacher: Path, way: str) -> None:
     taught = {"teacher": teacher} if way == "teacher" else {"joint": JOINT_NET}

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from facekd.commands.doctor import doctor
 
 
@@ -29,6 +31,7 @@ def doctor_beside(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_second_opencv_wheel_is_found_and_the_command_that_mends_it_is_said(tmp_path: Path) -> None:
     wheel = tmp_path / "opencv_python-4.13.0.dist-info"
     wheel.mkdir()
@@ -39,6 +42,7 @@ def test_a_second_opencv_wheel_is_found_and_the_command_that_mends_it_is_said(tm
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "lancedb.py").write_text("raise ImportError('its library is gone')\n")
     result = doctor_beside(tmp_path)

@@ -109,6 +109,7 @@ def test_kills_at_random_moments(people: Path, model: Path, tmp_path: Path) -> N
         assert contents(tmp_path / f"killed-{number}") == expected, number
 
 
+@pytest.mark.slow
 def test_two_enrollments_at_once_lose_nobody(model: Path, tmp_path: Path) -> None:
     halves = [write_people(tmp_path / f"half-{first}", 20, 3, first=first) for first in (0, 20)]
     command = [sys.executable, "-m", "facekd", "enroll"]
@@ -144,6 +145,7 @@ sys.exit(run(["enroll", sys.argv[1], sys.argv[2], "--model", sys.argv[3], "--det
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 3_000, 20_000])
 def test_a_file_that_can_not_grow_ends_the_run_with_a_sentence(
     people: Path, model: Path, tmp_path: Path, limit: int

@@ -14,6 +14,7 @@ from facekd.errors import UserError
 from facekd.nets.saved import load_model
 
 
+@pytest.mark.slow
 def test_distilling_begins_close_to_the_teacher(tmp_path: Path, store: Path) -> None:
     teacher = save_run(tmp_path / "teacher", "mobilefacenet")
     said = narrow(teacher, data=[store], net="mobilefacenet-half", held_out=0.34, out=tmp_path / "narrow", quiet=True)

@@ -18,6 +18,8 @@ from facekd.commands.quickstart import quickstart
 from facekd.commands.synth import synth
 from facekd.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 PEOPLE, PHOTOS = 14, 6
 VIEWS = {"teacher_views": 128, "student_views": 64}
 

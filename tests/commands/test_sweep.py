@@ -267,6 +267,7 @@ def test_the_report_has_the_table_the_plot_and_the_grid(swept: tuple[Path, dict[
     assert f"facekd sweep grid.yaml --out {out}" in text
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_stops_no_other_and_tells_by_the_exit_code(home: Path, tmp_path: Path) -> None:
     """A learning rate beyond all bounds ends one cell; an ONNX teacher's stand-in is a network of ours."""
     onnx = onnx_of(tiny_net(), tmp_path / "net.onnx")
@@ -293,6 +294,7 @@ def test_a_cell_that_fails_stops_no_other_and_tells_by_the_exit_code(home: Path,
     assert "failed: " in (tmp_path / "out" / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_cells_of_several_teachers_of_a_learning_one_and_of_occluded_views(
     home: Path, swept: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -107,6 +107,7 @@ def test_one_person_under_two_spellings(
     assert set(load_head(out / HEAD).identities) == {one, "bert", "cleo", "dora"}
 
 
+@pytest.mark.slow
 def test_people_with_few_crops_are_left_out_as_asked(tmp_path: Path, said: Callable[..., str]) -> None:
     data = store_of(tmp_path / "data", {"a": 9, "b": 5, "c": 4, "d": 2, "e": 1})
     flags = ["--data", data]
@@ -146,6 +147,7 @@ def test_class_balance_weighs_rare_people_more(tmp_path: Path, said: Callable[..
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["softmax", "arcface"])
 def test_class_balance_changes_the_training_of_uneven_people_alone(tmp_path: Path, head: HeadName) -> None:
     people = {"even": {"a": 6, "b": 6, "c": 6}, "uneven": {"a": 14, "b": 2, "c": 2}}
@@ -185,6 +187,7 @@ def test_a_heads_gradient_in_bfloat16_is_near_that_in_float32(name: str) -> None
 # Schedule
 
 
+@pytest.mark.slow
 def test_a_poly_schedule_is_walked_and_kept(tmp_path: Path, store: Path, said: Callable[..., str]) -> None:
     out = tmp_path / "t"
     command = ["train-teacher", "--data", store, "--out", out, "--held-out", "0.34", "--net", "iresnet18-quarter",

@@ -191,6 +191,7 @@ def test_a_checkpoint_that_can_not_be_written_leaves_the_one_before(
     assert left(out) == left(whole)
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path, flags: list[str], whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -233,6 +234,7 @@ def write_parquet(path: Path, people: int = 6, photos: int = 24, size: int = 32)
     return path
 
 
+@pytest.mark.slow
 def test_a_damaged_crop_ends_the_run_in_its_middle_and_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -199,6 +199,7 @@ def test_the_last_network_is_the_best_byte_for_byte_where_it_is(
     assert (out / BEST).read_bytes() == (out / MODEL).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cut", "checkpoints"), [(5, (3,)), (9, (3, 4)), (2, ()), (3, (1, 2))])
 def test_a_run_cut_anywhere_leaves_the_same_in_the_end(
     tmp_path: Path, store: Path, whole: Path, cut: int, checkpoints: Collection[int]
@@ -234,6 +235,7 @@ train(Path(sys.argv[1]), Path(sys.argv[2]), cut=7, signalled=9, checkpoints=(3,)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_is_such_a_cut(tmp_path: Path, store: Path, whole: Path) -> None:
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run([sys.executable, "-c", KILLED, tmp_path, store], env={**os.environ, "PYTHONPATH": paths})
@@ -343,6 +345,7 @@ def test_without_tensorboard_a_run_says_so_and_one_that_goes_on_with_it_shows_al
     assert scalars(tmp_path / "run") == scalars(whole)
 
 
+@pytest.mark.slow
 def test_both_recipes_leave_it_all(tmp_path: Path, store: Path) -> None:
     small: dict[str, Any] = {"data": [store], "dim": 8, "epochs": 0.7, "batch": 8, "held_out": 0.34, "quiet": True}
     teacher = train_teacher(out=tmp_path / "teacher", net=NET, **small).out

@@ -72,6 +72,7 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_bits(tmp_path: Path, store: Path) -> None:
     flags = [
         "--data", str(store), "--net", "iresnet18-quarter", "--dim", "8", "--batch", "8", "--held-out", "0.34",
@@ -103,6 +104,7 @@ def test_a_run_killed_before_its_first_checkpoint_leaves_no_row_twice(tmp_path: 
     assert [row["step"] for row in read_metrics(tmp_path)] == [0, 2]
 
 
+@pytest.mark.slow
 def test_resume_is_config_and_goes_on_where_the_run_lies_now(
     tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +208,7 @@ def test_another_sampler_and_optimizer_train_and_go_on(tmp_path: Path, store: Pa
             train_teacher(data=[store], out=tmp_path, **{**flags, **other})
 
 
+@pytest.mark.slow
 def test_an_average_of_the_weights_is_judged_kept_and_gone_on_with(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +227,7 @@ def test_an_average_of_the_weights_is_judged_kept_and_gone_on_with(
     assert (whole / MODEL).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_sigterm_leaves_a_checkpoint_to_go_on_from(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

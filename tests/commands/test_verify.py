@@ -144,6 +144,7 @@ def test_every_file_says_the_same(home: Path, report: dict[str, Any]) -> None:
     assert 'src="http' not in page  # self-contained
 
 
+@pytest.mark.slow
 def test_run_yaml_repeats_the_report(home: Path, report: dict[str, Any], tmp_path: Path) -> None:
     config = yaml.safe_load((home / "out" / "run.yaml").read_text())
     assert config["model"] == [str(home / "net"), str(home / "other" / "net")]

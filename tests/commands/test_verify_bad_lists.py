@@ -81,6 +81,7 @@ def test_a_list_that_contradicts_is_refused(home: Path, tmp_path: Path, rows: li
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_what_a_list_says_twice_counts_once(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     extra = ["p00/p00_0002,p00/p00_0001,1", GOOD[2], "p02/p02_0001,p02/p02_0001,1"]
     common = ["--model", str(home / "a"), "--crops", str(home / "crops")]

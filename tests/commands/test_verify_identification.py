@@ -84,6 +84,7 @@ def agrees(rates: dict[str, Any], ranks: list[int], hits: list[float], alarms: l
         assert row["low"] <= row["tpir"] <= row["high"]
 
 
+@pytest.mark.slow
 def test_a_dealt_gallery(home: Path, tmp_path: Path) -> None:
     result = searched(home, tmp_path / "o", "--model", home / "a", "--model", home / "b", "--crops", home / "crops")
     split = split_of(tmp_path / "o" / "split.csv")

@@ -25,6 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_home(tmp_path_factory.mktemp("protocols"))
 
 
+@pytest.mark.slow
 def test_a_bin_set_gives_the_rates_of_its_crops_and_pairs(home: Path, tmp_path: Path) -> None:
     by_list = ran(home, tmp_path / "l", "--model", home / "a", "--pairs", home / "pairs.csv", "--crops", home / "crops")
     by_bin = ran(home, tmp_path / "b", "--model", home / "a", "--bin", home / "set.bin")
@@ -37,6 +38,7 @@ def test_a_bin_set_gives_the_rates_of_its_crops_and_pairs(home: Path, tmp_path: 
     assert by_bin["pairs"]["name"] == "set.bin"
 
 
+@pytest.mark.slow
 def test_all_pairs_are_those_of_the_long_list(home: Path, tmp_path: Path) -> None:
     flags = ["--model", home / "a", "--all-pairs"]
     (by_crops,) = ran(home, tmp_path / "c", *flags, "--crops", home / "crops")["models"]
@@ -69,6 +71,7 @@ def test_all_pairs_are_those_of_the_long_list(home: Path, tmp_path: Path) -> Non
     }
 
 
+@pytest.mark.slow
 def test_stored_embeddings_give_the_same_without_the_model(home: Path, tmp_path: Path) -> None:
     common = ["--pairs", home / "pairs.csv"]
     crops = ran(home, tmp_path / "c", *common, "--model", home / "a", "--crops", home / "crops")
@@ -90,6 +93,7 @@ def test_embeddings_of_another_model_are_refused(home: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_run_yaml_repeats_a_bin_run(home: Path, tmp_path: Path) -> None:
     first = ran(home, tmp_path / "1", "--model", home / "a", "--bin", home / "set.bin", "--require", "tar@0.1>=0.01")
     config = yaml.safe_load((tmp_path / "1" / "run.yaml").read_text())
@@ -101,6 +105,7 @@ def test_run_yaml_repeats_a_bin_run(home: Path, tmp_path: Path) -> None:
     assert second["requirements"] == first["requirements"]
 
 
+@pytest.mark.slow
 def test_cfp_by_its_own_folders(home: Path, tmp_path: Path) -> None:
     """Photos aligned from CFP's folders, whose crops are filed under 'frontal' and 'profile'."""
     store = CropStore.create(tmp_path / "crops", SETTINGS)

@@ -70,6 +70,7 @@ def test_intervals_are_by_pairs_where_somebody_is_unknown(home: Path, tmp_path: 
     assert "bands for pairs taken as independent" in page
 
 
+@pytest.mark.slow
 def test_models_are_compared_on_the_same_pairs(home: Path, tmp_path: Path) -> None:
     flags = ["--model", home / "a", "--model", home / "b", "--pairs", home / "pairs.csv", "--crops", home / "crops"]
     result = ran(home, tmp_path, *flags)
@@ -107,6 +108,7 @@ def test_thresholds_are_written_with_their_intervals(home: Path, tmp_path: Path)
         assert entry["far"] == rate["far"] <= rate["far_asked"]
 
 
+@pytest.mark.slow
 def test_an_export_takes_the_measured_thresholds(home: Path, tmp_path: Path) -> None:
     flags = ["--model", home / "a", "--pairs", home / "pairs.csv", "--crops", home / "crops"]
     (rates,) = ran(home, tmp_path, *flags)["models"]
@@ -185,6 +187,7 @@ def test_a_group_of_ten_people_is_marked_and_left_out_of_the_ratio() -> None:
     assert "old" not in (row.fnmr.worst, row.fnmr.best)
 
 
+@pytest.mark.slow
 def test_a_requirement_is_held_against_the_lower_bound(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -222,6 +225,7 @@ def test_a_bound_that_just_misses_is_not_rounded_up() -> None:
     assert "lower bound 0.949999" in found.line
 
 
+@pytest.mark.slow
 def test_the_report_shows_faces_only_where_they_are_wanted(home: Path, tmp_path: Path) -> None:
     flags = ["--model", home / "a", "--pairs", home / "pairs.csv", "--crops", home / "crops"]
     ran(home, tmp_path / "with", *flags, "--report", tmp_path / "r.html")

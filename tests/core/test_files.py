@@ -149,6 +149,7 @@ def test_a_table_that_no_spreadsheet_takes_for_formulas(tmp_path: Path) -> None:
     assert [unquoted(row) for row in rows] == values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "why"),
     [

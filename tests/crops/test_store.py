@@ -95,6 +95,7 @@ def test_a_later_row_replaces_an_earlier_one(tmp_path: Path) -> None:
     assert ids(store) == ["a/1-0-0", "b/1-1-0", "b/1-1-1", "c/1-0-0"]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 2), st.integers(0, 2)), max_size=4), max_size=4)
 )

@@ -104,6 +104,7 @@ def test_threads_do_not_matter() -> None:
         assert list(pool.map(lambda asked: digest(*asked), shuffled)) == [EXPECTED[asked] for asked in shuffled]
 
 
+@pytest.mark.slow
 def test_processes_do_not_matter() -> None:
     code = """
 import sys

@@ -165,6 +165,7 @@ def test_a_network_that_differs_from_its_source_is_refused(
             check_parity(CropEmbedder.load(tmp_path / str(number)), CropEmbedder.load(exported.path), crops(4), "fp32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_nothing_is_written_where_the_check_fails(
     tmp_path: Path, folder: Path, store: Path, monkeypatch: pytest.MonkeyPatch, precision: str
@@ -176,6 +177,7 @@ def test_nothing_is_written_where_the_check_fails(
     assert not list(tmp_path.glob("*m.onnx*"))
 
 
+@pytest.mark.slow
 def test_it_is_checked_on_the_users_crops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = write_store(tmp_path / "crops", people=2, photos=2)
     folder = save_run(tmp_path / "run", "iresnet18-quarter")
@@ -187,6 +189,7 @@ def test_it_is_checked_on_the_users_crops(tmp_path: Path, capsys: pytest.Capture
     assert len(shown.err.splitlines()) == 2  # the exporter's own chatter is no news to a user
 
 
+@pytest.mark.slow
 def test_fp16_is_half_the_file_and_another_model(tmp_path: Path, folder: Path, exported: Exported) -> None:
     half = export(folder, tmp_path / "half.onnx", precision="fp16", quiet=True)
     assert half.bytes < 0.62 * exported.bytes
@@ -199,6 +202,7 @@ def test_fp16_is_half_the_file_and_another_model(tmp_path: Path, folder: Path, e
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["prelu", "relu"])
 def test_int8_is_a_quarter_of_the_file_close_and_another_model(
     tmp_path: Path, store: Path, pairs: Path, activation: str

@@ -190,6 +190,7 @@ def test_networks_answer_as_facenet_pytorchs(name: mtcnn_nets.Name, shape: tuple
 # The cascade as a whole
 
 
+@pytest.mark.slow
 def test_mtcnn_finds_facenet_pytorchs_faces(
     detectors: dict[str, Detect], lfw: list[Array], groups: list[Array]
 ) -> None:
@@ -215,6 +216,7 @@ def test_a_smaller_least_face_means_more_faces(groups: list[Array], detectors: d
     assert len(few) < len(many)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_photos_faces_are_the_same_bits_in_any_batch(
     name: str, detectors: dict[str, Detect], lfw: list[Array], groups: list[Array]

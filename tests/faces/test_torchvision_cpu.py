@@ -20,6 +20,7 @@ def fake_torchvision(folder: Path, source: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_facenet_pytorch_imports_and_nms_answers_after_the_repair() -> None:
     done = python(
         """

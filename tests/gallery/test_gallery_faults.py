@@ -93,6 +93,7 @@ def test_damaged_settings_are_told(tmp_path: Path, file: str) -> None:
             GalleryTable.open(tmp_path / "g")
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), min_size=1, max_size=12, unique=True))
 def test_ids_of_any_unicode(tmp_path_factory: pytest.TempPathFactory, ids: list[str]) -> None:

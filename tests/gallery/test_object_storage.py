@@ -90,6 +90,7 @@ def test_a_place_by_either_spelling(given: str | Path, uri: str) -> None:
     assert Place.of(Place.of(given)) == Place.of(given)
 
 
+@pytest.mark.slow
 def test_enroll_identify_and_erase(bucket: object, tmp_path: Path) -> None:
     vectors = directions(30)
     gallery = filled("s3://faces/staff", 30)
@@ -164,6 +165,7 @@ def test_one_writer_at_a_time(bucket: object) -> None:
         assert len(first) == 4
 
 
+@pytest.mark.slow
 def test_the_right_is_renewed_and_one_who_lost_it_is_told(bucket: object) -> None:
     gallery = filled("s3://faces/staff", 1)
     table = gallery._connection.open_table("writer")
@@ -181,6 +183,7 @@ def test_the_right_is_renewed_and_one_who_lost_it_is_told(bucket: object) -> Non
     assert table.to_arrow()["owner"].to_pylist() == ["other"]  # not given back: it was not its own any more
 
 
+@pytest.mark.slow
 def test_the_right_of_a_dead_writer_runs_out(bucket: object) -> None:
     gallery = filled("s3://faces/staff", 1)
     code = (
@@ -218,6 +221,7 @@ print(refused)
 """
 
 
+@pytest.mark.slow
 def test_machines_that_write_at_once_lose_nothing(bucket: object) -> None:
     """A counter that each reads, waits and writes: without one writer at a time, counts get lost."""
     gallery = filled("s3://faces/staff", 1)

@@ -25,6 +25,7 @@ def test_as_the_network_it_came_from(tmp_path: Path, batch: int | None) -> None:
     assert onnx_macs(path, (1, 3, 32, 32)) == num_macs(net, 32) == 4 * 16 * 16 * 27 + 4 * 16 * 16 * 8
 
 
+@pytest.mark.slow
 def test_an_export_of_ours(tmp_path: Path) -> None:
     net = build("mobilefacenet-half", dim=16, size=32).eval()
     path = tmp_path / "net.onnx"

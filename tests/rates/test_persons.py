@@ -98,6 +98,7 @@ def test_only_the_interval_differs_from_the_plain_rate():
     assert rate.tar is rate.low is rate.high is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda rng: dense_list(rng, 50, 4), lambda rng: sparse_list(rng, 250, 300)])
 def test_the_interval_covers_and_the_naive_one_does_not(make):
     """The truth is the mean over many lists; benchmarks/intervals.py does this at full size."""

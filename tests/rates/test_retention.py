@@ -114,6 +114,7 @@ def test_the_interval_leaves_zero_out_exactly_where_the_paired_test_does() -> No
     assert sides == {True, False}
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth() -> None:
     """The truth is what 100 lists of the same kind show together; each list then has to cover it."""
     found, gains, gaps = [], [], []

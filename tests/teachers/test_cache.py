@@ -69,6 +69,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
         cache.check(embed)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_holds_whole_blocks_only(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path[:0] = [sys.argv[2]]; from test_cache import *\n"

@@ -38,6 +38,7 @@ def crops(count: int, first: int = 0) -> torch.Tensor:
     return torch.from_numpy(to_input(pixels, Contract(dim=16, size=SIZE)))
 
 
+@pytest.mark.slow
 def test_a_network_as_wide_is_the_same_again(tmp_path: Path) -> None:
     net = student()
     explained = fitted(save_run(tmp_path / "run"), net, crops(300))
@@ -51,6 +52,7 @@ def test_a_network_as_wide_is_the_same_again(tmp_path: Path) -> None:
     assert (found - wanted).var() < 0.01 * wanted.var()
 
 
+@pytest.mark.slow
 def test_a_narrower_network_says_much_of_what_its_teacher_says(tmp_path: Path) -> None:
     net, images = student(), crops(300)
     explained = fitted(save_run(tmp_path / "run", "mobilefacenet"), net, images)

@@ -28,6 +28,7 @@ def exported(path: Path, net: torch.nn.Module, contract: Contract) -> Network:
     return load_network(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilefacenet-se", "mobilefacenet-half", "iresnet18-quarter"])
 def test_an_exported_network_comes_back_layer_by_layer(tmp_path: Path, name: str) -> None:
     torch.manual_seed(5)
@@ -46,6 +47,7 @@ def test_an_exported_network_comes_back_layer_by_layer(tmp_path: Path, name: str
     torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_file_built_otherwise_is_refused_with_what_differs(tmp_path: Path) -> None:
     net = build("mobilefacenet-half", dim=8, size=SIZE).eval()
     network = exported(tmp_path / "net.onnx", net, Contract(dim=8, size=SIZE))

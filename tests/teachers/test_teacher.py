@@ -34,6 +34,7 @@ def images(count: int = 5) -> torch.Tensor:
     return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(count))
 
 
+@pytest.mark.slow
 def test_a_run_and_its_export_teach_the_same(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run", "iresnet18-quarter")
     head = give_head(run, "softmax", ("a", "b", "c"))

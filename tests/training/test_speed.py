@@ -108,6 +108,7 @@ print("SAME", quick is not net)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", ["g++", "/no/such/compiler"])
 def test_compiled_is_the_same_net_and_without_a_compiler_it_is_told(compiler: str, tmp_path: Path) -> None:
     environment = {**os.environ, "CXX": compiler, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
