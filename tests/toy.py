@@ -15,7 +15,8 @@ from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import encode_crop
 from facekd.core.types import Array
-from facekd.crops.store import AlignedCrop, CropStore, PhotoRecord
+from facekd.crops.records import AlignedCrop, PhotoRecord
+from facekd.crops.store import CropStore
 from facekd.nets import build
 from facekd.nets.saved import MODEL, save_model
 

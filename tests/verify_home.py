@@ -16,7 +16,8 @@ from facekd.cli import run
 from facekd.core.types import Array
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
-from facekd.crops.store import CropStore, PhotoRecord
+from facekd.crops.records import PhotoRecord
+from facekd.crops.store import CropStore
 from facekd.deploy.embedder import CropEmbedder
 
 PEOPLE, PHOTOS = 8, 5

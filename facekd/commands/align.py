@@ -15,7 +15,8 @@ from facekd.settings.photos import Alignment
 from facekd.settings.runtime import Cluster
 
 if TYPE_CHECKING:
-    from facekd.crops.store import CropStore, PhotoRecord
+    from facekd.crops.records import PhotoRecord
+    from facekd.crops.store import CropStore
     from facekd.ingest.corpus import AlignSummary
 
 PART = 512  # photos in a part of the store: what a kill can cost

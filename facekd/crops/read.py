@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from facekd.core.pixels import decode_crop
 from facekd.crops.cropset import CropSet
 from facekd.crops.rec import read_rec
-from facekd.crops.store import FAILED, CropStore
+from facekd.crops.records import FAILED
+from facekd.crops.store import CropStore
 from facekd.errors import UserError
 
 T = TypeVar("T")

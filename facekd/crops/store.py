@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,8 @@ import pyarrow.parquet as pq
 from facekd.core.files import ASIDE, LOCK, atomic_write, exclusive, read_json, write_json
 from facekd.core.formats import FORMATS, KEY, METADATA, check_format
 from facekd.core.types import Array
+from facekd.crops.records import PhotoRecord
 from facekd.errors import UserError
-
-STATUSES = ("ok", "no_face", "too_small", "unreadable", "too_large", "duplicate")
-FAILED = ("no_face", "too_small", "unreadable", "too_large")
 
 CROPS = pa.schema(
     [
@@ -65,48 +62,6 @@ LEDGER = pa.schema(
         ("seconds", pa.float32()),
     ]
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlignedCrop:
-    """A crop as it is kept, and where it came from; the fields are the columns of CROPS."""
-
-    crop_id: str
-    image: bytes  # empty where it has been used and is not to be kept
-    identity: str | None
-    source: str
-    sha256: str | None
-    box: tuple[float, ...]
-    landmarks: tuple[float, ...]
-    matrix: tuple[float, ...]
-    score: float
-    quality: float
-    eyes: float
-    yaw: float
-    pitch: float
-    roll: float
-
-
-@dataclass
-class PhotoRecord:
-    """What became of one photo: its ledger row and its crops."""
-
-    source: str
-    identity: str | None
-    status: str
-    reason: str = ""
-    sha256: str | None = None
-    width: int | None = None
-    height: int | None = None
-    turned: int = 0
-    boxes: list[list[float]] = field(default_factory=list)
-    chosen: list[int] = field(default_factory=list)
-    crop_ids: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    crops: list[AlignedCrop] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        assert self.status in STATUSES, self.status
 
 
 class CropStore:

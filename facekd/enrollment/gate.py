@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from facekd.crops.store import AlignedCrop
+from facekd.crops.records import AlignedCrop
 from facekd.gallery.photos import KnownPhoto
 from facekd.settings.photos import QualityGate
 

@@ -17,7 +17,8 @@ from facekd.crops.bins import read_bin
 from facekd.crops.cropset import CropSet
 from facekd.crops.pairs import person_in_name, read_pairs, resolve, take, without_repeats
 from facekd.crops.read import by_name, photo_names, photo_persons, read_crops
-from facekd.crops.store import FAILED, CropStore
+from facekd.crops.records import FAILED
+from facekd.crops.store import CropStore
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import Embedded, read_embeddings
 from facekd.errors import UserError

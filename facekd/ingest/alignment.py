@@ -11,7 +11,7 @@ from facekd.core.files import sha256_bytes
 from facekd.core.pixels import encode_crop
 from facekd.core.process import set_torch_threads
 from facekd.core.types import Faces, Photo
-from facekd.crops.store import AlignedCrop, PhotoRecord
+from facekd.crops.records import AlignedCrop, PhotoRecord
 from facekd.errors import UserError
 from facekd.faces.align import align_face, eye_distance, pose
 from facekd.faces.align import choose as choose_faces

@@ -10,7 +10,8 @@ import numpy as np
 from facekd.core.pixels import decode_crop, encode_crop
 from facekd.core.run import environment
 from facekd.core.types import Array
-from facekd.crops.store import FAILED, LEDGER, AlignedCrop, CropStore, PhotoRecord
+from facekd.crops.records import FAILED, AlignedCrop, PhotoRecord
+from facekd.crops.store import LEDGER, CropStore
 from facekd.photos.decode import BadPhotoError, decode
 from facekd.photos.find import PhotoFile, read_bytes
 from facekd.reports.document import Picture, Pictures, Repeat, Section, write_html

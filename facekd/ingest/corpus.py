@@ -9,7 +9,8 @@ from pathlib import Path
 
 from facekd.core.choices import DETECTOR, DetectorName
 from facekd.core.files import sha256_bytes
-from facekd.crops.store import CropStore, PhotoRecord
+from facekd.crops.records import PhotoRecord
+from facekd.crops.store import CropStore
 from facekd.photos.find import FoundPhotos, PhotoFile, read_bytes
 
 

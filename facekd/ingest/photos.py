@@ -16,7 +16,7 @@ from facekd.console import say
 from facekd.core.pixels import decode_crop
 from facekd.core.process import set_torch_threads
 from facekd.core.types import Array
-from facekd.crops.store import AlignedCrop, PhotoRecord
+from facekd.crops.records import AlignedCrop, PhotoRecord
 from facekd.deploy.default import WORTH, default_model
 from facekd.deploy.embedder import CropEmbedder
 from facekd.engines.mapper import on_cores

@@ -17,7 +17,8 @@ from PIL import Image
 from facekd import cli
 from facekd.commands.align import align
 from facekd.crops.read import read_crops
-from facekd.crops.store import CropStore, PhotoRecord
+from facekd.crops.records import PhotoRecord
+from facekd.crops.store import CropStore
 from facekd.errors import UserError
 from facekd.faces.refine import WEIGHTS as ONET
 from facekd.faces.yunet import WEIGHTS as YUNET

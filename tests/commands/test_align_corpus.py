@@ -17,7 +17,8 @@ from PIL import Image
 
 from facekd.commands.align import align
 from facekd.crops.read import read_crops
-from facekd.crops.store import STATUSES, CropStore
+from facekd.crops.records import STATUSES
+from facekd.crops.store import CropStore
 from facekd.photos import find
 
 KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp", "PPM": "ppm",

@@ -19,7 +19,8 @@ from facekd.commands.verify import verify
 from facekd.core.types import Array
 from facekd.crops.gallery_split import deal_gallery, read_gallery_split
 from facekd.crops.read import read_crops
-from facekd.crops.store import CropStore, PhotoRecord
+from facekd.crops.records import PhotoRecord
+from facekd.crops.store import CropStore
 from facekd.errors import UserError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -12,7 +12,8 @@ import pytest
 
 from facekd.core.pixels import encode_crop
 from facekd.crops.read import merge, photo_names, read_crops
-from facekd.crops.store import AlignedCrop, CropStore, PhotoRecord
+from facekd.crops.records import AlignedCrop, PhotoRecord
+from facekd.crops.store import CropStore
 from facekd.errors import UserError
 
 SETTINGS = {"detector": "none", "size": 16, "template": "arcface", "choose": "largest"}

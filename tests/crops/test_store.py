@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from facekd.core.pixels import encode_crop
 from facekd.crops.read import merge, read_crops
-from facekd.crops.store import FAILED, STATUSES, AlignedCrop, CropStore, PhotoRecord
+from facekd.crops.records import FAILED, STATUSES, AlignedCrop, PhotoRecord
+from facekd.crops.store import CropStore
 from facekd.errors import UserError
 
 SETTINGS = {"detector": "none", "size": 16, "template": "arcface", "choose": "largest"}
