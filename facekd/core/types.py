@@ -77,7 +77,7 @@ class Embeddings:
     """Unit vectors of one model, one for each id.
 
     Raises:
-        UserError: vectors that are not finite, not of unit norm, or not one for each id.
+        UserError: vectors of another type, not finite, not of unit norm, or not one for each id.
     """
 
     vectors: Array  # float32[N, D], unit norm
@@ -89,6 +89,8 @@ class Embeddings:
             raise UserError(
                 f"embeddings of shape {self.vectors.shape} for {len(self.ids)} ids: give one row for each id"
             )
+        if self.vectors.dtype != np.float32:
+            raise UserError(f"embeddings of type {self.vectors.dtype}: give float32")
         norms = np.linalg.norm(self.vectors, axis=1)
         bad = ~(np.abs(norms - 1.0) < 1e-3)  # NaN compares false, so it is bad too
         if bad.any():

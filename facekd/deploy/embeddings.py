@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facekd.core.contract import Contract
@@ -178,8 +179,46 @@ def _read_parquet(path: Path) -> Embedded:
             f"{path}: holds no embeddings of facekd's; if it holds images, embed them first: "
             f"facekd embed --model MODEL {path} EMBEDDINGS.parquet"
         )
-    embeddings = Embeddings(vectors_of(table), tuple(table["id"].to_pylist()), metadata[MODEL_ID.encode()].decode())
+    for name in ("id", "identity", "source", "embedding"):
+        if name not in table.column_names:
+            raise UserError(f"{path}: has no column {name!r}; add it, or embed again with 'facekd embed'")
+    vectors = _as_vectors(table["embedding"], path)
+    embeddings = Embeddings(vectors, tuple(table["id"].to_pylist()), metadata[MODEL_ID.encode()].decode())
     return Embedded(embeddings, tuple(table["identity"].to_pylist()), tuple(table["source"].to_pylist()))
+
+
+def _as_vectors(column: pa.ChunkedArray, path: Path) -> Array:
+    """float32[N, D] of a column of lists, as any writer of Parquet has them.
+
+    Raises:
+        UserError: a null, no lists of floats, or lists of several lengths.
+    """
+    kind = column.type
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not lists or not pa.types.is_floating(kind.value_type):
+        raise UserError(f"{path}: its column embedding holds {kind}, not lists of float32; embed again")
+    if column.null_count:
+        raise UserError(f"{path}: {column.null_count} rows have no embedding; leave them out, or embed again")
+    if pa.types.is_fixed_size_list(kind):
+        dim = kind.list_size
+    else:
+        lengths = pc.unique(pc.list_value_length(column)).to_pylist()
+        if len(lengths) > 1:
+            raise UserError(f"{path}: its embeddings are of {len(lengths)} lengths; give those of one model")
+        dim = lengths[0] if lengths else 1
+    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return _as_float32(values.reshape(len(column), dim), path)
+
+
+def _as_float32(values: Array, path: Path) -> Array:
+    """The same numbers as float32, which is what scores are computed in.
+
+    Raises:
+        UserError: other than floats.
+    """
+    if values.dtype.kind != "f":
+        raise UserError(f"{path}: its embeddings are {values.dtype}, not floats; embed again")
+    return values.astype(np.float32, copy=False)
 
 
 def _read_npz(path: Path) -> Embedded:
@@ -187,7 +226,7 @@ def _read_npz(path: Path) -> Embedded:
         with np.load(path, allow_pickle=False) as file:
             check_format("embeddings", file.get(KEY), path)
             ids, identities, sources = (tuple(file[key].tolist()) for key in ("ids", "identities", "sources"))
-            vectors, model_id = file["embeddings"], str(file["model_id"])
+            vectors, model_id = _as_float32(file["embeddings"], path), str(file["model_id"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: holds no embeddings of facekd's ({error}); embed again") from error
     return Embedded(Embeddings(vectors, ids, model_id), tuple(name or None for name in identities), sources)

@@ -29,9 +29,18 @@ class Place:
 
     @classmethod
     def of(cls, where: Place | Path | str) -> Place:
-        """The place that a command line names; a Path has made one slash of the two after ``s3:``."""
+        """The place that a command line names; a Path has made one slash of the two after ``s3:``.
+
+        Raises:
+            UserError: keys in the place's name, which would be printed and logged.
+        """
         if isinstance(where, Place):
             return where
+        if re.match(r"s3:/+[^/]*@", str(where)):
+            raise UserError(
+                "s3://…@…: a gallery's place holds no keys; give s3://BUCKET/PREFIX, and the keys as AWS_ACCESS_KEY_ID "
+                "and AWS_SECRET_ACCESS_KEY in the environment"
+            )
         found = re.fullmatch(r"s3:/+([^/]+(?:/.+?)?)/*", str(where))
         return cls(f"s3://{found.group(1)}" if found else str(where))
 

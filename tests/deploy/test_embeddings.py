@@ -6,6 +6,7 @@ import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -119,3 +120,43 @@ def test_thresholds_come_from_the_models_metadata(tmp_path: Path) -> None:
 def test_bad_thresholds_are_no_thresholds(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"facekd\.thresholds.*export it again"):
         read_thresholds(model_with(tmp_path / "m.onnx", {THRESHOLDS: text}))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_floats_of_another_width_are_read_as_float32(dtype: str, tmp_path: Path) -> None:
+    vectors = np.eye(4, 8)
+    texts = {"ids": ["a", "b", "c", "d"], "identities": [""] * 4, "sources": ["a", "b", "c", "d"]}
+    arrays = {name: np.array(values) for name, values in texts.items()}
+    np.savez(tmp_path / "e.npz", embeddings=vectors.astype(dtype), model_id=np.array("m"), **arrays)
+    found = read_embeddings(tmp_path / "e.npz").embeddings.vectors
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, vectors.astype(np.float32))
+    with pytest.raises(UserError, match="embeddings of type float64: give float32"):
+        Embeddings(vectors, ("a", "b", "c", "d"), "m")
+
+
+def test_a_parquet_of_another_writer_is_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    rows = np.eye(3, 5).tolist()
+    lists = pa.array(rows, pa.list_(pa.float64()))
+    whole = {"id": ["a", "b", "c"], "identity": ["p", "p", None], "source": ["a", "b", "c"], "embedding": lists}
+    path = tmp_path / "e.parquet"
+
+    def write(**columns: Any) -> Path:
+        table = pa.table({**whole, **columns})
+        pq.write_table(table.replace_schema_metadata({"facekd.model_id": "m"}), path)
+        return path
+
+    np.testing.assert_array_equal(read_embeddings(write()).embeddings.vectors, np.eye(3, 5, dtype=np.float32))
+    for columns, words in (
+        ({"embedding": pa.array([None, *rows[1:]], pa.list_(pa.float32()))}, "1 rows have no embedding"),
+        ({"embedding": pa.array([[1.0], *rows[1:]], pa.list_(pa.float32()))}, "of 2 lengths"),
+        ({"embedding": pa.array([1.0, 1.0, 1.0])}, "holds double, not lists of float32"),
+        ({"embedding": pa.array([[1], [0], [1]], pa.list_(pa.int64()))}, "not lists of float32"),
+    ):
+        with pytest.raises(UserError, match=words):
+            read_embeddings(write(**columns))
+    for name in ("id", "identity", "source", "embedding"):
+        table = pa.table(whole).drop_columns([name]).replace_schema_metadata({"facekd.model_id": "m"})
+        pq.write_table(table, path)
+        with pytest.raises(UserError, match=f"has no column '{name}'"):
+            read_embeddings(path)

@@ -232,3 +232,9 @@ def test_machines_that_write_at_once_lose_nothing(bucket: object) -> None:
     print("told to run it again:", refused)
     assert sum(refused) > 0
     assert int(gallery.place.read("count") or b"0") == 12
+
+
+def test_a_place_that_holds_keys_is_refused_without_them() -> None:
+    with pytest.raises(UserError, match="holds no keys") as error:
+        Place.of("s3://user:hunter2@bucket/x")
+    assert "hunter2" not in str(error.value)
