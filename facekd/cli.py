@@ -173,6 +173,9 @@ def _read_config(path: Path, tokens: list[str]) -> dict[str, Any]:
     values = read_yaml(path, "give a file of 'flag: value' lines")
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds no 'flag: value' lines; see 'facekd {' '.join(tokens[:1])} --help'")
+    for key, value in values.items():
+        if isinstance(value, dict):
+            raise UserError(f"{path}: {key} holds a mapping, and no flag takes one; give a value or a list")
     command = values.pop("command", None)
     if command is not None:
         check_format("run folder", values.pop(KEY, None), path)

@@ -13,9 +13,12 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast, dataclass_transform
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, cast, dataclass_transform, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter
+
+from facekd.errors import UserError
 
 C = TypeVar("C", bound=type)
 
@@ -46,9 +49,11 @@ def settings(name: str) -> Callable[[C], C]:
 
         def check(self: Any) -> None:
             for field in dataclasses.fields(self):
+                value = getattr(self, field.name)
                 if several := takes_paths(str(field.type)):
-                    value = as_paths(getattr(self, field.name), several == "several")
-                    object.__setattr__(self, field.name, value)
+                    value = as_paths(value, several == "several")
+                kinds = _kinds(type(self))[field.name]  # type: ignore[arg-type]  # a class has a hash
+                object.__setattr__(self, field.name, _taken(value, kinds, field.name))
             if refuse is not None:
                 refuse(self)
 
@@ -87,16 +92,26 @@ def grouped(command: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, 
         TypeError: a name that the command has not, or a group beside one of its own fields.
     """
     groups = groups_of(command)
-    whole = {name: value for name, value in given.items() if name in groups and isinstance(value, groups[name])}
+    # Exactly: what another group adds or has otherwise would be passed over without a word.
+    whole = {name: value for name, value in given.items() if name in groups and type(value) is groups[name]}
     rest = {name: value for name, value in given.items() if name not in whole}
     for name, group in groups.items():
         fields = {field.name for field in dataclasses.fields(group)}
         own = {key: rest.pop(key) for key in fields & rest.keys()}
+        for key, value in own.items():
+            if dataclasses.is_dataclass(value):
+                raise _other_group(command, key, groups.get(key, group), value)
         if own and name in whole:
             raise TypeError(f"{command.__name__}() takes {name} as a whole or {', '.join(sorted(own))}, not both")
         if own:
             whole[name] = group(**own)
+    for name in groups.keys() & rest.keys():
+        raise _other_group(command, name, groups[name], rest[name])
     return rest | whole
+
+
+def _other_group(command: Callable[..., Any], name: str, group: type, value: object) -> TypeError:
+    return TypeError(f"{command.__name__}() takes {name} as {group.__name__}, not {type(value).__name__}")
 
 
 @cache
@@ -110,6 +125,39 @@ def groups_of(command: Callable[..., Any]) -> dict[str, type]:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             found[name] = kind
     return found
+
+
+@cache
+def _kinds(group: type) -> dict[str, tuple[Any, ...]]:
+    """What each field of a group may be: the parts of a union, and else one."""
+    found = {}
+    for name, hint in get_type_hints(group).items():
+        union = get_origin(hint) in (Union, UnionType)
+        found[name] = get_args(hint) if union else (hint,)
+    return found
+
+
+def _taken(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
+    """`value` for a field, a lone one as a list where the field takes lists alone.
+
+    The command line's values are of the right kind; from Python anything can come.
+
+    Raises:
+        UserError: a name that there is not, or another kind of value.
+    """
+    flag = f"--{name.replace('_', '-')}"
+    choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if choices and isinstance(value, str) and value not in choices:
+        raise UserError(f"{flag} {value}: there is no such {name.replace('_', ' ')}; choose from {', '.join(choices)}")
+    plain = {kind for kind in kinds if isinstance(kind, type)}
+    if isinstance(value, str | int | float) and not plain & {type(value), str, int, float, bool} and not choices:
+        return [value] if any(get_origin(kind) is list for kind in kinds) else value
+    if isinstance(value, str) and not choices and plain & {int, float, bool} and str not in plain:
+        wanted = "True or False" if plain <= {bool, type(None)} else "a number"
+        raise UserError(f"{flag} {value!r}: is text; give {wanted}")
+    if isinstance(value, float) and int in plain and float not in plain:
+        raise UserError(f"{flag} {value}: give a whole number")
+    return value
 
 
 def takes_paths(annotation: str) -> str:

@@ -43,8 +43,8 @@ class ModelFile(ModelContract):
     """The network that embeds."""
 
     model: Annotated[Path | None, FIRST] = None
-    """Run folder or ONNX file; unless given that of a gallery that is there already, else the one that comes with
-    facekd."""
+    """Run folder or ONNX file. Unless given, the model of the gallery, where there is one already; else the one that
+    comes with facekd."""
 
 
 @settings("Model")
@@ -110,6 +110,8 @@ class EmbeddedFaces(FaceChoice):
     """Of embed, which has nothing from before to go by."""
 
     detector: DetectorName = DETECTOR
+    """yunet; mtcnn, slower; facenet, facenet-pytorch's own driver of the same networks, slower still; none, where each
+    photo already is a crop."""
 
 
 @settings("Faces")
@@ -119,6 +121,8 @@ class OneFace(FaceChoice):
     min_face: int | None = None  # type: ignore[assignment]  # where it is not given, a gallery has its own
     """Smallest face looked for, pixels; 20 unless given."""
     choose: Annotated[Literal["largest", "center", "best", "centre"], Parameter(show_choices=False)] = "best"
+    """Which face of several in a photo: largest; center, nearest to the middle; or best, a large one near the
+    middle."""
 
 
 @settings("Quality")

@@ -12,7 +12,7 @@ class Cluster:
     """This machine or a Ray cluster."""
 
     engine: Engine = "local"
-    """local, on the cores of this machine; ray, on a Ray cluster, with the same result."""
+    """local, on this machine; ray, on a Ray cluster, with the same result; verify takes it for --all-pairs."""
     address: str | None = None
     """The cluster of ray, such as ray://HOST:10001 or auto; without it one is started here. Its machines need facekd,
     and the photos, models and weights at the same paths."""

@@ -39,6 +39,8 @@ class TrainingData:
     """CSV of crops or people to do without, as leak and audit write; give it again for more."""
 
     def __post_init__(self) -> None:
+        if not self.data:
+            raise UserError("--data: names no crops; give a crop store, an image Parquet or a .rec")
         if not 0 <= self.held_out < 1:
             raise UserError(f"held out share {self.held_out}: use a number from 0 up to, but not, 1")
         if self.minimum < 1:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from facekd.cli import COMMANDS, GROUPS
+from facekd.cli import COMMANDS, GROUPS, run
 from facekd.errors import UserError
 from facekd.settings.door import door
 from facekd.settings.group import flag_names, flat, flattened, grouped, groups_of, settings
-from facekd.settings.training import Optimization, StudentOptimization, TrainingData
+from facekd.settings.training import Objective, Optimization, StudentOptimization, TrainingData, TrainingRuntime
 
 TARGETS = {name: target for name, (target, _) in COMMANDS.items()}
 TARGETS |= {f"{one} {two}": target for one, (_, two_) in GROUPS.items() for two, (target, _) in two_.items()}
-TAUGHT_OTHERWISE = {"lr"}
 
 
 @settings("Data")
@@ -71,6 +71,32 @@ def test_what_cannot_be_is_refused_in_a_subclass_too() -> None:
         Basket(fruit=[]).weight = 3.0  # type: ignore[misc]
     with pytest.raises(UserError, match="--batch 1"):
         StudentOptimization(batch=1)
+
+
+def test_what_python_gives_is_looked_at_as_the_command_lines_is() -> None:
+    for values, words in (
+        ({"optimizer": "lion"}, "--optimizer lion: there is no such optimizer; choose from muon, sgd, adamw"),
+        ({"batch": "8"}, "--batch '8': is text; give a number"),
+        ({"batch": 8.5}, "--batch 8.5: give a whole number"),
+    ):
+        with pytest.raises(UserError, match=re.escape(words)):
+            Optimization(**values)
+    with pytest.raises(UserError, match="--compile 'no': is text; give True or False"):
+        TrainingRuntime(compile="no")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="--data: names no crops"):
+        TrainingData(data=[])
+    assert Objective(term="labels=1").term == ["labels=1"]  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"carry\(\) takes basket as Basket, not HeavyBasket"):
+        carry(basket=HeavyBasket(fruit=[]))
+    with pytest.raises(TypeError, match=r"carry\(\) takes basket as Basket, not dict"):
+        carry(basket={"fruit": []})
+
+
+def test_a_yaml_of_groups_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags lie flat: a group's name is no flag, and no flag takes a mapping."""
+    (tmp_path / "c.yaml").write_text("student: {net: mobilefacenet}\ndata: [crops]\n")
+    assert run(["distill", "--config", str(tmp_path / "c.yaml")]) == 2
+    assert "student holds a mapping, and no flag takes one" in capsys.readouterr().err
 
 
 def test_groups_lie_flat_in_run_yaml() -> None:
