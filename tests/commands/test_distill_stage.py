@@ -124,7 +124,7 @@ def test_a_teacher_of_other_people_is_refused(tmp_path: Path, store: Path, teach
         ({"weights_decay": 0.1}, "--weights-decay 0.1: no term of this run uses it; add --term weights"),
         ({"weights_decay": -0.1}, "--weights-decay -0.1"),
         ({"temperature": 0.0}, "--temperature 0"),
-        ({"activation": "gelu"}, "no activation 'gelu'"),
+        ({"activation": "gelu"}, "--activation gelu: there is no such activation; choose from prelu, relu"),
         ({"contract": Path("c.yaml")}, "is for a teacher"),
         ({"teacher": Path("no/teacher")}, "no trained network there"),
         ({"net": "mobilefacent"}, "did you mean 'mobilefacenet'"),
