@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from facekd.console import say, say_first, table
 from facekd.errors import UserError
 from facekd.settings.door import door
-from facekd.settings.photos import Decision, NewModel
+from facekd.settings.photos import NewDecision, NewModel
 
 if TYPE_CHECKING:
     from facekd.core.types import Rate
@@ -30,7 +30,7 @@ def migrate(
     crops: Path,
     map_: Annotated[bool, Parameter(name="--map")] = False,
     old_model: Path | None = None,
-    decision: Decision = Decision(),
+    decision: NewDecision = NewDecision(),
     seed: int = 0,
     private: bool = False,
     quiet: bool = False,

@@ -9,14 +9,14 @@ from facekd.core.run import Trained
 from facekd.errors import UserError
 from facekd.settings.door import door
 from facekd.settings.group import flat
-from facekd.settings.training import TrainingData
+from facekd.settings.training import FittingData
 
 
 @door
 def narrow(
     teacher: Path,
     *,
-    data: TrainingData,
+    data: FittingData,
     contract: Path | None = None,
     net: str = "mobilefacenet",
     out: Path | None = None,

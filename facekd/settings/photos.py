@@ -160,6 +160,14 @@ class Decision:
 
 
 @settings("Decision")
+class NewDecision(Decision):
+    """Of a gallery that is made of another."""
+
+    threshold: Annotated[float | None, FIRST] = None
+    """Cosine from which identify names a person in the new gallery; the old one's says nothing about it."""
+
+
+@settings("Decision")
 class PairDecision(Decision):
     """From which score two photos show one person."""
 

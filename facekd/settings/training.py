@@ -47,6 +47,16 @@ class TrainingData:
             raise UserError(f"--minimum {self.minimum}: use 1 or more photos of a person")
 
 
+@settings("Data")
+class FittingData(TrainingData):
+    """The crops that layers are fitted to."""
+
+    data: Annotated[list[Path], FIRST]
+    """Crop store, image Parquet or .rec; give it again for more. Identities are not used."""
+    held_out: float = 0.15
+    """Share of the identities (of the crops, where they have none) that is not looked at."""
+
+
 @settings("Optimization")
 class Optimization:
     """How the weights find their way."""
