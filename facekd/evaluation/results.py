@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,8 +129,8 @@ class Judged:
 
     file: Path
     rates: ModelRates
-    curve: Curve
-    scores: Scores | None  # None of all pairs
+    curve: Curve = field(repr=False)
+    scores: Scores | None = field(repr=False)  # None of all pairs
     rejects: Rejects | None = None
 
     @property

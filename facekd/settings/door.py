@@ -26,7 +26,12 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
 
     @functools.wraps(command)
     def entered(*args: Any, **kwargs: Any) -> R:
-        given = signature.bind_partial(*args, **grouped(command, kwargs))  # the command itself says what is missing
+        try:
+            given = signature.bind_partial(*args, **grouped(command, kwargs))  # the command itself says what is missing
+        except TypeError as error:
+            if str(error).startswith(command.__name__):
+                raise
+            raise TypeError(f"{command.__name__}() {error}") from None
         for name, value in given.arguments.items():
             if name in paths:
                 given.arguments[name] = as_paths(value, several=paths[name] == "several")
