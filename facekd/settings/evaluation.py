@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -290,12 +290,14 @@ class WholeLine:
     """Of the people drawn, the split, the initializations, the order and the views."""
 
 
-def check_fars(asked: Iterable[float]) -> None:
+def check_fars(asked: Sequence[float]) -> None:
     """Pass where each is a rate that can be asked.
 
     Raises:
-        UserError: one outside (0, 1].
+        UserError: none, or one outside (0, 1].
     """
+    if not asked:
+        raise UserError("--far: names no rate; give one such as 1e-3")
     for far in asked:
         if not 0 < far <= 1:  # NaN too
             raise UserError(f"FAR {far} can't be asked of a list: give a rate above 0 and at most 1, such as 1e-3")

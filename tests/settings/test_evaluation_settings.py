@@ -42,6 +42,7 @@ HERE = Path("x")
         (ExportedFile, {"pairs": HERE}, "give the store of their crops"),
         (ExportedFile, {"precision": "fp16", "thresholds": HERE}, "fp16 scores otherwise"),
         (LeakSearch, {"threshold": 1.5}, "is no cosine"),
+        (AskedRates, {"far": []}, "--far: names no rate"),
         (LeakSearch, {"out": "leaks.txt"}, "written as .csv"),
         (AuditFile, {"out": "audit.txt"}, "written as .csv"),
         (Cluster, {"address": "auto"}, "add --engine ray or leave it out"),
