@@ -13,6 +13,7 @@ from facekd.settings.photos import EnrollDecision, EnrollReport, FaceSearch, Mod
 if TYPE_CHECKING:
     from facekd.deploy.embedder import CropEmbedder
     from facekd.enrollment.report import EnrollSummary
+    from facekd.enrollment.sources import People
 
 WRITTEN = 256  # people written together
 
@@ -65,7 +66,7 @@ def enroll(
 
 
 def enroll_people(
-    people: Path,
+    people: Path | People,
     gallery: Path,
     embedder: CropEmbedder,
     *,
@@ -79,24 +80,24 @@ def enroll_people(
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
     from facekd.enrollment.gate import gate_for
-    from facekd.enrollment.photos import NewPhotos
+    from facekd.enrollment.photos import NewPhotos, forget_untaken
     from facekd.enrollment.plan import make_plan
     from facekd.enrollment.report import print_summary, write_report
     from facekd.enrollment.request import meta_of, search_of, workplace
-    from facekd.enrollment.sources import read_people
+    from facekd.enrollment.sources import People, read_people
     from facekd.ingest.alignment import detector_of
     from facekd.ingest.photos import in_batches
 
     search = search_of(gallery, faces)
     gate = gate_for(search.detector_name, quality)
-    found = read_people(people, root)
+    found = people if isinstance(people, People) else read_people(people, root)
     if search.weights is not None:
         detector_of(search)  # wrong weights are the user's mistake: said before anything is written
     model = embedder.network.path
     meta = meta_of(embedder, model, search, decision.threshold)
     with workplace(gallery, meta, decision.dry_run) as work:
         home, table = work.home, work.table
-        if not decision.dry_run:
+        if not decision.dry_run and not isinstance(people, People):  # what is in memory no later command could repeat
             groups = flat(network, search, gate, decision, output, quiet=quiet)
             home.record("enroll", {"people": people, "gallery": gallery, "root": root, **groups}, (people, model))
         embedded = NewPhotos(table, embedder, search, gate, work.base).run(found, quiet)
@@ -109,6 +110,8 @@ def enroll_people(
                 table.accept(person, sources)
             for batch in in_batches(ready, WRITTEN):
                 home.upsert(batch)
+            if found.in_memory:
+                forget_untaken(table, found, home)
             home.finish(meta, plan.ledger.table())
             table.tidy()
         summary = plan.summary(gallery, decision, found, embedded, len(home))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,11 @@ from facekd.deploy.thresholds import known_thresholds
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.faces.detect import weights_digest
-from facekd.gallery.gallery import GalleryTable
+from facekd.gallery.gallery import GalleryTable, check_model
 from facekd.gallery.meta import GalleryMeta, exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
-from facekd.ingest.photos import embed_photos, in_batches, load_embedder, own_model
-from facekd.photos.find import PhotoFile
+from facekd.ingest.photos import EmbeddedPhoto, Item, embed_photos, in_batches, load_embedder, own_model
 from facekd.settings.photos import ModelFile, check_threshold
 
 PHOTOS = 64  # photos whose faces are searched together
@@ -186,7 +185,7 @@ def identify_embeddings(
 
 def identify_photos(
     home: GalleryTable,
-    photos: Sequence[PhotoFile],
+    photos: Sequence[Item],
     embedder: CropEmbedder,
     threshold: float,
     top: int = 1,
@@ -198,20 +197,40 @@ def identify_photos(
     Raises:
         UserError: an embedder of another model than the gallery's, or nobody to be named.
     """
-    GalleryTable.open(home.place, embedder.model_id)
+    check_model(home.place, home.meta, embedder.model_id)
     search = search_in(home.meta)
     detector_of(search)  # once, before the cores want it all together
     embedded = progress(embed_photos(photos, embedder, search, "all"), len(photos), "identify", quiet)
+    return identify_embedded(home, embedded, threshold, top, where)
+
+
+def identify_embedded(
+    home: GalleryTable,
+    embedded: Iterable[EmbeddedPhoto],
+    threshold: float,
+    top: int = 1,
+    where: Mapping[str, str] | None = None,
+) -> Identification:
+    """Who the faces show that were found in photos; noted in the audit log.
+
+    Args:
+        embedded: by the gallery's model.
+
+    Raises:
+        UserError: nobody to be named.
+    """
+    count = 0
     faces: list[IdentifiedFace] = []
     without: list[Outcome] = []
     for batch in in_batches(embedded, PHOTOS):
+        count += len(batch)
         without += [Outcome(photo.source, photo.status, photo.reason) for photo in batch if not photo.ok]
-        crops = [crop for photo in batch if photo.ok for crop in photo.record.crops]
-        if crops:
+        found = [(photo.source, *face) for photo in batch for face in photo.faces()]
+        if found:
             vectors = np.concatenate([photo.vectors for photo in batch])
-            probes = Embeddings(vectors, tuple(crop.crop_id for crop in crops), embedder.model_id)
-            faces += _answers(home, probes, [(crop.source, crop.box) for crop in crops], threshold, top, where)
-    _note(home, threshold, faces, len(photos))
+            probes = Embeddings(vectors, tuple(crop_id for _, crop_id, _ in found), home.meta.model_id)
+            faces += _answers(home, probes, [(source, box) for source, _, box in found], threshold, top, where)
+    _note(home, threshold, faces, count)
     return Identification(threshold, tuple(faces), tuple(without))
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,7 @@ class GalleryTable:
         self._may_write: Callable[[], None] | None = None  # raises where the right to write was lost
         self._fresh = 0  # people written since the indices were last looked after
         self._templates: tuple[int, Templates] | None = None  # of a version of the table
+        self._loading = threading.Lock()
         schema = people_schema(meta.contract.dim)
         options = storage_options() if self.place.remote else None
         try:
@@ -120,12 +122,19 @@ class GalleryTable:
         place = Place.of(where)
         meta = read_meta(place)
         if model_id is not None:
-            _check_model(place, meta, model_id)
+            check_model(place, meta, model_id)
         return cls(place, meta)
 
     def __len__(self) -> int:
         """How many people are enrolled."""
         return int(self.table.count_rows())
+
+    def refresh(self) -> bool:
+        """See what other processes have written since; whether they have written anything."""
+        before = self.table.version
+        with told(self.place, "read"):
+            self.table.checkout_latest()
+        return bool(self.table.version != before)
 
     def people(self, ids: Sequence[str]) -> dict[str, Person]:
         """Those of the people `ids` that are enrolled."""
@@ -174,7 +183,16 @@ class GalleryTable:
         Raises:
             UserError: embeddings of another model, or a damaged index.
         """
-        _check_model(self.place, self.meta, probes.model_id)
+        check_model(self.place, self.meta, probes.model_id)
+        try:
+            return self._search(probes, k, where, exact)
+        except UserError:
+            if not self.refresh():
+                raise
+            # An erasure took the files of the version that was read.
+            return self._search(probes, k, where, exact)
+
+    def _search(self, probes: Embeddings, k: int, where: Mapping[str, str] | None, exact: bool) -> list[list[Match]]:
         use_index = not where and not exact and self.indexed() is not None
         found: list[list[Match]] = []
         for start in range(0, len(probes.ids), QUERIES):
@@ -351,14 +369,15 @@ class GalleryTable:
         audit.note(self.place, event, facts)
 
     def _loaded(self) -> Templates:
-        version = self.table.version
-        if self._templates is None or self._templates[0] != version:
-            self._templates = None  # one version at a time in memory
-            people = len(self)
-            with told(self.place, "read"):
-                batches = self.table.search().select(["person_id", "template"]).limit(people).to_batches()
-                self._templates = version, Templates(batches, people, self.meta.contract.dim)
-        return self._templates[1]
+        with self._loading:  # one version at a time in memory
+            version = self.table.version
+            if self._templates is None or self._templates[0] != version:
+                self._templates = None
+                people = len(self)
+                with told(self.place, "read"):
+                    batches = self.table.search().select(["person_id", "template"]).limit(people).to_batches()
+                    self._templates = version, Templates(batches, people, self.meta.contract.dim)
+            return self._templates[1]
 
     def _check_right(self) -> None:
         assert self._may_write is not None, "write inside `writing`"
@@ -375,7 +394,12 @@ def _locked(place: Place) -> Iterator[Callable[[], None]]:
         yield lambda: None
 
 
-def _check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:
+def check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:
+    """Pass where embeddings of that model can be compared with the gallery's templates.
+
+    Raises:
+        UserError: they are of another model.
+    """
     if model_id != meta.model_id:
         raise UserError(
             f"{place}: its templates are of model {meta.model_id}, these embeddings of model {model_id}, and the two "

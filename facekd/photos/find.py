@@ -150,6 +150,8 @@ def stamp(photo: PhotoFile) -> str | None:
     Of a file on disk its size and the times of its last change, in a zip its size and CRC-32, in a tar its place and
     the archive's own size and time.
     """
+    if photo.data is not None:
+        return None
     try:
         root = os.stat(photo.root)
         if stat.S_ISDIR(root.st_mode):
