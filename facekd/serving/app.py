@@ -147,6 +147,7 @@ def _add_questions(app: FastAPI, service: Service, uploads: Uploads, work: Work)
         """Find faces in photos and embed them."""
         work.check(writes=False)
         async with uploads.of(request, 1, most) as upload:
+            _fields(upload)
             return await work.read(lambda: service.embed(upload.photos, choose))
 
     @app.post(
@@ -165,7 +166,7 @@ def _add_questions(app: FastAPI, service: Service, uploads: Uploads, work: Work)
         """Say whether two photos, or one photo and an enrolled person, show the same person."""
         work.check(writes=False)
         async with uploads.of(request, 1, 2) as upload:
-            who = _known_fields(upload, "person").get("person")
+            who = _fields(upload, "person").get("person")
             if len(upload.photos) != (2 if who is None else 1):
                 raise Refusal(422, "send two photos, or one photo and the field person")
             return await work.read(lambda: service.compare(upload.photos, who, far, threshold))
@@ -177,6 +178,7 @@ def _add_questions(app: FastAPI, service: Service, uploads: Uploads, work: Work)
         """Name the people in photos, or say that they are unknown."""
         work.check(writes=False)
         async with uploads.of(request, 1, most) as upload:
+            _fields(upload)
             return await work.read(lambda: service.identify(upload.photos, top))
 
     @app.post(
@@ -189,7 +191,7 @@ def _add_questions(app: FastAPI, service: Service, uploads: Uploads, work: Work)
         """Enroll a person, or add photos to one; what looks like a mix-up is held back."""
         work.check(writes=True)
         async with uploads.of(request, 1, most) as upload:
-            fields = _known_fields(upload, "person", "accept_suspects")
+            fields = _fields(upload, "person", "accept_suspects")
             accepted = fields.get("accept_suspects", "false")
             if "person" not in fields or accepted not in ("true", "false"):
                 raise Refusal(422, "send the field person; accept_suspects is true or false")
@@ -205,13 +207,13 @@ def _add_questions(app: FastAPI, service: Service, uploads: Uploads, work: Work)
         """Erase a person: template, id, photo names, index and old versions."""
         work.check(writes=True)
         async with uploads.of(request, 0, 0) as upload:
-            fields = _known_fields(upload, "person")
+            fields = _fields(upload, "person")
             if "person" not in fields:
                 raise Refusal(422, "send the field person")
             return await work.write(lambda: service.delete(fields["person"]))
 
 
-def _known_fields(upload: Upload, *names: str) -> dict[str, str]:
+def _fields(upload: Upload, *names: str) -> dict[str, str]:
     """The fields of a form.
 
     Raises:

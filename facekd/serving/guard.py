@@ -20,8 +20,8 @@ SHORTEST = 16  # characters of a token
 OPEN = ("/", "/page.js", "/page.css", "/health", "/openapi.json")  # which tell nothing of anybody
 # The page may load what the server itself sends and nothing else; a photo is shown from the user's own file.
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,

@@ -91,7 +91,8 @@ function show(card, photo, threshold) {
     const [x1, y1, x2, y2] = face.box, size = Math.max(photo.width / 24, (x2 - x1) / 5);
     const box = { x: x1, y: y1, width: x2 - x1, height: y2 - y1 };
     svg.append(drawn("rect", { ...box, class: "halo" }), drawn("rect", { ...box, class: face.verdict }));
-    const at = { x: x1 + size * 0.2, y: y1 + size, "font-size": size, "stroke-width": size / 6 };
+    const above = y1 > size * 1.2;  // else inside: the number may not leave the photo
+    const at = { x: x1 + size * 0.1, y: y1 + (above ? -0.3 : 1) * size, "font-size": size, "stroke-width": size / 6 };
     svg.append(drawn("text", at, place + 1));
     const row = rows.insertRow();
     row.className = face.verdict;

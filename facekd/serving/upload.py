@@ -123,6 +123,7 @@ class _Form(MultiPartParser):
         super().__init__(headers, pieces, max_fields=FIELDS, max_part_size=FIELD)
         self._photo_bytes, self._most = photo_bytes, most
         self._size = self._photos = 0
+        self._whole = False
 
     def on_headers_finished(self) -> None:
         super().on_headers_finished()
@@ -137,6 +138,9 @@ class _Form(MultiPartParser):
             raise too_large(self._photo_bytes)
         super().on_part_data(data, start, end)
 
+    def on_end(self) -> None:
+        self._whole = True
+
     async def upload(self) -> Upload:
         """The photos in their order, and the fields.
 
@@ -148,6 +152,8 @@ class _Form(MultiPartParser):
         except MultiPartException as error:
             raise Refusal(400, f"the form can't be read: {printable_line(error.message).rstrip('.')}") from error
         try:
+            if not self._whole:
+                raise Refusal(400, "the form can't be read: its end is missing")
             parts = [part for _, part in form.multi_items()]
             photos = [await part.read() for part in parts if isinstance(part, UploadFile)]
         finally:
