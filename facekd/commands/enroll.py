@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,6 +106,10 @@ def enroll_people(
                 table.accept(person, sources)
             for batch in in_batches(ready, WRITTEN):
                 home.upsert(batch)
+            if decision.missing == "delete" and plan.missing:
+                home.note("delete", people_asked=len(plan.missing), receipt=(receipt := secrets.token_hex(16)))
+                home.delete_all(plan.missing)
+                plan.notes.append(f"{len(plan.missing)} people who are not in PEOPLE were erased; receipt {receipt}")
             meta = replace(meta, own=home.meta.own or own_scores(home, table))
             home.finish(meta, plan.ledger.table())
             table.tidy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -225,6 +225,8 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
         key_file: File with its key, where it is encrypted; else FACEKD_KEY counts.
         quiet: Print nothing.
     """
+    from facekd.enrollment.calibration import own_scores
+    from facekd.enrollment.changes import photo_table
     from facekd.gallery.exchange import needs_key, read_parquet, take_in
     from facekd.gallery.gallery import GalleryTable
     from facekd.gallery.protect import read_key
@@ -235,6 +237,7 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
         home.note("import", people=len(people))
         lots = range(0, len(people), LOT)
         changed = sum(progress(take_in(home, people, LOT), len(lots) * LOT, "import", quiet, unit=LOT))
+        home.keep(replace(home.meta, own=home.meta.own or own_scores(home, photo_table(home))))
     say(f"{home.place}: {changed} of {len(people)} people new or changed; {len(home)} enrolled", quiet)
     return Imported(len(people), changed)
 

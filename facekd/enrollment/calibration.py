@@ -130,10 +130,12 @@ def alike_tail(templates: Array, known: Tail | None) -> Tail | None:
 
 
 def own_scores(home: GalleryTable, table: PhotoTable | None) -> OwnScores | None:
-    """What the enrolled people's scores with each other say; None where they are too few.
+    """What the enrolled people's scores with each other say; None where they are too few, or mapped from another model.
 
     Of more than MOST people, MOST are compared, chosen by a hash of their ids.
     """
+    if home.meta.mapped is not None:  # their scores with each other are not those of a new photo with them
+        return None
     people = chosen([person for lot in home.everyone() for person in lot])
     if len(people) < FEWEST:
         return None

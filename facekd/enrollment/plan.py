@@ -11,21 +11,25 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from facekd.core.printable import printable_line
 from facekd.enrollment.calibration import Promise, alike_tail, chosen, gallery_thresholds
+from facekd.enrollment.changes import KEEP_UNTIL
 from facekd.enrollment.people import Fused, fuse
 from facekd.enrollment.photos import groups
 from facekd.enrollment.report import EnrollSummary
 from facekd.enrollment.sources import People
 from facekd.enrollment.suspects import Suspect, two_ids
+from facekd.errors import UserError
 from facekd.gallery.gallery import LEDGER, GalleryTable
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.people import Person
 from facekd.gallery.photos import PhotoTable
 from facekd.ingest.embedding import Outcome
 from facekd.rates.open_set import Tail
-from facekd.settings.photos import EnrollDecision
+from facekd.settings.photos import EnrollDecision, read_date
 
 OK = ("ok", "duplicate")
+FEW = 3  # people who may be missing whatever the size of the gallery
 PHOTO_FAR = 1e-2  # of a photo and its person: compared once, where a stricter threshold would refuse their own
 MILDEST = 1e-3  # FAR at which two ids are suspected, however few are compared
 MANY = 0.5  # share of the people, changed in one run, from which their likeness to each other is measured anew
@@ -80,6 +84,7 @@ class EnrollPlan:
     ledger: Ledger
     kept: int  # photos of earlier runs that PEOPLE no longer has and that keep counting
     notes: list[str]
+    missing: list[str] = field(default_factory=list)  # enrolled, and not in PEOPLE
 
     def odd(self) -> dict[str, list[str]]:
         """Photos that do not match the rest of their person."""
@@ -126,6 +131,8 @@ class EnrollPlan:
             suspects=tuple(self.suspects),
             notes=(*found.notes, *self.notes),
             promise=promised,
+            missing=() if asked.missing == "keep" else tuple(self.missing),
+            erased=asked.missing == "delete" and not asked.dry_run,
         )
 
 
@@ -136,6 +143,9 @@ def make_plan(
 
     With --replace the photos that PEOPLE no longer has are taken out of the table first.
     """
+    for person, values in (found.metadata or {}).items():
+        if KEEP_UNTIL in values:
+            read_date(values[KEEP_UNTIL], f"{KEEP_UNTIL} of {printable_line(person)}")
     of_a_photo = _photo_limit(asked, meta)
     plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [])
     for row in found.refused:
@@ -148,7 +158,7 @@ def make_plan(
         made = _without_gone(table, made, listed, of_a_photo, asked.accept_suspects)
         for fused in made:
             plan.kept += sum(photo.source not in listed[fused.person_id] for photo in fused.photos)
-            _take(plan, fused, before.get(fused.person_id), found.metadata)
+            _take(plan, fused, before.get(fused.person_id), found.metadata, asked.keep_until)
     _changed_people(plan, of_a_photo, asked.accept_suspects)
     limit = _pair_limit(asked, home, meta, plan)
     if limit is not None:
@@ -159,7 +169,20 @@ def make_plan(
             plan.held |= {one: NO_NAMES for pair in pairs for one in (pair.person, pair.other) if one in ours}
     plan.ledger.hold(plan.held)
     plan.notes = _notes(plan, limit)
+    if asked.missing != "keep":
+        there = {*found.ids(), *(person for _, person, _, _ in found.refused if person is not None)}
+        plan.missing = [person for person in home.ids() if person not in there]
+        _check_missing(plan.missing, len(home), asked)
     return plan
+
+
+def _check_missing(missing: list[str], enrolled: int, asked: EnrollDecision) -> None:
+    """Refuse to erase most of a gallery because a folder is not there."""
+    if asked.missing == "delete" and len(missing) > max(FEW, enrolled / 2):
+        raise UserError(
+            f"--missing delete: {len(missing)} of {enrolled} enrolled people are not in PEOPLE; is all of it there? If "
+            "they are to be erased, write their ids into a file for 'facekd gallery delete --from FILE'"
+        )
 
 
 def _photo_limit(asked: EnrollDecision, meta: GalleryMeta) -> float | None:
@@ -233,7 +256,11 @@ def _changed_people(plan: EnrollPlan, limit: float | None, accept: bool) -> None
 
 
 def _take(
-    plan: EnrollPlan, fused: Fused, before: Person | None, metadata: Mapping[str, Mapping[str, str]] | None
+    plan: EnrollPlan,
+    fused: Fused,
+    before: Person | None,
+    metadata: Mapping[str, Mapping[str, str]] | None,
+    keep_until: str | None,
 ) -> None:
     person_id = fused.person_id
     for photo in fused.photos:
@@ -245,8 +272,10 @@ def _take(
     if fused.person is None:
         plan.not_enrolled.append(person_id)
         return
-    told = before.metadata if before and metadata is None else (metadata or {}).get(person_id, {})
-    person = replace(fused.person, metadata=dict(told))
+    told = dict(before.metadata if before and metadata is None else (metadata or {}).get(person_id, {}))
+    if keep_until is not None and (metadata is None or KEEP_UNTIL not in told):
+        told[KEEP_UNTIL] = keep_until
+    person = replace(fused.person, metadata=told)
     if before is not None and person.same(before):
         plan.unchanged += 1
         return

@@ -42,6 +42,8 @@ class EnrollSummary:
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...]
     promise: Promise | None  # of a search through the gallery; None where no threshold is known
+    missing: tuple[str, ...]  # people enrolled who are not in PEOPLE
+    erased: bool  # those
 
     @property
     def written(self) -> int:
@@ -76,6 +78,7 @@ class EnrollSummary:
             "people unchanged": self.unchanged,
             "people held back": len(self.held_back),
             "people not enrolled": len(self.not_enrolled),
+            "people not in PEOPLE": len(self.missing),
             "photos embedded now": self.embedded,
             **{f"photos {status}": count for status, count in photos},
         }
@@ -126,6 +129,8 @@ def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: b
         say(f"{len(summary.failed)} photos could not be used{where}:", quiet)
         say_first(names.outcomes(summary.failed), SHOWN, quiet)
     _people("not enrolled, for want of a usable photo (an earlier template stays)", summary.not_enrolled, names, quiet)
+    gone = "erased" if summary.erased else "they stay"
+    _people(f"enrolled, and not in PEOPLE ({gone})", summary.missing, names, quiet)
     _suspects(summary, names, quiet)
     what = "would be held back" if summary.dry_run else "held back (an earlier template stays)"
     _people(f"{what}; --accept-suspects writes them", summary.held_back, names, quiet)

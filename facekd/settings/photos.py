@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from pathlib import Path
 from typing import Annotated, Literal
@@ -219,6 +220,12 @@ class EnrollDecision(SearchDecision):
     """Write what looks like a mix-up too."""
     replace: bool = False
     """Make templates of exactly the photos that PEOPLE has now; without it earlier photos keep counting."""
+    missing: Literal["list", "delete", "keep"] = "list"
+    """What becomes of enrolled people whom PEOPLE no longer has: list, they stay and are told of; delete, they are
+    erased, with a receipt; keep, they stay."""
+    keep_until: str | None = None
+    """Day until which the people of PEOPLE are kept, as 2027-01-31; 'facekd gallery purge' erases them afterwards. A
+    column keep_until of a CSV goes first."""
     change: bool = False
     """Let the flags given here replace those that the gallery keeps: --threshold, --fpir, --min-face and the limits of
     quality."""
@@ -230,6 +237,8 @@ class EnrollDecision(SearchDecision):
         check_threshold(self.suspect_threshold, "--suspect-threshold")
         if not 0 < self.false_alarms < math.inf:
             raise UserError(f"--false-alarms {self.false_alarms}: give how many to expect by chance, such as 1")
+        if self.keep_until is not None:
+            read_date(self.keep_until, "--keep-until")
 
 
 @settings("Output")
@@ -277,6 +286,18 @@ class Answers:
                 raise UserError(f"--where {condition!r}: give key=value, each key once, such as --where office=Basel")
             found[key] = value
         return found
+
+
+def read_date(text: str, where: str) -> datetime.date:
+    """An ISO 8601 date.
+
+    Raises:
+        UserError: another text; `where` is in the sentence.
+    """
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise UserError(f"{where} {text!r}: no date; write it as 2027-01-31") from error
 
 
 def check_threshold(threshold: float | None, flag: str = "--threshold") -> None:
