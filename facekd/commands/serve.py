@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from facekd.console import say
 from facekd.errors import UserError
 from facekd.settings.door import door
-from facekd.settings.photos import Decision, EnrollDecision, EnrollReport, FaceSearch, ModelFile, QualityGate
+from facekd.settings.photos import (
+    EnrollDecision,
+    EnrolledFaces,
+    EnrollReport,
+    ModelFile,
+    QualityGate,
+    SearchDecision,
+)
 from facekd.settings.serving import Listening, UploadLimits
 
 if TYPE_CHECKING:
@@ -33,7 +40,7 @@ def serve(
     model: Path | None = None,
     listening: Listening = Listening(),
     limits: UploadLimits = UploadLimits(),
-    decision: Decision = Decision(),
+    decision: SearchDecision = SearchDecision(),
     quiet: bool = False,
 ) -> Served:
     """Answer over HTTP who is in a photo: /embed, /compare, /identify, /enroll, /delete, /health and a page.
@@ -81,7 +88,7 @@ def serve(
             embedder,
             root=None,
             network=ModelFile(model=embedder.network.path),
-            faces=FaceSearch(),
+            faces=EnrolledFaces(),
             quality=QualityGate(),
             decision=EnrollDecision(accept_suspects=accept),
             output=EnrollReport(),
@@ -91,7 +98,7 @@ def serve(
     def erase(person: str) -> Erased:
         return delete(str(gallery), person, quiet=True)
 
-    service = Service(gallery, embedder, decision.threshold, enroll, erase)
+    service = Service(gallery, embedder, decision, enroll, erase)
     home = service.ready()
     threads = cores()
     photos = Limits(int(limits.max_photo_mb * 1e6), limits.max_photos)

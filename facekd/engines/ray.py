@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from facekd.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
+TRIES, PAUSE = 3, 2.0  # to connect, seconds between
 
 
 def map_ordered(function: Callable[[T], R], items: Iterable[T], address: str | None = None) -> Iterator[R]:
@@ -67,11 +69,16 @@ def connected(address: str | None = None) -> Iterator[None]:
     here: dict[str, Any] = {"include_dashboard": False} if address is None else {}
     if address is not None:
         reach(address)
-    try:
-        # Without "local" Ray would look for the last cluster of this machine, and wait for it where it is gone.
-        ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)
-    except ConnectionError as error:
-        raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
+    for left in reversed(range(TRIES)):
+        try:
+            # Without "local" Ray would look for the last cluster of this machine, and wait for it where it is gone.
+            ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)
+            break
+        except ConnectionError as error:
+            # A cluster that has just started, or is busy, may fail to start a server for us, though it answers.
+            if left == 0:
+                raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
+            time.sleep(PAUSE)
     try:
         yield
     finally:

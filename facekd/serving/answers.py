@@ -102,7 +102,9 @@ class Taken(_Said):
 class Suspicion(_Said):
     """What looks like a mix-up."""
 
-    kind: Literal["two_ids", "two_people"] = Field(description="One person under two ids, or two under one.")
+    kind: Literal["two_ids", "two_people", "changed"] = Field(
+        description="One person under two ids; two under one; or no longer like the person who was enrolled."
+    )
     other: str | None = Field(description="The other id, of two_ids.")
     photo: int | None = Field(description="The photo's place in the request, of two_people; null of an earlier photo.")
     score: float

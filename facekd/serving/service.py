@@ -10,8 +10,9 @@ from typing import Any, Literal, Protocol
 from facekd.core.choices import Choice
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import model_thresholds
+from facekd.enrollment.calibration import gallery_thresholds
 from facekd.enrollment.comparison import threshold_for
-from facekd.enrollment.identification import gallery_thresholds, identify_embedded, known_threshold
+from facekd.enrollment.identification import identify_embedded, known_threshold
 from facekd.enrollment.report import EnrollSummary
 from facekd.enrollment.request import search_in
 from facekd.enrollment.sources import People, check_id, given_people
@@ -23,7 +24,7 @@ from facekd.ingest.photos import EmbeddedPhoto, embed_batch
 from facekd.photos.memory import held
 from facekd.serving import answers
 from facekd.serving.refusal import Refusal, busy
-from facekd.settings.photos import PairDecision
+from facekd.settings.photos import PairDecision, SearchDecision
 
 WAIT = 10.0  # seconds that an enrollment waits for another process that writes the gallery
 AGAIN = 30  # seconds after which its client may try again
@@ -43,7 +44,7 @@ class Service:
     """The answers; each call reads the gallery as it is at that moment.
 
     Args:
-        threshold: given for this server; None takes what the gallery knows.
+        decision: given for this server; what is left open in it the gallery says.
         enroll: takes in some people, or their suspects too, as ``facekd enroll`` does.
         erase: takes somebody out, as ``facekd gallery delete`` does.
     """
@@ -52,12 +53,12 @@ class Service:
         self,
         gallery: Path,
         embedder: CropEmbedder,
-        threshold: float | None,
+        decision: SearchDecision,
         enroll: Callable[[People, bool], EnrollSummary],
         erase: Callable[[str], Erasure],
     ) -> None:
         self.embedder = embedder
-        self._gallery, self._threshold, self._enroll, self._erase = gallery, threshold, enroll, erase
+        self._gallery, self._decision, self._enroll, self._erase = gallery, decision, enroll, erase
         self._current = CurrentGallery(gallery, embedder.model_id)
         self._thresholds = model_thresholds(embedder.network.path, embedder.contract)  # a file is read for them
 
@@ -68,7 +69,7 @@ class Service:
             UserError: no gallery, one of another model, no threshold is known, or the detector can't be loaded.
         """
         home = self._current.now()
-        self._known_threshold(home)
+        self._named_from(home)
         detector_of(search_in(home.meta))
         return home
 
@@ -130,7 +131,10 @@ class Service:
         people = len(home)
         if people == 0:
             raise Refusal(409, "nobody is enrolled; enroll somebody first")
-        threshold = self._known_threshold(home)
+        try:
+            threshold = self._named_from(home)
+        except UserError as error:  # there was one at the start, and people were written or erased since
+            raise busy("no threshold is known until the enrollment that is running has measured one", AGAIN) from error
         embedded = self._embedded(home, photos, "all")
         faces = iter(identify_embedded(home, embedded, threshold, top).faces)
         return answers.Identity(
@@ -217,9 +221,14 @@ class Service:
             raise Refusal(404, "nobody of that id is enrolled")
         return answers.Deleted(person=person, receipt=erased.receipt)
 
-    def _known_threshold(self, home: GalleryTable) -> float:
-        """From which score a face shows a person: the one place where the server decides that."""
-        return known_threshold(self._threshold, home, self._gallery, quiet=True)
+    def _named_from(self, home: GalleryTable) -> float:
+        """From which score a face is named: the one place where the server decides that.
+
+        Raises:
+            UserError: no threshold is known.
+        """
+        asked = self._decision
+        return known_threshold(asked.threshold, home, self._gallery, quiet=True, fpir=asked.fpir)
 
     def _embedded(self, home: GalleryTable, photos: Sequence[bytes], choose: Choice) -> list[EmbeddedPhoto]:
         """Photos as the gallery's people were looked for.

@@ -59,7 +59,7 @@ def test_faces_are_named_as_by_the_command_line(server: Served, here: Gallery) -
     expected = here.identify(photos)
     said = server.form("/identify", *photos)
     assert said.status == 200
-    assert (said.json["threshold"], said.json["people"]) == (NEAR, 4)
+    assert (said.json["threshold"], said.json["people"]) == (expected.threshold, 4)
     assert [photo["status"] for photo in said.json["photos"]] == ["ok"] * 3
     faces = [face for photo in said.json["photos"] for face in photo["faces"]]
     assert [face["person"] for face in faces] == ["p01", "p02", None]
@@ -291,6 +291,7 @@ def test_the_audit_log_counts_and_never_names(server: Served, home: Path) -> Non
     assert server.log.read_text().count("\n") == 1  # no line for a request
 
 
+@pytest.mark.slow
 def test_a_gallery_without_people(tmp_path: Path, home: Path) -> None:
     enrolled(write_people(tmp_path / "people", 1), tmp_path / "g", home / "model.onnx")
     with serving(tmp_path / "g", tmp_path / "log") as served:

@@ -156,6 +156,7 @@ def test_clients_that_dawdle_are_sent_away(server: Served) -> None:
     alive(server)
 
 
+@pytest.mark.slow
 def test_a_flood_is_refused_and_what_was_taken_is_answered_right(home: Path, tmp_path: Path) -> None:
     photo = picture(np.random.default_rng(1).integers(0, 255, (1200, 1200, 3), np.uint8))
     body, kind = form([photo], {})
@@ -171,6 +172,7 @@ def test_a_flood_is_refused_and_what_was_taken_is_answered_right(home: Path, tmp
         alive(served)
 
 
+@pytest.mark.slow
 def test_no_photo_is_written_to_the_disk(home: Path, tmp_path: Path) -> None:
     """The server may write no file of more than 400 kB; Starlette by itself would put a part of 1 MiB on the disk."""
     limit = 400_000
@@ -188,6 +190,7 @@ def test_no_photo_is_written_to_the_disk(home: Path, tmp_path: Path) -> None:
         assert served.form("/delete", fields={"person": "large"}).status == 200
 
 
+@pytest.mark.slow
 def test_running_requests_are_finished_at_the_end(home: Path, tmp_path: Path) -> None:
     photo = picture(np.random.default_rng(1).integers(0, 255, (1500, 1500, 3), np.uint8))
     person = {"person": "p40", "accept_suspects": "true"}
@@ -206,7 +209,8 @@ def test_running_requests_are_finished_at_the_end(home: Path, tmp_path: Path) ->
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.03, 0.08, 0.2, pytest.param(0.5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0.0, 0.03, 0.08, 0.2])
 def test_a_kill_loses_nothing_that_was_answered(home: Path, tmp_path: Path, moment: float) -> None:
     gallery = tmp_path / "g"
     enrolled(home / "people", gallery, home / "model.onnx")
@@ -234,6 +238,7 @@ def test_a_kill_loses_nothing_that_was_answered(home: Path, tmp_path: Path, mome
         assert served.form("/enroll", png(250), fields={"person": "next"}).json["outcome"] == "new"
 
 
+@pytest.mark.slow
 def test_memory_comes_back_after_large_requests(server: Served) -> None:
     photo = picture(np.random.default_rng(1).integers(0, 255, (1400, 1400, 3), np.uint8))
     process = psutil.Process(server.process.pid)

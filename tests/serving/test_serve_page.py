@@ -129,6 +129,7 @@ def test_what_is_no_photo_is_said(server: Served, page: Browser, home: Path) -> 
     assert page.value("document.querySelectorAll('#photos img').length") == 0
 
 
+@pytest.mark.slow
 def test_the_token_is_asked_for_and_kept_by_the_page_alone(page: Browser, home: Path, tmp_path: Path) -> None:
     with serving(home / "g", tmp_path / "log", environ={"FACEKD_TOKEN": TOKEN}) as served:
         page.open(f"http://127.0.0.1:{served.port}/")
