@@ -163,7 +163,8 @@ class Gallery:
     """Enrolled people and the embedder that knows them.
 
     It may stay open as long as a service runs: it always answers by what the gallery holds at that moment, whoever
-    wrote it. Any thread and any forked process may use it; one at a time may enroll or delete.
+    wrote it. Any thread may use it; one at a time may enroll or delete. A process that forks may open it before the
+    fork, as it may load the embedder, but may use it only afterwards: the threads of LanceDB do not come along.
 
     Example::
 
@@ -186,12 +187,13 @@ class Gallery:
         Raises:
             UserError: a gallery of another model.
         """
-        from facekd.gallery.gallery import GalleryTable
-        from facekd.gallery.meta import exists
+        from facekd.gallery.gallery import check_model
+        from facekd.gallery.meta import exists, read_meta
+        from facekd.gallery.place import Place
 
         gallery = cls(Path(path), embedder)
-        if exists(gallery.path):
-            GalleryTable.open(gallery.path, embedder.model_id)
+        if exists(gallery.path):  # what is in it is read when it is first used, so that a process may fork before that
+            check_model(Place.of(gallery.path), read_meta(gallery.path), embedder.model_id)
         return gallery
 
     def __len__(self) -> int:

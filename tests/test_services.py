@@ -6,6 +6,8 @@ import io
 import os
 import resource
 import signal
+import subprocess
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -223,16 +225,55 @@ def test_threads_share_a_gallery_while_it_changes(gallery: Gallery) -> None:
     assert all(path.stat().st_mode & 0o077 == 0 for path in gallery.path.rglob("*"))
 
 
-def test_forked_processes_share_a_gallery(gallery: Gallery) -> None:
+def test_a_process_that_forks_may_open_a_gallery_before(tmp_path: Path, gallery: Gallery) -> None:
+    """As a server does that loads everything once and then forks its workers; in a process that has used none yet."""
+    (tmp_path / "probe.png").write_bytes(png(2))
+    (tmp_path / "new.png").write_bytes(png(30))
+    code = """
+import os, signal, sys, warnings
+from pathlib import Path
+from facekd import Embedder, Gallery
+warnings.simplefilter("ignore")
+embedder = Embedder.load("model.onnx")
+gallery = Gallery.open("g", embedder)
+photo, new = Path("probe.png").read_bytes(), Path("new.png").read_bytes()
+embedder.embed_photos(photo, detector="none")
+
+def work(number):
+    signal.alarm(60)
+    assert gallery.identify(photo).faces[0].person == "p02"
+    assert gallery.verify("p02", photo).same
+    if number == 0:
+        gallery.enroll({"of a child": new})
+
+children = []
+for number in range(4):
+    children.append(os.fork())
+    if children[-1] == 0:
+        code = 1
+        try:
+            work(number)
+            code = 0
+        finally:
+            os._exit(code)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+print(codes, gallery.identify(new).faces[0].person)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "[0, 0, 0, 0] of a child\n"
+
+
+def test_a_fork_of_a_process_that_used_a_gallery_is_refused_its_own(embedder: Embedder, gallery: Gallery) -> None:
+    """LanceDB would hang or die there, now and then."""
     assert gallery.identify(png(1)).faces[0].person == "p01"
 
     def child() -> None:
-        assert gallery.identify(png(2)).faces[0].person == "p02"
-        assert gallery.verify("p02", png(2, 8)).same
-        gallery.enroll({"of the child": png(30)})
+        for use in (lambda: gallery.identify(png(1)), lambda: gallery.enroll({"new": png(30)}), lambda: len(gallery)):
+            with pytest.raises(UserError, match="use galleries only after the fork, or start processes by 'spawn'"):
+                use()
+        assert embedder.embed_photos(png(2), detector="none")[0].ok
 
     assert in_child(child) == 0
-    assert gallery.identify(png(30)).faces[0].person == "of the child"
 
 
 @pytest.mark.slow

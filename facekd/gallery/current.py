@@ -8,13 +8,13 @@ from pathlib import Path
 
 from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.meta import META
-from facekd.gallery.place import Place
+from facekd.gallery.place import Place, check_fork
 
 Stamp = tuple[bytes | None, tuple[int, int] | None]
 
 
 class CurrentGallery:
-    """The gallery at a place, whoever else writes, erases or replaces it; any thread and forked process may ask.
+    """The gallery at a place, whoever else writes, erases or replaces it; any thread may ask.
 
     Args:
         where: a folder or ``s3://`` prefix.
@@ -34,10 +34,11 @@ class CurrentGallery:
         """The gallery with the latest that was committed; to be read, not written.
 
         Raises:
-            UserError: no gallery there, a damaged one, or one of another model.
+            UserError: no gallery there, a damaged one, one of another model, or a fork of a process that used one.
         """
         if self._process != os.getpid():
-            self._begin()  # what LanceDB had opened, and a lock that another thread held, did not come along
+            check_fork(self.place)  # before the parent's table is let go of
+            self._begin()
         with self._lock:
             stamp = self._stamp()
             if self._opened is None or self._opened[0] != stamp:

@@ -46,11 +46,12 @@ from facekd.gallery.people import Answer as Answer
 from facekd.gallery.people import Match as Match
 from facekd.gallery.people import Person as Person
 from facekd.gallery.people import template_of as template_of
-from facekd.gallery.place import Place, private, storage_options, table_bytes, told
+from facekd.gallery.place import Place, check_fork, private, storage_options, table_bytes, told
 
 TABLE = "people"
 LEDGER_FILE = "ledger.parquet"
 QUERIES = 64  # probes searched together: one pass over the templates for all of them
+ERASED = 8  # erasures by others during one search, each of which makes it begin again
 KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
 
 LEDGER = pa.schema([("source", pa.string()), ("person", pa.string()), ("status", pa.string()), ("reason", pa.string())])
@@ -69,6 +70,7 @@ class GalleryTable:
         self._loading = threading.Lock()
         schema = people_schema(meta.contract.dim)
         options = storage_options() if self.place.remote else None
+        check_fork(self.place)
         try:
             self._connection: Any = lancedb.connect(self.place.uri, storage_options=options)
             # A first enrollment killed before this line left a gallery without its table.
@@ -129,12 +131,10 @@ class GalleryTable:
         """How many people are enrolled."""
         return int(self.table.count_rows())
 
-    def refresh(self) -> bool:
-        """See what other processes have written since; whether they have written anything."""
-        before = self.table.version
+    def refresh(self) -> None:
+        """See what other processes have written since."""
         with told(self.place, "read"):
             self.table.checkout_latest()
-        return bool(self.table.version != before)
 
     def people(self, ids: Sequence[str]) -> dict[str, Person]:
         """Those of the people `ids` that are enrolled."""
@@ -190,13 +190,15 @@ class GalleryTable:
             UserError: embeddings of another model, or a damaged index.
         """
         check_model(self.place, self.meta, probes.model_id)
-        try:
-            return self._search(probes, k, where, exact)
-        except UserError:
-            if not self.refresh():
-                raise
-            # An erasure took the files of the version that was read.
-            return self._search(probes, k, where, exact)
+        for _ in range(ERASED):
+            read = self.table.version
+            try:
+                return self._search(probes, k, where, exact)
+            except UserError:
+                self.refresh()
+                if self.table.version == read:  # else an erasure took the files away that were read
+                    raise
+        return self._search(probes, k, where, exact)
 
     def _search(self, probes: Embeddings, k: int, where: Mapping[str, str] | None, exact: bool) -> list[list[Match]]:
         use_index = not where and not exact and self.indexed() is not None

@@ -155,6 +155,24 @@ def storage_options() -> dict[str, str]:
     return options
 
 
+_users: list[int] = []  # the process that uses LanceDB, once one does; a forked one finds that of its parent here
+
+
+def check_fork(place: Place) -> None:
+    """Refuse a forked process whose parent used a gallery: LanceDB's threads did not come along, and it would hang.
+
+    Raises:
+        UserError: it is one.
+    """
+    if not _users:
+        _users.append(os.getpid())
+    if _users[0] != os.getpid():
+        raise UserError(
+            f"{place}: this process was forked from one that had used a gallery, whose threads did not come along; use "
+            "galleries only after the fork, or start processes by 'spawn' or 'forkserver'"
+        )
+
+
 class _Mask:
     """The process's umask while some of its threads are in `private`, and what it was before the first of them."""
 

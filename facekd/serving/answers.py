@@ -24,7 +24,7 @@ class Found(_Said):
     confidence: float = Field(description="The detector's, from 0 to 1.")
 
 
-class Embedded(Found):
+class FoundEmbedding(Found):
     """A face and its embedding."""
 
     embedding: list[float] = Field(description="Of unit norm; the cosine of two is their dot product.")
@@ -46,7 +46,7 @@ class Named(Found):
     candidates: list[Candidate] = Field(description="The most alike people; with top=1 of a known face only.")
 
 
-class Seen(_Said):
+class SeenPhoto(_Said):
     """A photo, in the order in which it came."""
 
     status: str = Field(description="ok, no_face, too_small, unreadable, too_large or no_embedding.")
@@ -55,13 +55,13 @@ class Seen(_Said):
     height: int | None
 
 
-class EmbeddedSeen(Seen):
+class EmbeddedSeen(SeenPhoto):
     """A photo and the embeddings of its faces."""
 
-    faces: list[Embedded]
+    faces: list[FoundEmbedding]
 
 
-class NamedSeen(Seen):
+class NamedSeen(SeenPhoto):
     """A photo and the people in it."""
 
     faces: list[Named]

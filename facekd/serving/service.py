@@ -92,7 +92,7 @@ class Service:
                 answers.EmbeddedSeen(
                     **_seen(photo),
                     faces=[
-                        answers.Embedded(**face, embedding=vector.tolist())
+                        answers.FoundEmbedding(**face, embedding=vector.tolist())
                         for face, vector in zip(_faces(photo), photo.vectors, strict=True)
                     ],
                 )
