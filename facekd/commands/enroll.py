@@ -79,6 +79,7 @@ def enroll_people(
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
     from facekd.enrollment.gate import gate_for
+    from facekd.enrollment.names import alike_enrolled
     from facekd.enrollment.photos import NewPhotos
     from facekd.enrollment.plan import make_plan
     from facekd.enrollment.report import print_summary, write_report
@@ -101,6 +102,7 @@ def enroll_people(
             home.record("enroll", {"people": people, "gallery": gallery, "root": root, **groups}, (people, model))
         embedded = NewPhotos(table, embedder, search, gate, work.base).run(found, quiet)
         plan = make_plan(home, table, found, decision, meta)
+        found = replace(found, notes=(*found.notes, *alike_enrolled(home, plan.outcome()["new"])))
         if not decision.dry_run:
             counts = {name: len(ids) for name, ids in plan.outcome().items()}
             home.note("enroll", photos=len(found.photos), embedded=embedded, **counts)

@@ -41,7 +41,7 @@ def identify(
     from facekd.enrollment import identification as by
     from facekd.enrollment.report import write_table
     from facekd.gallery.gallery import GalleryTable
-    from facekd.ingest.photos import photos_at
+    from facekd.ingest.photos import photos_at, tell_of_others
 
     home = GalleryTable.open(gallery)
     threshold = by.known_threshold(decision.threshold, home, gallery, quiet)
@@ -49,11 +49,12 @@ def identify(
     if photos.suffix in (".parquet", ".npz"):
         result = by.identify_embeddings(home, photos, threshold, top, where)
     else:
-        found = photos_at(photos).photos
+        found = photos_at(photos)
+        tell_of_others(found, quiet, answers.private)
         if note := by.changed_weights(home):
             say(note, quiet)
         embedder = by.gallery_embedder(home, model)
-        result = by.identify_photos(home, found, embedder, threshold, top, where, quiet)
+        result = by.identify_photos(home, found.photos, embedder, threshold, top, where, quiet)
     if answers.out is not None:
         write_table(answers.out, result.rows())
     _print(result, answers, quiet)

@@ -63,8 +63,8 @@ def read_rec(path: Path) -> CropSet:
     unfit = np.flatnonzero((np.abs(label) >= EXACT) | (label != np.trunc(label)))
     if len(unfit):
         raise UserError(
-            f"{path}: crop {keys[unfit[0]]} has the label {label[unfit[0]]:.10g}; labels are whole numbers under 2**24, for "
-            "float32, in which they are kept, can't tell larger ones apart; number the people from 0"
+            f"{path}: crop {keys[unfit[0]]} has the label {label[unfit[0]]:.10g}; they are whole numbers under 2**24, "
+            "since float32, which holds them, can't tell larger ones apart; number the people from 0"
         )
     images, rows = _images(path, data, start[is_image], end[is_image], kind)
     ids = tuple(f"{path.stem}-{key}" for key in keys.tolist())

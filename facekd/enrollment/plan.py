@@ -126,7 +126,7 @@ def make_plan(
     plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [])
     for row in found.refused:
         plan.ledger.add(*row)
-    for group in groups(found.photos):
+    for group in groups(found.photos, found.without()):
         listed = {person: {photo.source for photo in own} for person, own in group}
         if asked.replace:
             _forget(table, listed)
@@ -163,7 +163,7 @@ def _suspicion(
 
 def _forget(table: PhotoTable, listed: Mapping[str, set[str]]) -> None:
     gone: dict[str, list[str]] = {}
-    for photo in table.known(list(listed)):
+    for photo in table.known([person for person, own in listed.items() if own]):  # an empty folder makes no template
         if photo.source not in listed[photo.person_id]:
             gone.setdefault(photo.person_id, []).append(photo.source)
     for person, sources in gone.items():

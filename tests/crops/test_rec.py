@@ -101,7 +101,7 @@ def test_a_record_that_lost_its_label_or_its_image_is_named(four: Path) -> None:
 def test_labels_that_float32_mixes_up_are_refused(tmp_path: Path, label: float, more: tuple[float, ...]) -> None:
     assert np.float32(2**24) == np.float32(2**24 + 1)  # two people, one number
     folder = write_set(tmp_path / "set", [crop(0), crop(1)], [(0, *more), (label, *more)])
-    with pytest.raises(UserError, match=r"train\.rec: crop 2 has the label -?[\d.]+; labels are whole numbers under 2"):
+    with pytest.raises(UserError, match=r"train\.rec: crop 2 has the label -?[\d.]+; they are whole numbers under 2"):
         read_crops(folder)
     folder = write_set(tmp_path / "good", [crop(0), crop(1)], [(0, *more), (2.0**24 - 1, *more)])
     assert people(read_crops(folder)) == ["0", str(2**24 - 1)]
