@@ -22,7 +22,15 @@ from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
 from facekd.settings.door import door
-from facekd.settings.photos import EnrollDecision, EnrollReport, FaceChoice, FaceSearch, ModelFile, QualityGate
+from facekd.settings.photos import (
+    EnrollDecision,
+    EnrolledFaces,
+    EnrollReport,
+    FaceChoice,
+    FaceSearch,
+    ModelFile,
+    QualityGate,
+)
 
 # What reads photos is loaded with the first of them: who embeds crops waits for none of it.
 if TYPE_CHECKING:
@@ -171,7 +179,7 @@ class Gallery:
         people: Path,
         *,
         root: Path | None = None,
-        faces: FaceSearch = FaceSearch(),
+        faces: EnrolledFaces = EnrolledFaces(),
         quality: QualityGate = QualityGate(),
         decision: EnrollDecision = EnrollDecision(),
         quiet: bool = True,
@@ -180,8 +188,8 @@ class Gallery:
 
         Who is held back as a suspected mix-up, or has no photo that can be used, is not enrolled: a UserWarning says so
         and the summary, when printed, who and why. The fields of `faces`, `quality` and `decision` may be given by
-        name: detector, weights, min_face, min_eyes, min_score, max_yaw, min_sharpness, threshold, suspect_threshold,
-        accept_suspects, replace, dry_run.
+        name: detector, weights, min_face, min_eyes, min_score, max_yaw, min_sharpness, threshold, fpir, false_alarms,
+        suspect_threshold, accept_suspects, replace, change, dry_run.
 
         Raises:
             UserError: no people there, a gallery of another model, or a place that can't be written.
@@ -214,6 +222,7 @@ class Gallery:
         photos: Photos,
         *,
         threshold: float | None = None,
+        fpir: float | None = None,
         top: int = 1,
         where: Mapping[str, str] | None = None,
     ) -> Identification:
@@ -221,7 +230,8 @@ class Gallery:
 
         Args:
             photos: as in `Embedder.embed_photos`, or a file of embeddings.
-            threshold: cosine from which a person is named; without it the gallery's, else the model's strictest.
+            threshold: cosine from which a person is named; without it that of the gallery's promise.
+            fpir: another promise: the share of searches for a stranger that end with a name.
             top: how many of the most alike people to keep for each face.
             where: only people with this metadata.
 
@@ -233,7 +243,7 @@ class Gallery:
         from facekd.ingest.given import files_of
 
         home = GalleryTable.open(self.path, self.embedder.model_id)
-        threshold = by.known_threshold(threshold, home, self.path, quiet=True)
+        threshold = by.known_threshold(threshold, home, self.path, quiet=True, fpir=fpir)
         if isinstance(photos, str | Path) and Path(photos).suffix in (".parquet", ".npz"):
             return by.identify_embeddings(home, Path(photos), threshold, top, where)
         if note := by.changed_weights(home):

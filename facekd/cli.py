@@ -53,10 +53,13 @@ GROUPS = {
         },
     ),
     "gallery": (
-        "Look into a gallery, erase people, take templates out and in, index it, change its model.",
+        "Look into a gallery, rename, merge and erase people, take templates out and in, index it, change its model.",
         {
             "info": ("facekd.commands.gallery:info", "Say what a gallery holds and how it is searched."),
             "delete": ("facekd.commands.gallery:delete", "Erase people, to the last byte."),
+            "rename": ("facekd.commands.gallery_people:rename", "Give a person another id."),
+            "merge": ("facekd.commands.gallery_people:merge", "Make one person of two ids."),
+            "purge": ("facekd.commands.gallery_people:purge", "Erase the people who were kept long enough."),
             "export": ("facekd.commands.gallery:export", "Write all templates to a file, encrypted or for FAISS."),
             "import": ("facekd.commands.gallery:import_", "Enroll the people of an exported file."),
             "migrate": ("facekd.commands.gallery_migrate:migrate", "Go over to another model."),

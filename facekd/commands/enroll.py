@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.settings.door import door
 from facekd.settings.group import flat
-from facekd.settings.photos import EnrollDecision, EnrollReport, FaceSearch, ModelFile, QualityGate
+from facekd.settings.photos import EnrollDecision, EnrolledFaces, EnrollReport, ModelFile, QualityGate
 
 if TYPE_CHECKING:
     from facekd.deploy.embedder import CropEmbedder
@@ -24,7 +25,7 @@ def enroll(
     *,
     root: Path | None = None,
     network: ModelFile = ModelFile(),
-    faces: FaceSearch = FaceSearch(),
+    faces: EnrolledFaces = EnrolledFaces(),
     quality: QualityGate = QualityGate(),
     decision: EnrollDecision = EnrollDecision(),
     output: EnrollReport = EnrollReport(),
@@ -71,30 +72,26 @@ def enroll_people(
     *,
     root: Path | None,
     network: ModelFile,
-    faces: FaceSearch,
+    faces: EnrolledFaces,
     quality: QualityGate,
     decision: EnrollDecision,
     output: EnrollReport,
     quiet: bool,
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
-    from facekd.enrollment.gate import gate_for
+    from facekd.enrollment.calibration import own_scores, promise
     from facekd.enrollment.names import alike_enrolled
     from facekd.enrollment.photos import NewPhotos
     from facekd.enrollment.plan import make_plan
     from facekd.enrollment.report import print_summary, write_report
-    from facekd.enrollment.request import meta_of, search_of, workplace
+    from facekd.enrollment.request import agree, workplace
     from facekd.enrollment.sources import read_people
-    from facekd.ingest.alignment import detector_of
     from facekd.ingest.photos import in_batches
 
-    search = search_of(gallery, faces)
-    gate = gate_for(search.detector_name, quality)
+    agreed = agree(gallery, embedder, faces, quality, decision)
+    meta, search, gate = agreed.meta, agreed.search, agreed.gate
     found = read_people(people, root)
-    if search.weights is not None:
-        detector_of(search)  # wrong weights are the user's mistake: said before anything is written
     model = embedder.network.path
-    meta = meta_of(embedder, model, search, decision.threshold)
     with workplace(gallery, meta, decision.dry_run) as work:
         home, table = work.home, work.table
         if not decision.dry_run:
@@ -111,9 +108,14 @@ def enroll_people(
                 table.accept(person, sources)
             for batch in in_batches(ready, WRITTEN):
                 home.upsert(batch)
+            if decision.missing == "delete" and plan.missing:
+                home.note("delete", people_asked=len(plan.missing), receipt=(receipt := secrets.token_hex(16)))
+                home.delete_all(plan.missing)
+                plan.notes.append(f"{len(plan.missing)} people who are not in PEOPLE were erased; receipt {receipt}")
+            meta = replace(meta, own=home.meta.own or own_scores(home, table))
             home.finish(meta, plan.ledger.table())
             table.tidy()
-        summary = plan.summary(gallery, decision, found, embedded, len(home))
+        summary = plan.summary(gallery, decision, found, embedded, len(home), promise(meta, len(home)))
     if output.report is not None:
         write_report(output.report, summary.suspects)
     print_summary(summary, found, output.private, quiet)

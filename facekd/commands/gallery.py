@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +14,7 @@ from facekd.errors import UserError
 from facekd.settings.door import door
 
 if TYPE_CHECKING:
+    from facekd.enrollment.calibration import Promise
     from facekd.gallery.gallery import GalleryTable
 
 LOT = 4096  # people read or written together
@@ -28,7 +29,8 @@ class GalleryInfo:
     photos: int  # whose embeddings' means the templates are
     model: str
     model_id: str
-    threshold: float | None
+    threshold: float | None  # given by the user; None: that of the promise
+    promise: Promise | None  # of a search; None where no threshold is known
     bytes: int  # on disk
     indexed: int | None  # people in the index; None: every template is compared
     audit_broken_at: int | None  # the first line of the audit log that was tampered with
@@ -72,7 +74,7 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         people: List everybody enrolled, with their number of photos and what else is known.
         quiet: Print nothing.
     """
-    from facekd.enrollment.identification import gallery_thresholds
+    from facekd.enrollment.calibration import gallery_thresholds, promise
     from facekd.gallery import audit
     from facekd.gallery.gallery import GalleryTable
 
@@ -84,6 +86,7 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         model=meta.model,
         model_id=meta.model_id,
         threshold=meta.threshold,
+        promise=promise(meta, len(home)),
         bytes=sum(home.place.files().values()),
         indexed=None if indexed is None else indexed.people,
         audit_broken_at=log.broken_at,
@@ -95,7 +98,8 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         "model": f"{found.model} ({found.model_id}, {meta.contract.dim} numbers)",
         "templates mapped from model": meta.mapped or "–",
         "detector": meta.detector + (f", weights {meta.weights_sha256[:12]}…" if meta.weights_sha256 else ""),
-        "threshold": "–" if found.threshold is None else f"{found.threshold:.4f}",
+        "threshold given": "–" if found.threshold is None else f"{found.threshold:.4f}",
+        "promise": "–" if found.promise is None else found.promise.said(),
         "calibrated thresholds": ", ".join(f"{one:.4f} at FAR {far:g}" for far, one in thresholds) or "–",
         "search": "exact: every template is compared"
         if indexed is None
@@ -106,6 +110,8 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         + ("whole" if log.broken_at is None else f"CHANGED: line {log.broken_at} does not follow from the one before"),
     }
     table(str(home.place), ["what", "value"], [[key, value] for key, value in figures.items()], quiet, figures=False)
+    if found.promise is not None and found.promise.warning():
+        say(found.promise.warning(), quiet)
     if people:
         table("", ["person", "photos", "quality", "metadata"], sorted(_people(home)), quiet, figures=False)
     return found
@@ -219,6 +225,8 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
         key_file: File with its key, where it is encrypted; else FACEKD_KEY counts.
         quiet: Print nothing.
     """
+    from facekd.enrollment.calibration import own_scores
+    from facekd.enrollment.changes import photo_table
     from facekd.gallery.exchange import needs_key, read_parquet, take_in
     from facekd.gallery.gallery import GalleryTable
     from facekd.gallery.protect import read_key
@@ -229,6 +237,7 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
         home.note("import", people=len(people))
         lots = range(0, len(people), LOT)
         changed = sum(progress(take_in(home, people, LOT), len(lots) * LOT, "import", quiet, unit=LOT))
+        home.keep(replace(home.meta, own=home.meta.own or own_scores(home, photo_table(home))))
     say(f"{home.place}: {changed} of {len(people)} people new or changed; {len(home)} enrolled", quiet)
     return Imported(len(people), changed)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from facekd.console import say, say_first, table
 from facekd.settings.door import door
-from facekd.settings.photos import Answers, Decision
+from facekd.settings.photos import Answers, SearchDecision
 
 if TYPE_CHECKING:
     from facekd.enrollment.identification import Identification
@@ -21,16 +21,16 @@ def identify(
     photos: Path,
     *,
     model: Path | None = None,
-    decision: Decision = Decision(),
+    decision: SearchDecision = SearchDecision(),
     answers: Answers = Answers(),
     quiet: bool = False,
 ) -> Identification:
     """Name the people in photos: each face is compared with everybody in the gallery.
 
-    A face whose score with the most alike person is under the threshold is unknown. Exits with 1 when a photo
-    could not be read.
+    A face whose score with the most alike person is under the threshold is unknown. The threshold is that which keeps
+    the gallery's promise, --fpir: it rises as the gallery grows. Exits with 1 when a photo could not be read.
 
-    Example: facekd identify staff.gallery visitors/ --threshold 0.42
+    Example: facekd identify staff.gallery visitors/ --out who.json
 
     Args:
         gallery: A gallery that 'facekd enroll' made: its folder or s3:// prefix.
@@ -44,7 +44,7 @@ def identify(
     from facekd.ingest.photos import photos_at, tell_of_others
 
     home = GalleryTable.open(gallery)
-    threshold = by.known_threshold(decision.threshold, home, gallery, quiet)
+    threshold = by.known_threshold(decision.threshold, home, gallery, quiet, decision.fpir)
     top, where = answers.top, answers.metadata()
     if photos.suffix in (".parquet", ".npz"):
         result = by.identify_embeddings(home, photos, threshold, top, where)

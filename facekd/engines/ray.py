@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from facekd.errors import UserError
 T = TypeVar("T")
 R = TypeVar("R")
 LOOPBACK = "127.0.0.1"
+TRIES, PAUSE = 3, 2.0  # to connect, seconds between
 
 
 def map_ordered(function: Callable[[T], R], items: Iterable[T], address: str | None = None) -> Iterator[R]:
@@ -73,14 +75,27 @@ def connected(address: str | None = None) -> Iterator[None]:
             ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
     else:
         reach(address)
-        try:
-            ray.init(address=address, **quiet)
-        except ConnectionError as error:
-            raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
+        _connect(address, quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str, quiet: dict[str, Any]) -> None:
+    """Try a cluster that has just started, or is busy, again: it may fail to start a server for us, though it answers.
+
+    Raises:
+        UserError: no cluster at `address`.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            ray.init(address=address, **quiet)
+            return
+        except ConnectionError as error:
+            if left == 0:
+                raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
+            time.sleep(PAUSE)
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from facekd.core.printable import printable_line
 from facekd.core.types import Embeddings
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import read_embeddings
-from facekd.deploy.thresholds import known_thresholds
+from facekd.enrollment.calibration import promise
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.faces.detect import weights_digest
 from facekd.gallery.gallery import GalleryTable
-from facekd.gallery.meta import GalleryMeta, exists, other_weights
+from facekd.gallery.meta import exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
 from facekd.ingest.photos import embed_photos, in_batches, load_embedder, own_model
@@ -82,40 +82,31 @@ class Identification:
         return pa.Table.from_pylist(rows, pa.schema([*texts, *numbers]))
 
 
-def known_threshold(given: float | None, home: GalleryTable, gallery: Path, quiet: bool) -> float:
-    """The threshold given, else the one the gallery was enrolled with, else the model's strictest; never a guess.
+def known_threshold(
+    given: float | None, home: GalleryTable, gallery: Path, quiet: bool, fpir: float | None = None
+) -> float:
+    """The threshold given; else the one that keeps `fpir`; else the one the gallery was enrolled with; else the one
+    that keeps the gallery's promise of an FPIR.
 
-    The model's is of one comparison. A search makes one with each person, which is said.
+    A network's thresholds are of one comparison and never taken for a search, which makes one with each person.
 
     Raises:
-        UserError: none of these is there.
+        UserError: none is known.
     """
     check_threshold(given)
     if given is not None:
         return given
-    if home.meta.threshold is not None:
+    if home.meta.threshold is not None and fpir is None:
         return home.meta.threshold
-    known = gallery_thresholds(home.meta)
-    if known:
-        far, people = min(known), len(home)
-        say(
-            f"threshold {known[far]:.4f}: the model's, calibrated to a FAR of {far:g} for one comparison; a face is "
-            f"compared with {people} people, so a stranger looks like {far * people:.2g} of them by chance",
-            quiet,
-        )
-        return known[far]
+    promised = promise(home.meta, len(home), fpir)
+    if promised is not None:
+        say(promised.said(), quiet)
+        return promised.threshold
     raise UserError(
-        f"{gallery}: no threshold is known, so nobody can be told from a stranger; take one at a FAR you accept from "
-        "'facekd verify' on a pair list and give it with --threshold, here or to 'facekd enroll'"
+        f"{gallery}: no threshold is known, so nobody can be told from a stranger: the network brings none, and the "
+        "gallery is too small to measure one; take one at a FAR you accept from 'facekd verify' on a pair list and "
+        "give it with --threshold, here or to 'facekd enroll'"
     )
-
-
-def gallery_thresholds(meta: GalleryMeta) -> dict[float, float]:
-    """FAR -> cosine of one comparison: as the model had them at the enrollment, else as facekd carries them.
-
-    Templates that were mapped from another model score otherwise: what facekd knows of the model says nothing of them.
-    """
-    return dict(meta.calibrated) or ({} if meta.mapped else known_thresholds(meta.contract))
 
 
 def embedder_for(gallery: Path, network: ModelFile, quiet: bool) -> CropEmbedder:

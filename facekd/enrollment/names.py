@@ -37,9 +37,8 @@ def alike_enrolled(home: GalleryTable, new: Iterable[str]) -> list[str]:
     wanted: dict[str, list[str]] = defaultdict(list)
     for name in new:
         wanted[_key(name)].append(name)
-    notes = []
-    for ids in home.ids() if wanted else ():
-        notes += [_two([one, name]) for one in ids for name in wanted.get(_key(one), ()) if name != one]
+    ids = home.ids() if wanted else []
+    notes = [_two([one, name]) for one in ids for name in wanted.get(_key(one), ()) if name != one]
     return _first(sorted(notes))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from facekd.core.printable import printable_line
+from facekd.enrollment.calibration import gallery_thresholds
 from facekd.enrollment.comparison import Same, Side, answer, faces_of, threshold_for
-from facekd.enrollment.identification import gallery_embedder, gallery_thresholds
+from facekd.enrollment.identification import gallery_embedder
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.gallery.gallery import GalleryTable

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from facekd.deploy.thresholds import usual_far
+from facekd.core.printable import printable_line
+from facekd.enrollment.calibration import Promise, alike_tail, chosen, gallery_thresholds
+from facekd.enrollment.changes import KEEP_UNTIL
 from facekd.enrollment.people import Fused, fuse
 from facekd.enrollment.photos import groups
 from facekd.enrollment.report import EnrollSummary
 from facekd.enrollment.sources import People
 from facekd.enrollment.suspects import Suspect, two_ids
+from facekd.errors import UserError
 from facekd.gallery.gallery import LEDGER, GalleryTable
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.people import Person
 from facekd.gallery.photos import PhotoTable
 from facekd.ingest.embedding import Outcome
-from facekd.settings.photos import EnrollDecision
+from facekd.rates.open_set import Tail
+from facekd.settings.photos import EnrollDecision, read_date
 
 OK = ("ok", "duplicate")
-CHANCE = 0.1  # look-alikes by chance for each person from which the threshold is called too low
+FEW = 3  # people who may be missing whatever the size of the gallery
+PHOTO_FAR = 1e-2  # of a photo and its person: compared once, where a stricter threshold would refuse their own
+MILDEST = 1e-3  # FAR at which two ids are suspected, however few are compared
+MANY = 0.5  # share of the people, changed in one run, from which their likeness to each other is measured anew
 NO_NAMES = "it looks like another person; the report says which"  # a ledger row of one person never names another
 DIVIDED = "the photos of this person do not match each other"
+OTHER = "the photos do not look like the person who was enrolled before"
 
 
 @dataclass(slots=True)
@@ -74,6 +84,7 @@ class EnrollPlan:
     ledger: Ledger
     kept: int  # photos of earlier runs that PEOPLE no longer has and that keep counting
     notes: list[str]
+    missing: list[str] = field(default_factory=list)  # enrolled, and not in PEOPLE
 
     def odd(self) -> dict[str, list[str]]:
         """Photos that do not match the rest of their person."""
@@ -93,8 +104,15 @@ class EnrollPlan:
             "not_enrolled": self.not_enrolled,
         }
 
-    def summary(self, gallery: Path, asked: EnrollDecision, found: People, embedded: int, size: int) -> EnrollSummary:
-        """What the user is told."""
+    def summary(
+        self, gallery: Path, asked: EnrollDecision, found: People, embedded: int, size: int, promised: Promise | None
+    ) -> EnrollSummary:
+        """What the user is told.
+
+        Args:
+            size: people enrolled.
+            promised: what a search through them keeps; None where nothing is known of it.
+        """
         outcome = self.outcome()
         return EnrollSummary(
             gallery=gallery,
@@ -112,6 +130,9 @@ class EnrollPlan:
             failed=tuple(self.ledger.failed()),
             suspects=tuple(self.suspects),
             notes=(*found.notes, *self.notes),
+            promise=promised,
+            missing=() if asked.missing == "keep" else tuple(self.missing),
+            erased=asked.missing == "delete" and not asked.dry_run,
         )
 
 
@@ -122,18 +143,24 @@ def make_plan(
 
     With --replace the photos that PEOPLE no longer has are taken out of the table first.
     """
-    limit, of_a_photo, far = _suspicion(asked, home, meta)
+    for person, values in (found.metadata or {}).items():
+        if KEEP_UNTIL in values:
+            read_date(values[KEEP_UNTIL], f"{KEEP_UNTIL} of {printable_line(person)}")
+    of_a_photo = _photo_limit(asked, meta)
     plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [])
     for row in found.refused:
         plan.ledger.add(*row)
     for group in groups(found.photos, found.without()):
         listed = {person: {photo.source for photo in own} for person, own in group}
-        if asked.replace:
-            _forget(table, listed)
+        _forget(table, listed, asked.replace)
         before = home.people(list(listed))
-        for fused in fuse(table, list(listed), of_a_photo, asked.accept_suspects):
+        made = list(fuse(table, list(listed), of_a_photo, asked.accept_suspects))
+        made = _without_gone(table, made, listed, of_a_photo, asked.accept_suspects)
+        for fused in made:
             plan.kept += sum(photo.source not in listed[fused.person_id] for photo in fused.photos)
-            _take(plan, fused, before.get(fused.person_id), found.metadata)
+            _take(plan, fused, before.get(fused.person_id), found.metadata, asked.keep_until)
+    _changed_people(plan, of_a_photo, asked.accept_suspects)
+    limit = _pair_limit(asked, home, meta, plan)
     if limit is not None:
         pairs = two_ids(home, plan.changed, plan.before, limit)
         plan.suspects = [*pairs, *plan.suspects]
@@ -141,37 +168,101 @@ def make_plan(
             ours = {person.person_id for person in plan.changed}
             plan.held |= {one: NO_NAMES for pair in pairs for one in (pair.person, pair.other) if one in ours}
     plan.ledger.hold(plan.held)
-    plan.notes = _notes(plan, limit, far, len(home))
+    plan.notes = _notes(plan, limit)
+    if asked.missing != "keep":
+        there = {*found.ids(), *(person for _, person, _, _ in found.refused if person is not None)}
+        plan.missing = [person for person in home.ids() if person not in there]
+        _check_missing(plan.missing, len(home), asked)
     return plan
 
 
-def _suspicion(
-    asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta
-) -> tuple[float | None, float | None, float | None]:
-    """The threshold under which two ids are told apart, that of a photo and its person, and the first's FAR.
-
-    Every two ids are compared, half a million couples of a thousand, so the network's strictest threshold is taken. A
-    photo is compared once, with photos of one person: there the strictest would refuse the person's own.
-    """
-    given = (asked.suspect_threshold, asked.threshold, home.meta.threshold)
-    threshold = next((value for value in given if value is not None), None)
-    if threshold is not None or not meta.calibrated:
-        return threshold, threshold, None
-    far = min(meta.calibrated)
-    return meta.calibrated[far], meta.calibrated[usual_far(meta.calibrated)], far
+def _check_missing(missing: list[str], enrolled: int, asked: EnrollDecision) -> None:
+    """Refuse to erase most of a gallery because a folder is not there."""
+    if asked.missing == "delete" and len(missing) > max(FEW, enrolled / 2):
+        raise UserError(
+            f"--missing delete: {len(missing)} of {enrolled} enrolled people are not in PEOPLE; is all of it there? If "
+            "they are to be erased, write their ids into a file for 'facekd gallery delete --from FILE'"
+        )
 
 
-def _forget(table: PhotoTable, listed: Mapping[str, set[str]]) -> None:
+def _photo_limit(asked: EnrollDecision, meta: GalleryMeta) -> float | None:
+    """The cosine under which a photo is not of its person, and a new template not of the one of before."""
+    if asked.suspect_threshold is not None:
+        return asked.suspect_threshold
+    known = gallery_thresholds(meta)
+    return known[min(known, key=lambda far: abs(math.log(far / PHOTO_FAR)))] if known else meta.threshold
+
+
+def _pair_limit(asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta, plan: EnrollPlan) -> float | None:
+    """The cosine from which two ids are suspected: --false-alarms of all pairs compared would reach it by chance."""
+    if asked.suspect_threshold is not None:
+        return asked.suspect_threshold
+    changed = len(plan.changed)
+    others = len(home) - len(plan.before)
+    comparisons = changed * (changed - 1) // 2 + changed * others
+    if comparisons == 0:
+        return meta.threshold
+    far = min(asked.false_alarms / comparisons, MILDEST)
+    own = home.meta.own
+    if own is not None and changed < MANY * own.people:
+        tail = Tail.of(own.alike)
+    else:
+        new = {person.person_id for person in plan.changed}
+        enrolled = (person for lot in home.everyone() for person in lot if person.person_id not in new)
+        people = chosen([*plan.changed, *enrolled])
+        templates = np.stack([person.template for person in people])
+        tail = alike_tail(templates, Tail.of(gallery_thresholds(meta)))
+    if tail is not None:
+        return float(tail.cosine(far))
+    known = gallery_thresholds(meta)
+    return known[min(known)] if known else meta.threshold
+
+
+def _forget(table: PhotoTable, listed: Mapping[str, set[str]], every: bool) -> None:
+    """Take photos that PEOPLE no longer has out of the table: every one of them, or those that never counted."""
     gone: dict[str, list[str]] = {}
-    for photo in table.known([person for person, own in listed.items() if own]):  # an empty folder makes no template
-        if photo.source not in listed[photo.person_id]:
+    for photo in table.known(list(listed)):
+        own = listed[photo.person_id]
+        # Of an empty folder no template could be made, so whoever has one stays as before.
+        if photo.source not in own and ((every and own) or photo.status != "ok"):
             gone.setdefault(photo.person_id, []).append(photo.source)
     for person, sources in gone.items():
         table.forget(person, sources)
 
 
+def _without_gone(
+    table: PhotoTable, made: list[Fused], listed: Mapping[str, set[str]], limit: float | None, accept: bool
+) -> list[Fused]:
+    """The same without photos that did not match and that PEOPLE no longer has: they were taken out for a reason."""
+    gone = {one.person_id: [source for source, _ in one.odd if source not in listed[one.person_id]] for one in made}
+    again = [person for person, sources in gone.items() if sources]
+    for person in again:
+        table.forget(person, gone[person])
+    anew = {one.person_id: one for one in fuse(table, again, limit, accept)} if again else {}
+    return [anew.get(one.person_id, one) for one in made]
+
+
+def _changed_people(plan: EnrollPlan, limit: float | None, accept: bool) -> None:
+    """Suspect and hold who is enrolled and whose new template is not like the one of before."""
+    if limit is None:
+        return
+    for person in plan.changed:
+        before = plan.before.get(person.person_id)
+        if before is None:
+            continue
+        score = float(person.template @ before.template)
+        if score < limit:
+            plan.suspects.append(Suspect("changed", person.person_id, None, None, score))
+            if not accept:
+                plan.held[person.person_id] = OTHER
+
+
 def _take(
-    plan: EnrollPlan, fused: Fused, before: Person | None, metadata: Mapping[str, Mapping[str, str]] | None
+    plan: EnrollPlan,
+    fused: Fused,
+    before: Person | None,
+    metadata: Mapping[str, Mapping[str, str]] | None,
+    keep_until: str | None,
 ) -> None:
     person_id = fused.person_id
     for photo in fused.photos:
@@ -183,8 +274,10 @@ def _take(
     if fused.person is None:
         plan.not_enrolled.append(person_id)
         return
-    told = before.metadata if before and metadata is None else (metadata or {}).get(person_id, {})
-    person = replace(fused.person, metadata=dict(told))
+    told = dict(before.metadata if before and metadata is None else (metadata or {}).get(person_id, {}))
+    if keep_until is not None and (metadata is None or KEEP_UNTIL not in told):
+        told[KEEP_UNTIL] = keep_until
+    person = replace(fused.person, metadata=told)
     if before is not None and person.same(before):
         plan.unchanged += 1
         return
@@ -193,17 +286,11 @@ def _take(
         plan.before[person_id] = before
 
 
-def _notes(plan: EnrollPlan, limit: float | None, far: float | None, enrolled: int) -> list[str]:
+def _notes(plan: EnrollPlan, limit: float | None) -> list[str]:
     notes = []
     if limit is None:
         notes.append(
             "mix-ups were not looked for: no threshold is known; take one from 'facekd verify' and give --threshold"
-        )
-    size = enrolled + len(plan.changed) - len(plan.before)
-    if far is not None and far * size > CHANCE and plan.changed:
-        notes.append(
-            f"at FAR {far:g}, the strictest the model is calibrated to, each of {size} people looks like "
-            f"{far * size:.1f} others by chance; calibrate the model on more pairs or give a higher --suspect-threshold"
         )
     if plan.kept:
         notes.append(f"{plan.kept} photos of earlier runs that are not there now keep counting; --replace drops them")

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from facekd.console import say, say_first, table
 from facekd.core.files import atomic_write
 from facekd.core.printable import printable_line
+from facekd.enrollment.calibration import Promise
 from facekd.enrollment.sources import NO_PHOTO, People
 from facekd.enrollment.suspects import Suspect
 from facekd.ingest.embedding import Outcome
@@ -42,6 +43,9 @@ class EnrollSummary:
     failed: tuple[Outcome, ...]  # photos not taken
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...]
+    promise: Promise | None  # of a search through the gallery; None where no threshold is known
+    missing: tuple[str, ...]  # people enrolled who are not in PEOPLE
+    erased: bool  # those
 
     @property
     def written(self) -> int:
@@ -57,10 +61,8 @@ class EnrollSummary:
         lines += [f"held back: {person}" for person in self.held_back]
         lines += [f"not enrolled: {person}" for person in self.not_enrolled]
         for one in self.suspects:
-            what = (
-                f"looks like {one.other}" if one.other is not None else f"{one.source} does not match the other photos"
-            )
-            lines.append(f"{one.person}: {what}, score {one.score:.4f}")
+            who = " and ".join(name for name in (one.person, one.other) if name is not None)
+            lines.append(f"{who}: {'' if one.source is None else one.source + ' '}{one.said()}, score {one.score:.4f}")
         lines += [f"{source}: {status}, {reason}" for source, status, reason in self.failed]
         return "\n".join([*lines, *self.notes])
 
@@ -78,6 +80,7 @@ class EnrollSummary:
             "people unchanged": self.unchanged,
             "people held back": len(self.held_back),
             "people not enrolled": len(self.not_enrolled),
+            "people not in PEOPLE": len(self.missing),
             "photos embedded now": self.embedded,
             **{PLACES if status == NO_PHOTO else f"photos {status}": count for status, count in photos},
         }
@@ -130,9 +133,14 @@ def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: b
         say(f"{len(summary.failed)} photos or folders could not be used{where}:", quiet)
         say_first(names.outcomes(summary.failed), SHOWN, quiet)
     _people("not enrolled, for want of a usable photo (an earlier template stays)", summary.not_enrolled, names, quiet)
+    gone = "erased" if summary.erased else "they stay"
+    _people(f"enrolled, and not in PEOPLE ({gone})", summary.missing, names, quiet)
     _suspects(summary, names, quiet)
     what = "would be held back" if summary.dry_run else "held back (an earlier template stays)"
     _people(f"{what}; --accept-suspects writes them", summary.held_back, names, quiet)
+    if summary.promise is not None:
+        say(summary.promise.said(), quiet)
+        say(summary.promise.warning(), quiet or not summary.promise.warning())
 
 
 def _people(title: str, people: Sequence[str], names: Names, quiet: bool) -> None:
@@ -146,9 +154,9 @@ def _suspects(summary: EnrollSummary, names: Names, quiet: bool) -> None:
         return
     rows = []
     for one in summary.suspects[:SHOWN]:
-        other = names.person(one.other) if one.other is not None else names.photo(one.source or "")
-        what = "look like one person" if one.kind == "two_ids" else "does not match the other photos"
-        rows.append([names.person(one.person), other, what, f"{one.score:.4f}"])
+        other = "" if one.source is None else names.photo(one.source)
+        other = other if one.other is None else names.person(one.other)
+        rows.append([names.person(one.person), other, one.said(), f"{one.score:.4f}"])
     title = f"{len(summary.suspects)} suspected mix-ups" + (", written all the same" if summary.accepted else "")
     table(title, ["person", "other person or photo", "what", "score"], rows, quiet)
     if len(summary.suspects) > SHOWN:

@@ -20,11 +20,20 @@ MOST = 5  # ids that are named for one person
 class Suspect:
     """What looks like a mistake in who is who."""
 
-    kind: Literal["two_ids", "two_people"]  # one person under two ids; two people under one id
+    # One person under two ids; two people under one id; another person than before under one id.
+    kind: Literal["two_ids", "two_people", "changed"]
     person: str
     other: str | None  # the other id, of two_ids
     source: str | None  # the photo that does not match the rest, of two_people
-    score: float
+    score: float  # of two ids: of their templates; else of the photo with the rest, or of the new template with the old
+
+    def said(self) -> str:
+        """What looks wrong, without a name."""
+        if self.kind == "two_ids":
+            return "look like one person"
+        if self.kind == "two_people":
+            return "does not match the other photos"
+        return "no longer looks like the same person"
 
 
 def two_ids(

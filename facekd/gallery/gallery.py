@@ -143,11 +143,11 @@ class GalleryTable:
             for batch in self.table.search().limit(len(self)).to_batches(size):
                 yield to_people(pa.Table.from_batches([batch]))
 
-    def ids(self, size: int = 65_536) -> Iterator[list[str]]:
-        """Everybody's id, some at a time, in no order."""
+    def ids(self) -> list[str]:
+        """Everybody's id, sorted."""
         with told(self.place, "read"):
-            for batch in self.table.search().select(["person_id"]).limit(len(self)).to_batches(size):
-                yield batch["person_id"].to_pylist()
+            found = self.table.search().select(["person_id"]).limit(len(self)).to_arrow()["person_id"].to_pylist()
+        return sorted(found)
 
     def photos(self) -> int:
         """Of how many photos the templates are made."""
@@ -253,6 +253,7 @@ class GalleryTable:
             rows = to_table(changed, self.meta.contract.dim, datetime.datetime.now(datetime.UTC))
             merge = self.table.merge_insert("person_id").when_matched_update_all().when_not_matched_insert_all()
             before = self.table.version
+            self.keep(replace(self.meta, own=None))  # first: what was measured on others is never believed of these
             with told(self.place, "written"):
                 merge.execute(rows)
                 self._fresh += len(ids)
@@ -264,17 +265,20 @@ class GalleryTable:
                 self._templates = self.table.version, self._templates[1]
         return len(changed)
 
+    def keep(self, meta: GalleryMeta) -> None:
+        """Remember other settings, where they are others; inside `writing`."""
+        self._check_right()
+        if meta != self.meta:
+            write_meta(self.place, meta)
+            self.meta = meta
+
     def finish(self, meta: GalleryMeta, ledger: pa.Table) -> None:
         """End an enrollment: remember its settings, take its ledger in, tidy up; inside `writing`.
 
         Args:
             ledger: columns of LEDGER; replaces the earlier rows of its people and of photos without a person.
         """
-        self._check_right()
-        if meta.threshold is None:
-            meta = replace(meta, threshold=self.meta.threshold)
-        self.meta = meta
-        write_meta(self.place, meta)
+        self.keep(meta)
         before = self.ledger()
         others = pc.and_(
             pc.is_valid(before["person"]), pc.invert(pc.is_in(before["person"], ledger["person"].combine_chunks()))

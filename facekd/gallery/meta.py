@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,20 @@ from facekd.gallery.place import Place
 
 META = "gallery.json"
 CONTRACT = "contract.json"
+TABLES = ("tail", "alike", "genuine")  # of OwnScores, whose keys JSON makes text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnScores:
+    """What the scores between the gallery's own people say of a search through it; never who they are."""
+
+    people: int  # enrolled when they were taken
+    compared: int  # of them; fewer in a large gallery
+    tail: Mapping[float, float]  # FAR -> cosine of one comparison, a photo with the template of somebody else
+    sd: float  # of these cosines, over people drawn anew
+    alike: Mapping[float, float]  # the same between two templates
+    genuine: Mapping[float, float]  # share of the people's own photos -> cosine with the others under which they score
+    genuine_people: int  # with two photos or more, of whom these are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +46,9 @@ class GalleryMeta:
     threshold: float | None = None  # cosine, given by the user
     calibrated: Mapping[float, float] = field(default_factory=dict)  # FAR -> cosine, written by the model's export
     mapped: str | None = None  # model_id from which templates were mapped, where not all were made by the model itself
+    fpir: float | None = None  # promised of one search, (0, 1); None in galleries of before it was kept
+    own: OwnScores | None = None  # None where people were written since, or are too few
+    gate: Mapping[str, float] | None = None  # the least quality of a photo, by the fields of QualityGate that are set
 
     @property
     def model_id(self) -> str:
@@ -69,6 +86,9 @@ def to_values(meta: GalleryMeta) -> dict[str, Any]:
         "threshold": meta.threshold,
         "calibrated": {str(far): threshold for far, threshold in meta.calibrated.items()},
         "mapped": meta.mapped,
+        "fpir": meta.fpir,
+        "own": None if meta.own is None else asdict(meta.own),
+        "gate": None if meta.gate is None else dict(meta.gate),
     }
 
 
@@ -89,6 +109,9 @@ def from_values(values: Mapping[str, Any], contract: Contract, where: str) -> Ga
             threshold=values["threshold"],
             calibrated={float(far): float(threshold) for far, threshold in values["calibrated"].items()},
             mapped=values.get("mapped"),
+            fpir=values.get("fpir"),
+            own=_own(values.get("own")),
+            gate=values.get("gate"),
         )
         model_id = values["model_id"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -96,6 +119,13 @@ def from_values(values: Mapping[str, Any], contract: Contract, where: str) -> Ga
     if model_id != meta.model_id:
         raise UserError(f"{where}: is of model {model_id}, its contract of {meta.model_id}; copy the gallery again")
     return meta
+
+
+def _own(values: Mapping[str, Any] | None) -> OwnScores | None:
+    if values is None:
+        return None
+    tables = {name: {float(key): float(one) for key, one in values[name].items()} for name in TABLES}
+    return OwnScores(**{**values, **tables})
 
 
 def read_meta(where: Place | Path | str) -> GalleryMeta:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from pathlib import Path
 from typing import Annotated, Literal
@@ -74,6 +75,14 @@ class FaceSearch:
 
 
 @settings("Faces")
+class EnrolledFaces(FaceSearch):
+    """Of an enrollment: a gallery keeps to what it was begun with."""
+
+    min_face: int | None = None  # type: ignore[assignment]  # where it is not given, a gallery has its own
+    """Smallest face looked for, pixels. Unless given, that of the gallery, where there is one already; else 20."""
+
+
+@settings("Faces")
 class FaceChoice(FaceSearch):
     """Which faces are looked for, and which of several in a photo count."""
 
@@ -127,7 +136,7 @@ class OneFace(FaceChoice):
 
 @settings("Quality")
 class QualityGate:
-    """The least quality of a photo that is to stand for a person; None: see `enrollment.gate.gate_for`."""
+    """The least quality of a photo that stands for a person; None: the gallery's, else `enrollment.gate.gate_for`."""
 
     min_eyes: float | None = None
     """Photos with fewer pixels between the eyes are not taken; 16 unless told otherwise, no limit for crops."""
@@ -152,11 +161,27 @@ class Decision:
     """From which score a face shows a person."""
 
     threshold: Annotated[float | None, FIRST] = None
-    """Cosine from which a face shows a person. A gallery keeps the one it was enrolled with; identify and same take
-    that unless another is given, else one that the model is calibrated to."""
+    """Cosine from which a face shows a person. A gallery keeps the one it was enrolled with; unless one is given, same
+    takes one that the model is calibrated to, and a search through a gallery the one that keeps its --fpir."""
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
+
+
+@settings("Decision")
+class SearchDecision(Decision):
+    """From which score a face shows a person, where it is looked for among many."""
+
+    fpir: Annotated[float | None, FIRST] = None
+    """Promise: the share of searches for a stranger that end with a name (FPIR), however many people are enrolled. The
+    threshold follows from it. A gallery keeps it; 0.01 unless told otherwise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fpir is not None and not 0 < self.fpir < 1:
+            raise UserError(f"--fpir {self.fpir}: give a share of searches between 0 and 1, such as 0.01")
+        if self.fpir is not None and self.threshold is not None:
+            raise UserError("--threshold and --fpir both say from which score a face is named; give one of them")
 
 
 @settings("Decision")
@@ -182,22 +207,38 @@ class PairDecision(Decision):
 
 
 @settings("Decision")
-class EnrollDecision(Decision):
+class EnrollDecision(SearchDecision):
     """Who is written into a gallery, and who is held back."""
 
+    false_alarms: float = 1.0
+    """How many pairs of different people may be suspected of being one person, by chance, in a run: two ids are
+    suspected when they are more alike than that many pairs of all that are compared would be."""
     suspect_threshold: float | None = None
-    """Cosine from which two ids look like one person, and under which a photo does not match the rest of its person;
-    without it the threshold that identify would use, and for a photo the network's at FAR 0.001."""
+    """Cosine from which two ids look like one person, and under which a photo does not match the rest of its person or
+    a new template the old; in place of --false-alarms, and of the network's threshold at FAR 0.01 for the latter."""
     accept_suspects: bool = False
     """Write what looks like a mix-up too."""
     replace: bool = False
     """Make templates of exactly the photos that PEOPLE has now; without it earlier photos keep counting."""
+    missing: Literal["list", "delete", "keep"] = "list"
+    """What becomes of enrolled people whom PEOPLE no longer has: list, they stay and are told of; delete, they are
+    erased, with a receipt; keep, they stay."""
+    keep_until: str | None = None
+    """Day until which the people of PEOPLE are kept, as 2027-01-31; 'facekd gallery purge' erases them afterwards. A
+    column keep_until of a CSV goes first."""
+    change: bool = False
+    """Let the flags given here replace those that the gallery keeps: --threshold, --fpir, --min-face and the limits of
+    quality."""
     dry_run: bool = False
     """Say what would change and write nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_threshold(self.suspect_threshold, "--suspect-threshold")
+        if not 0 < self.false_alarms < math.inf:
+            raise UserError(f"--false-alarms {self.false_alarms}: give how many to expect by chance, such as 1")
+        if self.keep_until is not None:
+            read_date(self.keep_until, "--keep-until")
 
 
 @settings("Output")
@@ -245,6 +286,18 @@ class Answers:
                 raise UserError(f"--where {condition!r}: give key=value, each key once, such as --where office=Basel")
             found[key] = value
         return found
+
+
+def read_date(text: str, where: str) -> datetime.date:
+    """An ISO 8601 date.
+
+    Raises:
+        UserError: another text; `where` is in the sentence.
+    """
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise UserError(f"{where} {text!r}: no date; write it as 2027-01-31") from error
 
 
 def check_threshold(threshold: float | None, flag: str = "--threshold") -> None:

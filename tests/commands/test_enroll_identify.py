@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -238,9 +239,15 @@ def test_an_onnx_model_brings_its_thresholds(
         contract.unlink()  # the gallery has kept it
 
     result = identify(gallery, people / "anna" / "0.png")
-    assert result.threshold == 0.9999
-    assert "calibrated to a FAR of 0.001" in capsys.readouterr().err
-    assert [face.person for face in result.faces] == [None]
+    # One stranger in a hundred searches through N people: FAR 1 - 0.99 ** (1 / N), between the two on a normal tail.
+    size = len(GalleryTable.open(gallery))
+    needed, mild, strict = (math.sqrt(-2 * math.log(far)) for far in (1 - 0.99 ** (1 / size), 1e-2, 1e-3))
+    expected = 0.1 + (0.9999 - 0.1) * (needed - mild) / (strict - mild)
+    assert result.threshold == pytest.approx(expected)
+    assert f"a stranger is named in 1 % of searches through {size} people" in capsys.readouterr().err
+    strict_one = identify(gallery, people / "anna" / "0.png", fpir=1e-5, quiet=True)
+    assert strict_one.threshold == 1.0  # drawn on beyond what a cosine can be
+    assert [face.person for face in strict_one.faces] == [None]
     (face,) = identify(gallery, people / "anna" / "0.png", threshold=0.1, quiet=True).faces
     assert face.person == "anna"
 

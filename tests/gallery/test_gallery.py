@@ -16,7 +16,7 @@ from facekd.core.contract import Contract
 from facekd.core.types import Array, Embeddings
 from facekd.errors import UserError
 from facekd.gallery.gallery import LEDGER, Answer, GalleryTable, Person, template_of
-from facekd.gallery.meta import GalleryMeta, read_meta
+from facekd.gallery.meta import GalleryMeta, OwnScores, read_meta
 
 D = 32
 META = GalleryMeta(contract=Contract(dim=D, weights_sha256="a"), model="/models/a.onnx", detector="mtcnn", min_face=20)
@@ -179,8 +179,22 @@ def test_what_the_gallery_is_bound_to_comes_back(tmp_path: Path) -> None:
     assert GalleryTable.open(tmp_path / "g").meta == meta
     with gallery.writing():
         gallery.finish(replace(META, model="/moved.onnx"), LEDGER.empty_table())
-    # A threshold once given stays until another is.
-    assert read_meta(tmp_path / "g") == replace(META, model="/moved.onnx", threshold=0.25)
+    assert read_meta(tmp_path / "g") == replace(META, model="/moved.onnx") == gallery.meta
+
+
+def test_what_was_measured_on_a_gallery_goes_when_people_are_written(tmp_path: Path) -> None:
+    own = OwnScores(
+        people=60, compared=60, tail={1e-2: 0.3, 1e-6: 0.5}, sd=0.01, alike={1e-2: 0.3, 1e-6: 0.5},
+        genuine={0.01: 0.4}, genuine_people=9,
+    )  # fmt: skip
+    gallery = GalleryTable.create(tmp_path / "g", replace(META, own=own, fpir=0.02, gate={"min_eyes": 16.0}))
+    assert read_meta(tmp_path / "g") == gallery.meta
+    assert read_meta(tmp_path / "g").own == own
+    with gallery.writing():
+        gallery.upsert([])
+        assert read_meta(tmp_path / "g").own == own
+        gallery.upsert([Person("a", directions(1)[0], ("a/0.jpg",))])
+    assert read_meta(tmp_path / "g") == replace(META, own=None, fpir=0.02, gate={"min_eyes": 16.0})
 
 
 def test_the_folder_is_its_owners_only(tmp_path: Path) -> None:
