@@ -79,6 +79,7 @@ def enroll_people(
     quiet: bool,
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
+    from facekd.enrollment.answers import write_enrollment
     from facekd.enrollment.calibration import own_scores, promise
     from facekd.enrollment.names import alike_enrolled
     from facekd.enrollment.photos import NewPhotos
@@ -116,6 +117,8 @@ def enroll_people(
             home.finish(meta, plan.ledger.table())
             table.tidy()
         summary = plan.summary(gallery, decision, found, embedded, len(home), promise(meta, len(home)))
+        if output.json is not None:  # while a dry run has its table
+            write_enrollment(output.json, summary, home.meta, plan.ledger.table(), table)
     if output.report is not None:
         write_report(output.report, summary.suspects)
     print_summary(summary, found, output.private, quiet)
