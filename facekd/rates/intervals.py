@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special  # its quantiles; scipy.stats, which has the same, takes a second to load
 
 from facekd.core.types import Array
 
-Z95 = float(stats.norm.ppf(0.975))
+Z95 = float(special.ndtri(0.975))
 
 
 def wilson(hits: float, n: float) -> tuple[float, float]:
@@ -37,8 +37,8 @@ def clopper_pearson(hits: int, n: int) -> tuple[float, float]:
     """
     assert 0 <= hits <= n, (hits, n)
     assert n > 0, n
-    low = 0.0 if hits == 0 else float(stats.beta.ppf(0.025, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(stats.beta.ppf(0.975, hits + 1, n - hits))
+    low = 0.0 if hits == 0 else float(special.betaincinv(hits, n - hits + 1, 0.025))
+    high = 1.0 if hits == n else float(special.betaincinv(hits + 1, n - hits, 0.975))
     return low, high
 
 
