@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from facekd.errors import UserError
@@ -123,6 +124,8 @@ def printable(name: str) -> str:
 
     Two names never become one: where a name itself holds ``\\xNN``, its backslash becomes ``\\x5c``.
     """
+    if name.isascii() and "\\" not in name:
+        return name.replace(os.sep, "/")
     text = os.fsencode(BYTE.sub(r"\\x5c", name)).decode("utf-8", "backslashreplace")
     return text.replace(os.sep, "/")
 
@@ -166,7 +169,11 @@ def _found(
         top: what all names begin with and does not count.
     """
     top = printable(top)
-    files = [PhotoFile(root, member, source := printable(member), _identity(source[len(top) :])) for member in photos]
+    files = []
+    for member in photos:
+        source = printable(member)
+        source = member if source == member else source  # one text in memory, most often
+        files.append(PhotoFile(root, member, source, _identity(source[len(top) :])))
     files.sort(key=lambda photo: photo.source)
     passed = [printable(name) for name in others]
     holding = {parts_of(photo.source[len(top) :])[:-1] for photo in files}
@@ -189,10 +196,11 @@ def _found(
 
 
 def _identity(name: str) -> str | None:
-    path = PurePosixPath(name)
-    if path.parent.name not in ("", ".."):
-        return path.parent.name
-    match = LFW_NAME.fullmatch(path.stem)
+    folder, _, file = name.rpartition("/")
+    person = folder.rpartition("/")[2]
+    if person not in ("", ".", ".."):
+        return sys.intern(person)  # one text for all photos of a person
+    match = LFW_NAME.fullmatch(os.path.splitext(file)[0])
     return match.group(1) if match else None
 
 

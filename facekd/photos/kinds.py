@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import PurePosixPath
 
 COMMON = (".jpg", ".jpeg", ".png", ".webp", ".heic")
 RARER = (".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm", ".jp2", ".avif",
@@ -29,7 +29,7 @@ HEIF = re.compile(rb"....ftyp(?:hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL)
 
 def is_photo_name(name: str) -> bool:
     """Whether a file of this name is meant to be a photo."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    return _suffix(name).lower() in SUFFIXES
 
 
 def is_photo_head(head: bytes, name: str) -> bool:
@@ -41,4 +41,8 @@ def is_photo_head(head: bytes, name: str) -> bool:
     Args:
         head: the first HEAD bytes, or all there are.
     """
-    return bool(HEADS.match(head)) or (head.startswith(TIFF) and not PurePosixPath(name).suffix)
+    return bool(HEADS.match(head)) or (head.startswith(TIFF) and not _suffix(name))
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1]
