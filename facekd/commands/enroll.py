@@ -87,6 +87,7 @@ def enroll_people(
     from facekd.enrollment.report import print_summary, write_report
     from facekd.enrollment.request import agree, workplace
     from facekd.enrollment.sources import read_people
+    from facekd.gallery.photos import PhotoTable
     from facekd.ingest.photos import in_batches
 
     agreed = agree(gallery, embedder, faces, quality, decision)
@@ -113,6 +114,7 @@ def enroll_people(
                 home.note("delete", people_asked=len(plan.missing), receipt=(receipt := secrets.token_hex(16)))
                 home.delete_all(plan.missing)
                 plan.notes.append(f"{len(plan.missing)} people who are not in PEOPLE were erased; receipt {receipt}")
+                table = PhotoTable(home.place, meta.contract.dim)  # opened anew: erasing left no old file
             meta = replace(meta, own=home.meta.own or own_scores(home, table))
             home.finish(meta, plan.ledger.table())
             table.tidy()

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -209,7 +210,7 @@ def _pair_limit(asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta, pl
     else:
         new = {person.person_id for person in plan.changed}
         enrolled = (person for lot in home.everyone() for person in lot if person.person_id not in new)
-        people = chosen([*plan.changed, *enrolled])
+        people = chosen(chain(plan.changed, enrolled))
         templates = np.stack([person.template for person in people])
         tail = alike_tail(templates, Tail.of(gallery_thresholds(meta)))
     if tail is not None:
