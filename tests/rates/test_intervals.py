@@ -13,6 +13,10 @@ from facekd.rates.intervals import Z95, wilson, wilson_at_variance, wilson_by_pe
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
+def test_the_normal_quantile() -> None:
+    assert stats.norm.ppf(0.975) == Z95
+
+
 @given(COUNTS)
 def test_wilson_inverts_the_score_test(counts):
     hits, n = counts
