@@ -20,6 +20,7 @@ EXTRAS = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "python_multipart": "serve",
+    "pillow_heif": "heif",
 }
 
 

@@ -81,7 +81,7 @@ def merge(home: GalleryTable, kept: str, other: str) -> Person:
     home.upsert([made])
     _move_ledger(home, other, kept, lambda source: source)
     home.delete_all([other])
-    home.keep(replace(home.meta, own=own_scores(home, table)))
+    home.keep(replace(home.meta, own=own_scores(home, photo_table(home))))  # opened anew: erasing left no old file
     return made
 
 

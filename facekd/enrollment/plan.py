@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def make_plan(
     plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [])
     for row in found.refused:
         plan.ledger.add(*row)
-    for group in groups(found.photos):
+    for group in groups(found.photos, found.without()):
         listed = {person: {photo.source for photo in own} for person, own in group}
         if found.in_memory and not asked.replace:  # it comes on top of what is known, and nothing is gone
             for photo in table.known(list(listed)):
@@ -212,7 +213,7 @@ def _pair_limit(asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta, pl
     else:
         new = {person.person_id for person in plan.changed}
         enrolled = (person for lot in home.everyone() for person in lot if person.person_id not in new)
-        people = chosen([*plan.changed, *enrolled])
+        people = chosen(chain(plan.changed, enrolled))
         templates = np.stack([person.template for person in people])
         tail = alike_tail(templates, Tail.of(gallery_thresholds(meta)))
     if tail is not None:
@@ -225,7 +226,9 @@ def _forget(table: PhotoTable, listed: Mapping[str, set[str]], every: bool) -> N
     """Take photos that PEOPLE no longer has out of the table: every one of them, or those that never counted."""
     gone: dict[str, list[str]] = {}
     for photo in table.known(list(listed)):
-        if photo.source not in listed[photo.person_id] and (every or photo.status != "ok"):
+        own = listed[photo.person_id]
+        # Of an empty folder no template could be made, so whoever has one stays as before.
+        if photo.source not in own and ((every and own) or photo.status != "ok"):
             gone.setdefault(photo.person_id, []).append(photo.source)
     for person, sources in gone.items():
         table.forget(person, sources)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from facekd.console import say
+from facekd.console import say, say_first
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import decode_crop
 from facekd.core.process import set_torch_threads
@@ -22,10 +22,12 @@ from facekd.deploy.default import WORTH, default_model
 from facekd.deploy.embedder import CropEmbedder
 from facekd.engines.mapper import on_cores
 from facekd.ingest.alignment import BATCH, align_batch, detector_of
-from facekd.photos.find import SUFFIXES, FoundPhotos, PhotoFile, find_photos, one_photo
+from facekd.photos.find import FoundPhotos, PhotoFile, find_photos, is_photo, one_photo
 from facekd.settings.photos import FaceSearch
 
 T = TypeVar("T")
+NO_PHOTOS = "neither their names nor their first bytes are those of photos"
+LISTED = 20  # folders and links without a photo that are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,14 @@ class Settled:
     identity: str | None
     vector: Array | None  # float[D]; None where it is no photo either
     reason: str = ""  # why there is none
+
+
+class FaceSeen(NamedTuple):
+    """Which face an embedding is of; a ready embedding is of none that is known."""
+
+    crop_id: str
+    box: tuple[float, ...] | None  # x1 y1 x2 y2, px of the upright photo
+    quality: float | None  # sharpness of the crop
 
 
 Item: TypeAlias = "PhotoFile | Settled"
@@ -74,11 +84,11 @@ class EmbeddedPhoto:
         crops = self.record.crops if self.ok else []
         return np.array([crop.box for crop in crops], np.float32).reshape(-1, 4)
 
-    def faces(self) -> list[tuple[str, tuple[float, ...] | None]]:
-        """The id and the box of each row of `vectors`; a ready embedding is called as its source and has no box."""
+    def faces(self) -> list[FaceSeen]:
+        """Of each row of `vectors`; a ready embedding is called as its source."""
         if not self.ok or self.record.crops:
-            return [(crop.crop_id, crop.box) for crop in self.record.crops if self.ok]
-        return [(self.source, None)]
+            return [FaceSeen(crop.crop_id, crop.box, crop.quality) for crop in self.record.crops if self.ok]
+        return [FaceSeen(self.source, None, None)]
 
 
 def photos_at(path: Path) -> FoundPhotos:
@@ -87,7 +97,17 @@ def photos_at(path: Path) -> FoundPhotos:
     Raises:
         UserError: there is none.
     """
-    return one_photo(path) if path.is_file() and path.suffix.lower() in SUFFIXES else find_photos(path)
+    return one_photo(path) if is_photo(path) else find_photos(path)
+
+
+def tell_of_others(found: FoundPhotos, quiet: bool, private: bool = False) -> None:
+    """What was passed over on the way to the photos; with `private` only how much."""
+    if found.others:
+        say(f"{len(found.others)} other files were passed over: {NO_PHOTOS}", quiet)
+    if found.without:
+        say(f"{len(found.without)} folders or links gave no photo{'' if private else ':'}", quiet)
+        lines = [f"{source}: {reason}" for source, _, reason in found.without]
+        say_first([] if private else lines, LISTED, quiet)
 
 
 def embed_photos(

@@ -37,7 +37,7 @@ from facekd.settings.photos import (
         (EnrollDecision, {"suspect_threshold": 2}, "--suspect-threshold 2: is no cosine"),
         (EnrollReport, {"report": "r.txt"}, "written as .csv or .parquet"),
         (Answers, {"top": 0}, "--top 0"),
-        (Answers, {"out": "a.txt"}, "written as .parquet or .csv"),
+        (Answers, {"out": "a.txt"}, "written as .json, .parquet or .csv"),
         (Answers, {"where": ["office"]}, "give key=value, each key once"),
     ],
 )
