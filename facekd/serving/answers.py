@@ -116,6 +116,7 @@ class Enrolled(_Said):
     person: str
     outcome: Literal["new", "changed", "unchanged"]
     people: int = Field(description="Enrolled in the gallery now.")
+    threshold: float | None = Field(description="The score from which a face is named among them; null: not known.")
     photos: list[Taken]
     suspects: list[Suspicion]
 

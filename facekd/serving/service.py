@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from facekd.errors import BusyError, UserError
 from facekd.gallery.current import CurrentGallery
 from facekd.gallery.gallery import GalleryTable
 from facekd.ingest.alignment import detector_of
+from facekd.ingest.given import people_of
 from facekd.ingest.photos import EmbeddedPhoto, embed_batch
 from facekd.photos.memory import held
 from facekd.serving import answers
@@ -170,7 +172,7 @@ class Service:
             raise Refusal(422, str(error)) from error
         (person,) = people.ids()  # in its composed form
         summary: EnrollSummary = _patiently(lambda: self._enroll(people, accept))
-        names = [given_people({person: photo}, self.embedder.model_id).photos[0].source for photo in photos]
+        names = [item.source for item in people_of({person: photos}, self.embedder.model_id)]  # in the order given
         fate = {photo.source: photo for photo in summary.failed}
         held_back = person in summary.held_back
         taken = [
@@ -197,13 +199,21 @@ class Service:
             raise _not_enrolled(409, f"held back as a suspected mix-up: {why}; {remedy}", told)
         if all(photo.status != "ok" for photo in taken):
             raise _not_enrolled(422, f"no photo can be used: {taken[0].status}, {taken[0].reason}", told)
+        threshold = None
+        with contextlib.suppress(UserError):  # enrolled is enrolled
+            threshold = self._named_from(self._current.now())
         outcome: Literal["new", "changed", "unchanged"] = "unchanged"
         if person in summary.new:
             outcome = "new"
         elif person in summary.changed:
             outcome = "changed"
         return answers.Enrolled(
-            person=person, outcome=outcome, people=summary.enrolled, photos=taken, suspects=suspects
+            person=person,
+            outcome=outcome,
+            people=summary.enrolled,
+            threshold=threshold,
+            photos=taken,
+            suspects=suspects,
         )
 
     def delete(self, person: str) -> answers.Deleted:

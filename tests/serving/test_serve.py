@@ -113,6 +113,7 @@ def test_people_are_enrolled_and_erased(server: Served, home: Path) -> None:
     known = known_photos(home)
     new = server.form("/enroll", png(20), png(20, 1), fields={"person": "Ångström/../x"})
     assert (new.status, new.json["outcome"], new.json["people"]) == (200, "new", 5)
+    assert new.json["threshold"] == server.form("/identify", png(20)).json["threshold"]
     assert [photo["status"] for photo in new.json["photos"]] == ["ok", "ok"]
     person = new.json["person"]
     assert person == unicodedata.normalize("NFC", "Ångström/../x")
