@@ -80,15 +80,17 @@ def enroll_people(
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
     from facekd.enrollment.calibration import own_scores, promise
+    from facekd.enrollment.decisions import as_remembered, asked_answers, settle
     from facekd.enrollment.photos import NewPhotos
-    from facekd.enrollment.plan import make_plan
     from facekd.enrollment.report import print_summary, write_report
     from facekd.enrollment.request import agree, workplace
+    from facekd.enrollment.review import write_review
     from facekd.enrollment.sources import read_people
     from facekd.ingest.photos import in_batches
 
     agreed = agree(gallery, embedder, faces, quality, decision)
     meta, search, gate = agreed.meta, agreed.search, agreed.gate
+    answers = asked_answers(decision, output, meta)
     found = read_people(people, root)
     model = embedder.network.path
     with workplace(gallery, meta, decision.dry_run) as work:
@@ -96,8 +98,10 @@ def enroll_people(
         if not decision.dry_run:
             groups = flat(network, search, gate, decision, output, quiet=quiet)
             home.record("enroll", {"people": people, "gallery": gallery, "root": root, **groups}, (people, model))
+        found = as_remembered(work, found, decision.dry_run)
         embedded = NewPhotos(table, embedder, search, gate, work.base).run(found, quiet)
-        plan = make_plan(home, table, found, decision, meta)
+        settled = settle(work, found, decision, meta, answers, output.review is not None)
+        plan, found = settled.plan, settled.found
         if not decision.dry_run:
             counts = {name: len(ids) for name, ids in plan.outcome().items()}
             home.note("enroll", photos=len(found.photos), embedded=embedded, **counts)
@@ -114,7 +118,10 @@ def enroll_people(
             home.finish(meta, plan.ledger.table())
             table.tidy()
         summary = plan.summary(gallery, decision, found, embedded, len(home), promise(meta, len(home)))
+        mark = home.meta.gallery_id
     if output.report is not None:
         write_report(output.report, summary.suspects)
+    if output.review is not None:
+        write_review(output.review, settled.cases, found, search, mark, output.private)
     print_summary(summary, found, output.private, quiet)
     return summary

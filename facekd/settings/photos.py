@@ -216,6 +216,9 @@ class EnrollDecision(SearchDecision):
     suspect_threshold: float | None = None
     """Cosine from which two ids look like one person, and under which a photo does not match the rest of its person or
     a new template the old; in place of --false-alarms, and of the network's threshold at FAR 0.01 for the latter."""
+    decisions: Path | None = None
+    """What was decided about suspected mix-ups: the decisions.csv that the page of --review saved. The gallery
+    remembers it, so that nothing is asked twice."""
     accept_suspects: bool = False
     """Write what looks like a mix-up too."""
     replace: bool = False
@@ -247,10 +250,15 @@ class EnrollReport:
 
     report: Path | None = None
     """Write the suspected mix-ups here too: .csv or .parquet."""
+    review: Path | None = None
+    """Write a page here to decide about the suspected mix-ups, .html: it works from disk, shows faces where the photos
+    are at hand, and saves a file for --decisions."""
     private: bool = False
-    """Print no name of a person or photo, only their numbers."""
+    """Print no name of a person or photo, only their numbers; the page of --review has neither names nor faces."""
 
     def __post_init__(self) -> None:
+        if self.review is not None and self.review.suffix not in (".html", ".htm"):
+            raise UserError(f"--review {self.review}: a page is written as .html; give such a name")
         if self.report is not None and self.report.suffix not in (".csv", ".parquet"):
             raise UserError(f"--report {self.report}: a report is written as .csv or .parquet; give such a name")
 
