@@ -225,8 +225,9 @@ def _merge(work: Workplace, decided: Decisions, dry_run: bool) -> Decisions:
     aliases = decided.aliases()
     for alias in decided.merging():
         kept = aliases[alias]
-        if work.base is not None and not work.table.known([kept]):  # who is not in PEOPLE
-            work.table.put(work.base.of([kept]), new=True)
+        for one in (alias, kept) if work.base is not None else ():  # a dry run, which knows only who is in PEOPLE
+            if not work.table.known([one]):
+                work.table.put(work.base.of([one]), new=True)
         move_photos(work.table, alias, kept)
     if dry_run or not decided.merging():
         return decided
