@@ -63,7 +63,7 @@ def write_review(
                 continue
             jpeg = thumbnail(file, detect)
             if jpeg is not None:
-                shown.append(Picture(jpeg, source))
+                shown.append(Picture(jpeg, source.removeprefix(f"{person}/")))
         return tuple(shown)
 
     def no_faces(person: str, sources: Sequence[str]) -> tuple[Picture, ...]:
@@ -133,7 +133,7 @@ def _case(case: Case, mark: str, names: Names, private: bool, faces: Shown) -> R
         photo = names.photo(one.source or "")
         question = f"Does {photo} show {person}?"
         sides = (
-            ReviewSide(photo, "" if private else "The photo in question.", faces(one.person, doubtful)),
+            _with_note(ReviewSide("the photo in question", "", faces(one.person, doubtful)), private),
             _with_note(ReviewSide(f"the other photos of {person}", "", faces(one.person, beside)), private),
         )
         choices = (
@@ -192,11 +192,11 @@ def _of_two_ids(case: Case, person: str, other: str, names: Names) -> tuple[Revi
         return tuple(made)
     return (
         *made,
-        ReviewChoice("wrong", "Wrong photos, both", f"The photos of {person} and of {other} never count."),
+        ReviewChoice("wrong", "Wrong photos: both", f"The photos of {person} and of {other} never count."),
         ReviewChoice(
-            "wrong_person", f"Wrong photo: {person}", f"The photos of {person} never count; {other} is enrolled."
+            "wrong_person", f"Wrong photos: {person}", f"The photos of {person} never count; {other} is enrolled."
         ),
         ReviewChoice(
-            "wrong_other", f"Wrong photo: {other}", f"The photos of {other} never count; {person} is enrolled."
+            "wrong_other", f"Wrong photos: {other}", f"The photos of {other} never count; {person} is enrolled."
         ),
     )
