@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facekd.core.files import unquoted
-from facekd.core.suggest import nearest
 from facekd.errors import UserError
 
 COLUMNS = ("gallery", "case", "kind", "person", "other", "photo", "choice")
@@ -57,9 +56,7 @@ def read_answers(path: Path, mark: str | None) -> list[Answered]:
         if not choice:
             continue  # not decided yet
         if choice not in CHOICES:
-            raise UserError(
-                f"{path}: row {number} chooses {choice!r}{nearest(choice, CHOICES)}; give {', '.join(CHOICES)}"
-            )
+            raise UserError(f"{path}: row {number} chooses {choice!r}; give one of {', '.join(CHOICES)}")
         told = tuple(unquoted(row.get(name, "")) for name in TOLD)
         answer = Answered(number, case[1], case[2], choice, told)
         before = found.setdefault(answer.key, answer)
