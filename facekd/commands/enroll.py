@@ -35,7 +35,8 @@ def enroll(
 
     Made to run every night: photos that have not changed are not embedded again, a killed run goes on where it
     stopped, and people who are not in PEOPLE stay as they are. What looks like a mix-up, one person under two ids or
-    two people under one, is reported and not written. GALLERY/ledger.parquet says what became of each photo; of the
+    two people under one, is reported and not written: --review writes a page to decide about it, --decisions takes
+    what was decided there, and the gallery remembers it. GALLERY/ledger.parquet says what became of each photo; of the
     photos only digests and embeddings are kept. Exits with 1 when a photo or a person was not taken.
 
     Example: facekd enroll people/ staff.gallery --model student.onnx --threshold 0.42
@@ -122,6 +123,6 @@ def enroll_people(
     if output.report is not None:
         write_report(output.report, summary.suspects)
     if output.review is not None:
-        write_review(output.review, settled.cases, found, search, mark, output.private)
+        write_review(output.review, settled.cases, found, search, mark, output.private, quiet)
     print_summary(summary, found, output.private, quiet)
     return summary

@@ -1,7 +1,17 @@
 """Files of decisions: what somebody chose about each suspected mix-up, as the review page saves it.
 
-UTF-8 text parted by commas, semicolons or tabs, with the columns of COLUMNS; those that are not in NEEDED are for the
-reader, and what a spreadsheet makes of them does no harm.
+UTF-8 text parted by commas, semicolons or tabs, a row for each case, in any order::
+
+    gallery   which gallery it is about
+    case      which suspicion of it
+    kind      two_ids, two_people or changed; this and the next three are for the reader, and may be missing: what a
+              spreadsheet makes of them does no harm
+    person    the id
+    other     of two_ids the other one
+    photo     of two_people the photo
+    choice    same: one person. different: two people; of changed, the id is somebody else's now. wrong: photos that
+              never count, the new ones of the id that is held back; where both are, of both, or wrong_person or
+              wrong_other. Empty: not decided
 """
 
 from __future__ import annotations

@@ -225,8 +225,8 @@ def _merge(work: Workplace, decided: Decisions, dry_run: bool) -> Decisions:
     aliases = decided.aliases()
     for alias in decided.merging():
         kept = aliases[alias]
-        for one in (alias, kept) if work.base is not None else ():  # a dry run, which knows only who is in PEOPLE
-            if not work.table.known([one]):
+        for one in (alias, kept):
+            if work.base is not None and not work.table.known([one]):  # a dry run knows only who is in PEOPLE
                 work.table.put(work.base.of([one]), new=True)
         move_photos(work.table, alias, kept)
     if dry_run or not decided.merging():

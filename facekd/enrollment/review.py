@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from facekd.core.pixels import encode_crop
-from facekd.core.types import Array
+from facekd.console import progress
+from facekd.engines.mapper import on_cores
 from facekd.enrollment.answers import COLUMNS, TOLD
 from facekd.enrollment.cases import Case, gallery_mark
 from facekd.enrollment.decisions import told_of
 from facekd.enrollment.report import Names
 from facekd.enrollment.sources import People
-from facekd.faces.align import choose
-from facekd.faces.detect import Detect
+from facekd.enrollment.thumbnails import thumbnails
 from facekd.ingest.alignment import detector_of
-from facekd.photos.decode import BadPhotoError, decode
-from facekd.photos.find import PhotoFile, read_bytes
+from facekd.ingest.photos import in_batches
+from facekd.photos.find import PhotoFile
 from facekd.reports.document import Picture
 from facekd.reports.review import ReviewCase, ReviewChoice, ReviewGroup, ReviewSide, write_review_page
 from facekd.settings.photos import FaceSearch
 
 FACES = 3  # of each side
 PICTURED = 200  # cases with pictures; a page of more would be slow to open
-SIDE = 168  # px of a thumbnail, shown smaller
-AROUND = 1.8  # sides of the square shown, in those of the face's box
-
+TOGETHER = 4  # photos handed to a core
 HEADINGS = {
     "two_ids": ("One person under two ids?", "These ids look so alike that the gallery could not tell them apart."),
     "two_people": ("Another person's photo?", "These photos do not look like the other photos of their person."),
     "changed": ("Another person than before?", "The photos of these ids no longer look like who was enrolled."),
 }
 NOT_AT_HAND = "No photo at hand in this run."
-Shown = Callable[[str, Sequence[str]], tuple[Picture, ...]]  # the faces in some photos of a person
+ONLY_TEMPLATE = "Of who was enrolled before only the template is kept."
+
+Photo = tuple[str, str]  # person and source
+Faces = Mapping[Photo, bytes]  # JPEG
 
 
 def write_review(
-    path: Path, cases: Sequence[Case], found: People, search: FaceSearch, gallery_id: str | None, private: bool
+    path: Path,
+    cases: Sequence[Case],
+    found: People,
+    search: FaceSearch,
+    gallery_id: str | None,
+    private: bool,
+    quiet: bool,
 ) -> None:
     """Write the page about the cases.
 
@@ -51,91 +55,57 @@ def write_review(
         UserError: it can't be written.
     """
     names = Names(private, found.ids(), [photo.source for photo in found.photos] + [row[0] for row in found.refused])
-    files = {(photo.identity, photo.source): photo for photo in found.photos} if cases else {}
-    detect = detector_of(search) if cases and not private else None
+    ordered = [case for kind in HEADINGS for case in cases if case.suspect.kind == kind]
+    faces = {} if private else _faces(ordered[:PICTURED], found, search, quiet)
     mark = gallery_mark(gallery_id or "")
-
-    def faces(person: str, sources: Sequence[str]) -> tuple[Picture, ...]:
-        shown: list[Picture] = []
-        for source in sources:
-            file = files.get((person, source))
-            if detect is None or file is None or len(shown) == FACES:
-                continue
-            jpeg = thumbnail(file, detect)
-            if jpeg is not None:
-                shown.append(Picture(jpeg, source.removeprefix(f"{person}/")))
-        return tuple(shown)
-
-    def no_faces(person: str, sources: Sequence[str]) -> tuple[Picture, ...]:
-        return ()
-
     groups = []
-    told = 0
     for kind, (heading, about) in HEADINGS.items():
-        own = [case for case in cases if case.suspect.kind == kind]
-        made = []
-        for case in own:
-            made.append(_case(case, mark, names, private, faces if told < PICTURED else no_faces))
-            told += 1
-        if made:
-            groups.append(ReviewGroup(heading, about, tuple(made)))
-    lead = "There is nothing to decide: no mix-up is suspected."
-    if cases:
-        lead = (
-            f"{len(cases)} suspected mix-ups wait for a decision."
-            if len(cases) > 1
-            else "1 suspected mix-up waits for a decision."
-        )
+        made = tuple(_case(case, mark, names, private, faces) for case in ordered if case.suspect.kind == kind)
+        groups += [ReviewGroup(heading, about, made)] if made else []
+    lead = f"{len(cases)} suspected mix-ups wait for a decision."
+    if len(cases) < 2:
+        lead = "1 suspected mix-up waits for a decision." if cases else "Nothing to decide: no mix-up is suspected."
     write_review_page(path, lead=lead, groups=groups, columns=COLUMNS)
 
 
-def thumbnail(file: PhotoFile, detect: Detect) -> bytes | None:
-    """JPEG of the square around the face that stands for a photo; None where the photo can't be read any more."""
-    try:
-        photo = decode(read_bytes(file), file.source).pixels
-    except (OSError, BadPhotoError):
-        return None
-    height, width = photo.shape[:2]
-    found = detect([photo])[0]
-    box = found.boxes[choose(found, (height, width), "best")[0]] if len(found) else np.array([0, 0, width, height])
-    x1, y1, x2, y2 = box.astype(np.float64)
-    side = max(1, min(AROUND * max(x2 - x1, y2 - y1), max(height, width)))
-    scale = SIDE / side
-    matrix = np.array([[scale, 0, SIDE / 2 - scale * (x1 + x2) / 2], [0, scale, SIDE / 2 - scale * (y1 + y2) / 2]])
-    return encode_crop(_warped(photo, matrix, scale))
+def _faces(cases: Sequence[Case], found: People, search: FaceSearch, quiet: bool) -> dict[Photo, bytes]:
+    """The face in each photo that the cases show; without those that can't be read any more."""
+    wanted = {photo for case in cases for side in _sides(case) for photo in side[:FACES]}
+    files = [photo for photo in found.photos if (photo.identity, photo.source) in wanted] if wanted else []
+    if not files:
+        return {}
+    detector_of(search)  # once, before the cores want it all together
+    batches: list[list[PhotoFile]] = list(in_batches(files, TOGETHER))
+    made = on_cores(partial(thumbnails, search=search), batches)
+    jpegs = [jpeg for some in progress(made, len(files), "review", quiet, unit=TOGETHER) for jpeg in some]
+    return {
+        (file.identity or "", file.source): jpeg for file, jpeg in zip(files, jpegs, strict=True) if jpeg is not None
+    }
 
 
-def _warped(photo: Array, matrix: Array, scale: float) -> Array:
-    """uint8[SIDE, SIDE, 3]: the part of a photo that a map of it shows, gray where it ends."""
-    if scale < 0.5:  # shrunk first, so that no pixel is passed over
-        small = max(2 * scale, 1 / max(photo.shape[:2]))
-        size = (max(1, round(photo.shape[1] * small)), max(1, round(photo.shape[0] * small)))
-        photo, matrix = cv2.resize(photo, size, interpolation=cv2.INTER_AREA), matrix.copy()
-        matrix[:, :2] /= small
-    warped: Array = cv2.warpAffine(
-        photo, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(128, 128, 128)
+def _sides(case: Case) -> tuple[list[Photo], list[Photo]]:
+    """The photos on the left and on the right, those first that could be wrong."""
+    one = case.suspect
+    doubtful, beside = (
+        {person: [(person, source) for source in photos] for person, photos in some.items()}
+        for some in (case.wrong, case.beside)
     )
-    return warped
+    if one.other is None:
+        return doubtful.get(one.person, []), beside.get(one.person, [])
+    left, right = (doubtful.get(name, []) + beside.get(name, []) for name in (one.person, one.other))
+    return left, right
 
 
-def _case(case: Case, mark: str, names: Names, private: bool, faces: Shown) -> ReviewCase:
+def _case(case: Case, mark: str, names: Names, private: bool, faces: Faces) -> ReviewCase:
     one = case.suspect
     person = names.person(one.person)
-    beside = case.beside.get(one.person, ())
-    doubtful = list(case.wrong.get(one.person, {}))
     if one.kind == "two_ids":
-        assert one.other is not None
-        other = names.person(one.other)
-        question = f"Are {person} and {other} the same person?"
-        sides = (_side(case, one.person, person, faces), _side(case, one.other, other, faces))
-        choices = _of_two_ids(case, person, other, names)
+        other = names.person(one.other or "")
+        question, titles = f"Are {person} and {other} the same person?", (person, other)
+        choices = _of_two_ids(case, person, other)
     elif one.kind == "two_people":
-        photo = names.photo(one.source or "")
-        question = f"Does {photo} show {person}?"
-        sides = (
-            _with_note(ReviewSide("the photo in question", "", faces(one.person, doubtful)), private),
-            _with_note(ReviewSide(f"the other photos of {person}", "", faces(one.person, beside)), private),
-        )
+        question = f"Does {names.photo(one.source or '')} show {person}?"
+        titles = "the photo in question", f"other photos of {person}"
         choices = (
             ReviewChoice("same", "Same person", "The photo counts from now on."),
             ReviewChoice("different", "Different people", f"The photo never counts for {person}."),
@@ -143,60 +113,43 @@ def _case(case: Case, mark: str, names: Names, private: bool, faces: Shown) -> R
         )
     else:
         question = f"Is {person} still the same person?"
-        sides = (
-            _with_note(ReviewSide(f"{person}: photos now", "", faces(one.person, doubtful)), private),
-            ReviewSide(
-                f"{person}: enrolled before",
-                "" if beside and not private else "Of who was enrolled before only the template is kept.",
-                faces(one.person, beside),
-            ),
-        )
+        titles = f"{person}, photos now", f"{person}, enrolled before"
         choices = (
             ReviewChoice("same", "Same person", "The new template is written."),
             ReviewChoice(
-                "different", "Different people", f"{person} is somebody else now; the earlier photos are forgotten."
+                "different", "Different people", "The id is somebody else's now; earlier photos are forgotten."
             ),
-            ReviewChoice("wrong", "Wrong photo", f"The photos shown as new never count for {person}."),
+            ReviewChoice("wrong", "Wrong photos", f"The photos on the left never count for {person}."),
         )
+    left, right = _sides(case)
+    empty = ONLY_TEMPLATE if one.kind == "changed" else NOT_AT_HAND
+    sides = _side(titles[0], left, faces, NOT_AT_HAND), _side(titles[1], right, faces, empty)
     told = dict(zip(TOLD, told_of(case), strict=True))
     if private:
         told = {name: value if name == "kind" else "" for name, value in told.items()}
-    saved = {"gallery": mark, "case": case.name, **told}
-    return ReviewCase(question, f"score {one.score:.3f}", sides, choices, saved)
+    return ReviewCase(question, f"score {one.score:.3f}", sides, choices, {"gallery": mark, "case": case.name, **told})
 
 
-def _side(case: Case, person: str, called: str, faces: Shown) -> ReviewSide:
-    sources = [*case.wrong.get(person, {}), *case.beside.get(person, ())]
-    shown = faces(person, sources)
-    more = len(sources) - len(shown)
-    if not sources:
-        return ReviewSide(called, NOT_AT_HAND, ())
-    return ReviewSide(
-        called, f"{more} more photos" if shown and more else f"{len(sources)} photos" * (not shown), shown
-    )
+def _side(title: str, photos: Sequence[Photo], faces: Faces, empty: str) -> ReviewSide:
+    shown = [photo for photo in photos[:FACES] if photo in faces]
+    pictures = tuple(Picture(faces[person, source], source.removeprefix(f"{person}/")) for person, source in shown)
+    more = len(photos) - len(pictures)
+    count = "1 photo" if more == 1 else f"{more} photos"
+    note = "" if not more else f"and {more} more" if pictures else count
+    return ReviewSide(title, note if photos else empty, pictures)
 
 
-def _with_note(side: ReviewSide, private: bool) -> ReviewSide:
-    return side if side.pictures or private else ReviewSide(side.name, NOT_AT_HAND, ())
-
-
-def _of_two_ids(case: Case, person: str, other: str, names: Names) -> tuple[ReviewChoice, ...]:
-    held = {one: names.person(one) for one in case.wrong}
-    made = [
+def _of_two_ids(case: Case, person: str, other: str) -> tuple[ReviewChoice, ...]:
+    made = (
         ReviewChoice("same", "Same person", "One id stays; the photos of both count for it."),
         ReviewChoice("different", "Different people", "Both are enrolled, and not asked about again."),
-    ]
-    if len(held) == 1:
-        (called,) = held.values()
-        made.append(ReviewChoice("wrong", "Wrong photo", f"The new photos of {called} never count."))
-        return tuple(made)
+    )
+    if len(case.wrong) == 1:
+        held = person if case.suspect.person in case.wrong else other
+        return (*made, ReviewChoice("wrong", "Wrong photos", f"The new photos of {held} never count."))
     return (
         *made,
         ReviewChoice("wrong", "Wrong photos: both", f"The photos of {person} and of {other} never count."),
-        ReviewChoice(
-            "wrong_person", f"Wrong photos: {person}", f"The photos of {person} never count; {other} is enrolled."
-        ),
-        ReviewChoice(
-            "wrong_other", f"Wrong photos: {other}", f"The photos of {other} never count; {person} is enrolled."
-        ),
+        ReviewChoice("wrong_person", f"Wrong photos: {person}", f"They never count; {other} is enrolled."),
+        ReviewChoice("wrong_other", f"Wrong photos: {other}", f"They never count; {person} is enrolled."),
     )

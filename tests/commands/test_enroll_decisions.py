@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from facekd.commands.gallery import delete
 from facekd.commands.gallery_people import rename
 from facekd.enrollment.report import EnrollSummary
 from facekd.errors import UserError
+from facekd.gallery import audit
 from facekd.gallery.decisions import Decisions
 from facekd.gallery.gallery import GalleryTable
+from facekd.gallery.meta import read_meta, write_meta
+from facekd.gallery.place import Place
 
 
 def asked(people: Path, gallery: Path, model: Path, **more: Any) -> tuple[EnrollSummary, list[dict[str, str]]]:
@@ -393,3 +397,26 @@ def test_metadata_of_an_alias_counts_where_the_person_has_none(tmp_path: Path, f
     file = decide(page, tmp_path / "d.csv", p03="same")
     enrolled(tmp_path / "people.csv", tmp_path / "g", model, root=folder, decisions=file)
     assert contents(tmp_path / "g")["p03"][2] == {"office": "Bern", "floor": "4"}
+
+
+def test_the_audit_log_counts_decisions_and_names_nobody(tmp_path: Path, folder: Path, model: Path) -> None:
+    save(folder / "twin" / "0.png", pattern(3, 40))
+    asked(folder, tmp_path / "g", model)
+    decided(folder, tmp_path / "g", model, decide(tmp_path / "review.html", tmp_path / "d.csv", p03="same"))
+    log = audit.read(Place.of(tmp_path / "g"))
+    (entry,) = (entry for entry in log.entries if entry["event"] == "decide")
+    assert (entry["decisions"], entry["people_merged"], log.broken_at) == (1, 1, None)
+    assert not {"twin", "p03"} & set(str(entry).replace("'", " ").split())
+
+
+def test_a_gallery_of_before_ids_gets_one_with_its_next_enrollment(tmp_path: Path, folder: Path, model: Path) -> None:
+    save(folder / "twin" / "0.png", pattern(3, 40))
+    asked(folder, tmp_path / "g", model)
+    file = decide(tmp_path / "review.html", tmp_path / "d.csv", p03="different")
+    write_meta(tmp_path / "g", replace(read_meta(tmp_path / "g"), gallery_id=None))
+    with pytest.raises(UserError, match="row 2 is of another gallery"):
+        decided(folder, tmp_path / "g", model, file)
+    asked(folder, tmp_path / "g", model)
+    assert read_meta(tmp_path / "g").gallery_id
+    file = decide(tmp_path / "review.html", tmp_path / "d.csv", p03="different")
+    assert decided(folder, tmp_path / "g", model, file).exit_code == 0
