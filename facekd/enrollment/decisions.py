@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facekd.enrollment.answers import Answered, read_answers
 from facekd.enrollment.cases import Case, cases_of, gallery_mark
 from facekd.enrollment.changes import move_photos
+from facekd.enrollment.decision_file import Answered, read_answers
 from facekd.enrollment.photos import digests_now
 from facekd.enrollment.plan import EnrollPlan, make_plan
 from facekd.enrollment.request import Workplace
@@ -86,7 +86,8 @@ def settle(
         plan = make_plan(home, table, found, asked, meta, decided)
         cases = cases_of(plan, table, found, home.meta.gallery_id or "") if answers or review else []
         _check_told(asked.decisions, answers, cases)
-        fitting = [(answer, case) for answer in left for case in cases if _fits(answer, case)]
+        by_key = {case.key: case for case in cases}
+        fitting = [(one, by_key[one.key]) for one in left if one.key in by_key and _fits(one, by_key[one.key])]
         if not fitting:
             plan.notes += _told(answers, left, cases, before)
             return Settled(plan, found, tuple(cases), count)
@@ -111,8 +112,7 @@ def _merged(alias: str, kept: str, was_enrolled: bool) -> str:
 
 
 def _fits(answer: Answered, case: Case) -> bool:
-    if answer.key != case.key:
-        return False
+    """Whether an answer to a case still holds: photos that nobody has looked at are not left out."""
     return not answer.choice.startswith("wrong") or (answer.seen == case.seen and bool(_wrong(answer, case)))
 
 

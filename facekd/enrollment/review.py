@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from facekd.console import progress
+from facekd.console import progress, say
 from facekd.engines.mapper import on_cores
-from facekd.enrollment.answers import COLUMNS, TOLD
 from facekd.enrollment.cases import Case, gallery_mark
+from facekd.enrollment.decision_file import COLUMNS, TOLD
 from facekd.enrollment.decisions import told_of
 from facekd.enrollment.report import Names
 from facekd.enrollment.sources import People
@@ -66,6 +66,7 @@ def write_review(
     if len(cases) < 2:
         lead = "1 suspected mix-up waits for a decision." if cases else "Nothing to decide: no mix-up is suspected."
     write_review_page(path, lead=lead, groups=groups, columns=COLUMNS)
+    say(f"{path}: {lead}", quiet)
 
 
 def _faces(cases: Sequence[Case], found: People, search: FaceSearch, quiet: bool) -> dict[Photo, bytes]:

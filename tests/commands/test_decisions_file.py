@@ -14,7 +14,7 @@ from people import contents, enrolled, pattern, save
 from reviewed import COLUMNS, cases, saved
 
 from facekd.core.files import write_csv
-from facekd.enrollment.answers import CHOICES, Answered, read_answers
+from facekd.enrollment.decision_file import CHOICES, Answered, read_answers
 from facekd.errors import UserError
 
 MARK = "g0123456789abcdef"

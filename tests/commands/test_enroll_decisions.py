@@ -132,6 +132,22 @@ def test_the_photos_of_an_id_are_wrong(tmp_path: Path, folder: Path, model: Path
     assert (anew.held_back, len(rows)) == (("twin",), 1)
 
 
+def test_wrong_photos_of_who_was_enrolled_leave_the_photos_of_before(tmp_path: Path, folder: Path, model: Path) -> None:
+    save(folder / "p01" / "profile.png", pattern(1, 9))
+    enrolled(folder, tmp_path / "g", model)
+    before = contents(tmp_path / "g")
+    for photo in range(9):  # so many that the good ones look odd: p01 looks like p02
+        save(folder / "p01" / f"new-{photo}.png", pattern(2, 60 + photo))
+    _, rows = asked(folder, tmp_path / "g", model)
+    kinds = [row["kind"] for row in rows]
+    assert sorted(kinds) == ["changed", "two_ids", *["two_people"] * 4]
+    file = saved([{**row, "choice": "wrong"} for row in rows if row["kind"] == "two_ids"], tmp_path / "d.csv")
+    found = decided(folder, tmp_path / "g", model, file)
+    assert (found.suspects, found.unchanged, found.exit_code) == ((), 4, 0)
+    assert found.statuses == {"ok": 13, "excluded": 9}
+    assert contents(tmp_path / "g") == before
+
+
 def test_one_of_two_new_ids_has_the_wrong_photo(tmp_path: Path, folder: Path, model: Path) -> None:
     save(folder / "twin" / "0.png", pattern(3, 40))
     for name, new in {"wrong_person": ("twin",), "wrong_other": ("p03",), "wrong": ()}.items():

@@ -16,8 +16,8 @@ from browser import CHROMIUM, Browser, browser
 from people import contents, enrolled, pattern, save
 from reviewed import COLUMNS, cases
 
-from facekd.enrollment.answers import read_answers
 from facekd.enrollment.cases import gallery_mark
+from facekd.enrollment.decision_file import read_answers
 from facekd.gallery.meta import read_meta
 
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"), pytest.mark.slow]
@@ -189,6 +189,6 @@ def test_its_policy_lets_no_other_script_run(tmp_path: Path, people: Path, model
 
 
 def test_the_columns_are_those_that_are_read() -> None:
-    from facekd.enrollment import answers
+    from facekd.enrollment import decision_file
 
-    assert answers.COLUMNS == COLUMNS
+    assert decision_file.COLUMNS == COLUMNS
