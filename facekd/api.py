@@ -34,7 +34,7 @@ from facekd.settings.photos import (
 
 # What reads photos is loaded with the first of them: who embeds crops waits for none of it.
 if TYPE_CHECKING:
-    from facekd.enrollment.identification import Identification
+    from facekd.enrollment.answers import Identification
     from facekd.enrollment.report import EnrollSummary
     from facekd.ingest.given import Photo, Photos
     from facekd.ingest.photos import EmbeddedPhoto

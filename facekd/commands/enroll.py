@@ -80,13 +80,16 @@ def enroll_people(
     quiet: bool,
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
+    from facekd.enrollment.answers import write_enrollment
     from facekd.enrollment.calibration import own_scores, promise
     from facekd.enrollment.decisions import as_remembered, asked_answers, settle
+    from facekd.enrollment.names import alike_enrolled
     from facekd.enrollment.photos import NewPhotos
     from facekd.enrollment.report import print_summary, write_report
     from facekd.enrollment.request import agree, workplace
     from facekd.enrollment.review import write_review
     from facekd.enrollment.sources import read_people
+    from facekd.gallery.photos import PhotoTable
     from facekd.ingest.photos import in_batches
 
     agreed = agree(gallery, embedder, faces, quality, decision)
@@ -103,6 +106,7 @@ def enroll_people(
         embedded = NewPhotos(table, embedder, search, gate, work.base).run(found, quiet)
         settled = settle(work, found, decision, meta, answers, output.review is not None)
         plan, found = settled.plan, settled.found
+        found = replace(found, notes=(*found.notes, *alike_enrolled(home, plan.outcome()["new"])))
         if not decision.dry_run:
             counts = {name: len(ids) for name, ids in plan.outcome().items()}
             home.note("enroll", photos=len(found.photos), embedded=embedded, **counts)
@@ -115,11 +119,14 @@ def enroll_people(
                 home.note("delete", people_asked=len(plan.missing), receipt=(receipt := secrets.token_hex(16)))
                 home.delete_all(plan.missing)
                 plan.notes.append(f"{len(plan.missing)} people who are not in PEOPLE were erased; receipt {receipt}")
+                table = PhotoTable(home.place, meta.contract.dim)  # opened anew: erasing left no old file
             meta = replace(meta, own=home.meta.own or own_scores(home, table))
             home.finish(meta, plan.ledger.table())
             table.tidy()
         summary = plan.summary(gallery, decision, found, embedded, len(home), promise(meta, len(home)))
         mark = home.meta.gallery_id
+        if output.json is not None:  # while a dry run has its table
+            write_enrollment(output.json, summary, home.meta, plan.ledger.table(), table)
     if output.report is not None:
         write_report(output.report, summary.suspects)
     if output.review is not None:

@@ -17,6 +17,7 @@ EXTRAS = {
     "onnxscript": "train",
     "safetensors": "train",
     "sklearn": "sklearn",
+    "pillow_heif": "heif",
 }
 
 

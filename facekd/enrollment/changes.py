@@ -86,7 +86,7 @@ def merge(home: GalleryTable, kept: str, other: str) -> Person:
     _move_ledger(home, other, kept, lambda source: source)
     home.remember(home.decisions().renamed(other, kept))
     home.delete_all([other])
-    home.keep(replace(home.meta, own=own_scores(home, table)))
+    home.keep(replace(home.meta, own=own_scores(home, photo_table(home))))  # opened anew: erasing left no old file
     return made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 import pyarrow as pa
@@ -133,13 +133,18 @@ class NewPhotos:
         return table.append_column(self.table.schema.field("embedding"), embeddings)
 
 
-def groups(photos: Sequence[PhotoFile]) -> Iterator[list[tuple[str, list[PhotoFile]]]]:
-    """Some people at a time, each with their photos: as many as have GROUP photos together, and at least one."""
+def groups(photos: Sequence[PhotoFile], without: Sequence[str] = ()) -> Iterator[list[tuple[str, list[PhotoFile]]]]:
+    """Some people at a time, each with their photos: as many as have GROUP photos together, and at least one.
+
+    Args:
+        without: people who have no photo, and come last.
+    """
     waiting: list[tuple[str, list[PhotoFile]]] = []
     count = 0
-    for person, own in groupby(photos, key=lambda photo: photo.identity or ""):
-        waiting.append((person, list(own)))
-        count += len(waiting[-1][1])
+    people = ((person, list(own)) for person, own in groupby(photos, key=lambda photo: photo.identity or ""))
+    for person, own in chain(people, ((person, []) for person in without)):
+        waiting.append((person, own))
+        count += max(1, len(own))
         if count >= GROUP:
             yield waiting
             waiting, count = [], 0

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +163,7 @@ def make_plan(
     plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [], photo_limit=of_a_photo)
     for row in found.refused:
         plan.ledger.add(*row)
-    for group in groups(found.photos):
+    for group in groups(found.photos, found.without()):
         listed = {person: {photo.source for photo in own} for person, own in group}
         _forget(table, listed, asked.replace)
         before = home.people(list(listed))
@@ -226,7 +227,7 @@ def _pair_limit(asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta, pl
     else:
         new = {person.person_id for person in plan.changed}
         enrolled = (person for lot in home.everyone() for person in lot if person.person_id not in new)
-        people = chosen([*plan.changed, *enrolled])
+        people = chosen(chain(plan.changed, enrolled))
         templates = np.stack([person.template for person in people])
         tail = alike_tail(templates, Tail.of(gallery_thresholds(meta)))
     if tail is not None:
@@ -239,7 +240,9 @@ def _forget(table: PhotoTable, listed: Mapping[str, set[str]], every: bool) -> N
     """Take photos that PEOPLE no longer has out of the table: every one of them, or those that never counted."""
     gone: dict[str, list[str]] = {}
     for photo in table.known(list(listed)):
-        if photo.source not in listed[photo.person_id] and (every or photo.status != "ok"):
+        own = listed[photo.person_id]
+        # Of an empty folder no template could be made, so whoever has one stays as before.
+        if photo.source not in own and ((every and own) or photo.status != "ok"):
             gone.setdefault(photo.person_id, []).append(photo.source)
     for person, sources in gone.items():
         table.forget(person, sources)

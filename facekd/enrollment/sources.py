@@ -1,4 +1,4 @@
-"""Who is to be enrolled from which photos: a folder per person, or a CSV."""
+"""Who is to be enrolled from which photos: a folder per person, or a CSV; who has none is told of too."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from facekd.enrollment.names import alike_names
 from facekd.errors import UserError
 from facekd.photos.find import PhotoFile, find_photos
 from facekd.photos.listed import read_list
 
 Refused = tuple[str, str | None, str, str]  # source, person, status, reason
+NO_PHOTO = "no_photo"  # the status of a folder without a photo, and of a link that is not followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,16 @@ class People:
     photos: Sequence[PhotoFile]  # each with an identity; sorted by identity, then source; no pair twice
     refused: Sequence[Refused]  # what can't be enrolled, whatever it shows
     metadata: Mapping[str, Mapping[str, str]] | None  # of each person; None where the source says nothing of that kind
-    others: int  # files that are no photos by their name
+    others: int  # files that are no photos, by their suffix and by their first bytes
     notes: Sequence[str]  # what the user should know
 
     def ids(self) -> list[str]:
         """Everybody with a photo, in order."""
         return list(dict.fromkeys(photo.identity or "" for photo in self.photos))
+
+    def without(self) -> list[str]:
+        """Everybody who is named and has no photo, in order: an empty folder, or rows that are all refused."""
+        return sorted({person for _, person, *_ in self.refused if person}.difference(self.ids()))
 
 
 def read_people(people: Path, root: Path | None) -> People:
@@ -50,9 +56,17 @@ def read_people(people: Path, root: Path | None) -> People:
         raise UserError(
             f"{people}: none of its {len(found.photos)} photos lies in a folder named for a person; make one each"
         )
-    reason = "no person: put it in a folder named for the person"
-    refused = [(photo.source, None, "no_person", reason) for photo in found.photos if not photo.identity]
-    return People(_sorted(photos), refused, None, len(found.others), ())
+    refused: list[Refused] = [
+        (photo.source, None, "no_person", "no person: put it in a folder named for the person")
+        for photo in found.photos
+        if not photo.identity
+    ]
+    for source, person, reason in found.without:
+        advice = "put a photo of the person there, or take it away"
+        refused.append((source, _composed(person) if person else None, NO_PHOTO, f"{reason}; {advice}"))
+    kept = _sorted(photos)
+    names = [*(photo.identity for photo in photos), *(person for _, person, _ in found.without)]
+    return People(kept, refused, None, len(found.others), alike_names(names))
 
 
 def _from_list(path: Path, root: Path | None) -> People:
@@ -67,7 +81,9 @@ def _from_list(path: Path, root: Path | None) -> People:
     ]
     if len(listed.contradictions) > 5:
         notes.append(f"{path}: and {len(listed.contradictions) - 5} more such rows")
-    return People(_sorted(listed.photos), refused, metadata, 0, notes)  # type: ignore[arg-type]  # why has two
+    kept = _sorted(listed.photos)
+    notes += alike_names([*(photo.identity for photo in listed.photos), *(who for _, who, *_ in listed.refused)])
+    return People(kept, refused, metadata, 0, notes)  # type: ignore[arg-type]  # why has two
 
 
 def _sorted(photos: Sequence[PhotoFile]) -> list[PhotoFile]:

@@ -288,7 +288,9 @@ class GalleryTable:
         others = pc.and_(
             pc.is_valid(before["person"]), pc.invert(pc.is_in(before["person"], ledger["person"].combine_chunks()))
         )
-        self._write_ledger(pa.concat_tables([before.filter(others), ledger]))
+        after = pa.concat_tables([before.filter(others), ledger])
+        if not after.equals(before):
+            self._write_ledger(after)
         with told(self.place, "written"):
             index.keep_up(self.table, KEPT)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from facekd.console import say
+from facekd.console import say, say_first
 from facekd.core.pixels import decode_crop
 from facekd.core.process import set_torch_threads
 from facekd.core.types import Array
@@ -21,10 +21,12 @@ from facekd.deploy.default import WORTH, default_model
 from facekd.deploy.embedder import CropEmbedder
 from facekd.engines.mapper import on_cores
 from facekd.ingest.alignment import BATCH, align_batch, detector_of
-from facekd.photos.find import SUFFIXES, FoundPhotos, PhotoFile, find_photos, one_photo
+from facekd.photos.find import FoundPhotos, PhotoFile, find_photos, is_photo, one_photo
 from facekd.settings.photos import FaceSearch
 
 T = TypeVar("T")
+NO_PHOTOS = "neither their names nor their first bytes are those of photos"
+LISTED = 20  # folders and links without a photo that are named
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,17 @@ def photos_at(path: Path) -> FoundPhotos:
     Raises:
         UserError: there is none.
     """
-    return one_photo(path) if path.is_file() and path.suffix.lower() in SUFFIXES else find_photos(path)
+    return one_photo(path) if is_photo(path) else find_photos(path)
+
+
+def tell_of_others(found: FoundPhotos, quiet: bool, private: bool = False) -> None:
+    """What was passed over on the way to the photos; with `private` only how much."""
+    if found.others:
+        say(f"{len(found.others)} other files were passed over: {NO_PHOTOS}", quiet)
+    if found.without:
+        say(f"{len(found.without)} folders or links gave no photo{'' if private else ':'}", quiet)
+        lines = [f"{source}: {reason}" for source, _, reason in found.without]
+        say_first([] if private else lines, LISTED, quiet)
 
 
 def embed_photos(

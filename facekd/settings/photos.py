@@ -253,8 +253,13 @@ class EnrollReport:
     review: Path | None = None
     """Write a page here to decide about the suspected mix-ups, .html: it works from disk, shows faces where the photos
     are at hand, and saves a file for --decisions."""
+    json: Path | None = None
+    """Write what became of everybody here too, for scripts: one JSON object with the counts, the people (new, changed,
+    held_back, not_enrolled …), the suspects and, as rows, each photo: source, person, status, reason, verdict
+    (enrolled, or the status), quality (sharpness), detector_score, eyes (pixels between them)."""
     private: bool = False
-    """Print no name of a person or photo, only their numbers; the page of --review has neither names nor faces."""
+    """Print no name of a person or photo, only their numbers: the page of --review has neither names nor faces, the
+    other files have the names."""
 
     def __post_init__(self) -> None:
         if self.review is not None and self.review.suffix not in (".html", ".htm"):
@@ -272,16 +277,20 @@ class Answers:
     where: list[str] | None = None
     """Only people with this metadata, as key=value; several have to hold together."""
     out: Path | None = None
-    """Write the answers here too: .parquet or .csv, a row for each face and candidate."""
+    """Write the answers here too: .json, .csv or .parquet, a row for each photo and face, with --top one for each
+    candidate. Columns: source; status (ok, no_face, unreadable …) and reason of the photo; verdict (known, unknown, or
+    the status where there is no face); crop_id; x1 y1 x2 y2, pixels; quality, the sharpness of the face; person, where
+    known; candidate; rank, 1 in the first row of each photo and face; score, a cosine; threshold. JSON is one object
+    with model_id, threshold and these as rows."""
     private: bool = False
     """Print no name of a person or photo, only numbers; the file of --out has the names."""
 
     def __post_init__(self) -> None:
         if self.top < 1:
             raise UserError(f"--top {self.top}: give how many people to show for each face, at least 1")
-        if self.out is not None and self.out.suffix not in (".parquet", ".csv"):
+        if self.out is not None and self.out.suffix not in (".json", ".parquet", ".csv"):
             raise UserError(
-                f"{self.out}: answers are written as .parquet or .csv; give a name that ends in one of these"
+                f"{self.out}: answers are written as .json, .parquet or .csv; give a name that ends in one of these"
             )
         self.metadata()
 

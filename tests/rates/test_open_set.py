@@ -56,7 +56,7 @@ def test_more_people_and_fewer_strangers_named_ask_for_more() -> None:
 @pytest.mark.parametrize(("rows", "people"), [(5, 5), (300, 40), (2500, 70)])
 def test_the_highest_scores_are_those_of_all(rows: int, people: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_set, "HIGHEST", 500)
-    monkeypatch.setattr(open_set, "BLOCK", 64)
+    monkeypatch.setattr(open_set, "SCORES", 640)
     probes, templates = unit(rows, 8, 1), unit(people, 8, 2)
     owners = np.arange(rows) % people
     found = highest_scores(probes, owners, templates)
