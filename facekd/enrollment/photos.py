@@ -19,7 +19,7 @@ from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.photos import EXCLUDED, KnownPhoto, PhotoTable
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.corpus import digest_of
-from facekd.ingest.photos import EmbeddedPhoto, Item, Settled, embed_photos, embedding_digest, in_batches
+from facekd.ingest.photos import EmbeddedPhoto, Item, SettledItem, embed_photos, embedding_digest, in_batches
 from facekd.photos.find import stamp
 from facekd.settings.photos import FaceSearch, QualityGate
 
@@ -64,7 +64,7 @@ class NewPhotos:
             for person, own in group:
                 moved: dict[str, str | None] = {}  # photos whose bytes are the same, with another stamp
                 for photo in own:
-                    key, now = (person, photo.source), None if isinstance(photo, Settled) else stamp(photo)
+                    key, now = (person, photo.source), None if isinstance(photo, SettledItem) else stamp(photo)
                     before = known.get(key)
                     if before is not None and self._holds(before):
                         if now is not None and before.stamp == now:
@@ -148,7 +148,7 @@ def forget_untaken(table: PhotoTable, found: People, home: GalleryTable) -> None
 
 
 def _digest(photo: Item) -> str | None:
-    if isinstance(photo, Settled):
+    if isinstance(photo, SettledItem):
         return None if photo.vector is None else embedding_digest(photo.vector)
     return digest_of(photo)
 
