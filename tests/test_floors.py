@@ -32,7 +32,7 @@ THIRD_PARTY = {
     "settings": {"cyclopts"},
     "console": {"rich"},
     "core": {"numpy", "cv2", "pyarrow", "yaml"},
-    "photos": {"numpy", "cv2", "PIL"},
+    "photos": {"numpy", "cv2", "PIL", "pillow_heif"},
     "faces": {"numpy", "cv2", "torch", "torchvision", "facenet_pytorch", "onnx", "onnxruntime"},
     "crops": {"numpy", "cv2", "pyarrow", "albumentations"},
     "nets": {"numpy", "torch", "safetensors", "onnx", "onnxruntime", "openvino"},

@@ -10,15 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from facekd.console import progress
+from facekd.core.files import sha256_bytes
 from facekd.deploy.embedder import CropEmbedder
 from facekd.enrollment.gate import refusal
 from facekd.enrollment.sources import People
 from facekd.faces.detect import weights_digest
 from facekd.gallery.gallery import GalleryTable
-from facekd.gallery.photos import KnownPhoto, PhotoTable
+from facekd.gallery.photos import EXCLUDED, KnownPhoto, PhotoTable
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.corpus import digest_of
-from facekd.ingest.photos import EmbeddedPhoto, Item, Settled, embed_photos, embedding_digest, in_batches
+from facekd.ingest.photos import EmbeddedPhoto, Item, SettledItem, embed_photos, embedding_digest, in_batches
 from facekd.photos.find import stamp
 from facekd.settings.photos import FaceSearch, QualityGate
 
@@ -63,7 +64,7 @@ class NewPhotos:
             for person, own in group:
                 moved: dict[str, str | None] = {}  # photos whose bytes are the same, with another stamp
                 for photo in own:
-                    key, now = (person, photo.source), None if isinstance(photo, Settled) else stamp(photo)
+                    key, now = (person, photo.source), None if isinstance(photo, SettledItem) else stamp(photo)
                     before = known.get(key)
                     if before is not None and self._holds(before):
                         if now is not None and before.stamp == now:
@@ -86,6 +87,8 @@ class NewPhotos:
 
     def _holds(self, photo: KnownPhoto) -> bool:
         """Whether what is known of a photo is what would come out now, if the photo is the same."""
+        if photo.status == EXCLUDED:
+            return True  # whatever the settings
         if photo.settings != self.settings or photo.sha256 is None:
             return False
         refused = photo.status == "low_quality"
@@ -145,7 +148,7 @@ def forget_untaken(table: PhotoTable, found: People, home: GalleryTable) -> None
 
 
 def _digest(photo: Item) -> str | None:
-    if isinstance(photo, Settled):
+    if isinstance(photo, SettledItem):
         return None if photo.vector is None else embedding_digest(photo.vector)
     return digest_of(photo)
 
@@ -167,3 +170,17 @@ def groups(photos: Sequence[Item], without: Sequence[str] = ()) -> Iterator[list
             waiting, count = [], 0
     if waiting:
         yield waiting
+
+
+def digests_now(table: PhotoTable, found: People, person_ids: Sequence[str]) -> dict[str, str]:
+    """SHA-256 over the digests of each person's photos of a face that PEOPLE has; of people without any none.
+
+    Photos that were decided never to count are among them, so that one decision does not undo another.
+    """
+    wanted = set(person_ids)
+    listed = {(photo.identity, photo.source) for photo in found.photos if photo.identity in wanted} if wanted else set()
+    own: dict[str, set[str]] = {}
+    for photo in table.known(list(person_ids)) if listed else ():
+        if photo.status in ("ok", EXCLUDED) and photo.sha256 is not None and (photo.person_id, photo.source) in listed:
+            own.setdefault(photo.person_id, set()).add(photo.sha256)
+    return {person: sha256_bytes("".join(sorted(digests)).encode()) for person, digests in own.items()}

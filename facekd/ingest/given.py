@@ -15,7 +15,7 @@ from facekd.core.types import Embeddings
 from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
 from facekd.ingest.alignment import detector_of
-from facekd.ingest.photos import EmbeddedPhoto, Item, Settled, embed_photos, embedding_digest, photos_at
+from facekd.ingest.photos import EmbeddedPhoto, Item, SettledItem, embed_photos, embedding_digest, photos_at
 from facekd.photos.find import PhotoFile, one_photo
 from facekd.photos.memory import Held, held, is_float, is_held
 from facekd.settings.photos import FaceSearch
@@ -53,7 +53,7 @@ def items_of(photos: Photos, model_id: str) -> list[Item]:
                 f"embeddings of model {photos.model_id}, and the embedder is of model {model_id}: the two can't be "
                 "compared; embed the photos again"
             )
-        return [Settled(name, None, vector) for name, vector in zip(photos.ids, photos.vectors, strict=True)]
+        return [SettledItem(name, None, vector) for name, vector in zip(photos.ids, photos.vectors, strict=True)]
     if is_held(photos) or (isinstance(photos, np.ndarray) and photos.ndim == 1):
         return [_one(photos, "photo")]  # type: ignore[arg-type]  # neither is several
     return [item_of(one, place) for place, one in enumerate(photos)]  # type: ignore[arg-type]  # not one, so several
@@ -65,7 +65,7 @@ def item_of(photo: Photo, place: int) -> Item:
         return file_of(photo, place)
     except UserError as error:
         source = str(photo) if isinstance(photo, str | Path) else f"photos[{place}]"
-        return Settled(source, None, None, str(error).removeprefix(f"{source}: "))
+        return SettledItem(source, None, None, str(error).removeprefix(f"{source}: "))
 
 
 def file_of(photo: Photo, place: int) -> Item:
@@ -106,7 +106,7 @@ def _name(data: bytes) -> str:
 
 def _one(photo: Held, name: str) -> Item:
     if isinstance(photo, np.ndarray) and photo.ndim == 1 and is_float(photo):
-        return Settled(name, None, photo)
+        return SettledItem(name, None, photo)
     if not is_held(photo):
         raise TypeError(f"{name} is a {type(photo).__name__}: give a path, bytes, an array, an image or an embedding")
     return held(photo, name)

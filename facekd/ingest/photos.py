@@ -31,7 +31,7 @@ LISTED = 20  # folders and links without a photo that are named
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SettledItem:
     """What was given in a photo's place and needs no look: an embedding, or what can't be read as a photo."""
 
     source: str
@@ -48,7 +48,7 @@ class FaceSeen(NamedTuple):
     quality: float | None  # sharpness of the crop
 
 
-Item: TypeAlias = "PhotoFile | Settled"
+Item: TypeAlias = "PhotoFile | SettledItem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +174,10 @@ def embed_batch(
         results.append(EmbeddedPhoto(record, own[good]))
     looked_at = iter(results)
     dim = embedder.contract.dim
-    return [_settled(item, dim) if isinstance(item, Settled) else next(looked_at) for item in items]
+    return [_settled(item, dim) if isinstance(item, SettledItem) else next(looked_at) for item in items]
 
 
-def _settled(item: Settled, dim: int) -> EmbeddedPhoto:
+def _settled(item: SettledItem, dim: int) -> EmbeddedPhoto:
     """The answer to a ready embedding, or to what is none of a photo."""
     record = PhotoRecord(item.source, item.identity, "unreadable", item.reason)
     nothing = np.zeros((0, dim), np.float32)

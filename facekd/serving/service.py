@@ -172,6 +172,8 @@ class Service:
             raise Refusal(422, str(error)) from error
         (person,) = people.ids()  # in its composed form
         summary: EnrollSummary = _patiently(lambda: self._enroll(people, accept))
+        # Another id where it was decided that this one is the same person.
+        person = [*summary.new, *summary.changed, *summary.held_back, *summary.not_enrolled, person][0]
         names = [item.source for item in people_of({person: photos}, self.embedder.model_id)]  # in the order given
         fate = {photo.source: photo for photo in summary.failed}
         held_back = person in summary.held_back

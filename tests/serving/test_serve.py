@@ -17,6 +17,7 @@ from served import Served, form, serving
 
 from facekd import Embedder, Gallery
 from facekd.gallery import audit
+from facekd.gallery.decisions import Remembered
 from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.photos import PhotoTable
 from facekd.gallery.place import Place
@@ -308,3 +309,16 @@ def test_a_gallery_without_people(tmp_path: Path, home: Path) -> None:
         assert gone.status == 500
         assert "no gallery" in gone.error
         assert served.get("/health").status == 503
+
+
+@pytest.mark.slow
+def test_two_ids_that_were_decided_to_be_one_person(tmp_path: Path, home: Path) -> None:
+    """What a review of suspects decided holds for the server too."""
+    enrolled(write_people(tmp_path / "people"), tmp_path / "g", home / "model.onnx")
+    table = GalleryTable.open(tmp_path / "g")
+    with table.writing():
+        table.remember(table.decisions().added([Remembered("0" * 16, "same", "alias", "twin", "p03")]))
+    with serving(tmp_path / "g", tmp_path / "log") as served:
+        said = served.form("/enroll", png(3, 40), fields={"person": "twin"})
+        assert (said.status, said.json["person"], said.json["outcome"]) == (200, "p03", "changed")
+    assert len(contents(tmp_path / "g")["p03"][1]) == 4
