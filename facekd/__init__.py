@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which run nothing
     from facekd.commands.narrow import narrow as narrow
     from facekd.commands.quickstart import quickstart as quickstart
     from facekd.commands.same import same as same
+    from facekd.commands.serve import serve as serve
     from facekd.commands.sweep import sweep as sweep
     from facekd.commands.synth import synth as synth
     from facekd.commands.train_teacher import train_teacher as train_teacher

@@ -41,6 +41,7 @@ COMMANDS = {
     "enroll": ("facekd.commands.enroll:enroll", "Enroll people into a gallery."),
     "same": ("facekd.commands.same:same", "Say whether two photos show the same person."),
     "identify": ("facekd.commands.identify:identify", "Name the people in photos, or say that they are unknown."),
+    "serve": ("facekd.commands.serve:serve", "Answer over HTTP who is in a photo, and show a page to drop photos on."),
 }
 # Commands of several words: the first of them, what they are about, and the others.
 GROUPS = {

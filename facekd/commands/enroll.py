@@ -14,6 +14,7 @@ from facekd.settings.photos import EnrollDecision, EnrolledFaces, EnrollReport, 
 if TYPE_CHECKING:
     from facekd.deploy.embedder import CropEmbedder
     from facekd.enrollment.report import EnrollSummary
+    from facekd.enrollment.sources import People
 
 WRITTEN = 256  # people written together
 
@@ -67,7 +68,7 @@ def enroll(
 
 
 def enroll_people(
-    people: Path,
+    people: Path | People,
     gallery: Path,
     embedder: CropEmbedder,
     *,
@@ -81,25 +82,25 @@ def enroll_people(
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
     from facekd.enrollment.answers import write_enrollment
-    from facekd.enrollment.calibration import own_scores, promise
+    from facekd.enrollment.calibration import kept_scores, promise
     from facekd.enrollment.decisions import as_remembered, asked_answers, settle
     from facekd.enrollment.names import alike_enrolled
-    from facekd.enrollment.photos import NewPhotos
+    from facekd.enrollment.photos import NewPhotos, forget_untaken
     from facekd.enrollment.report import print_summary, write_report
     from facekd.enrollment.request import agree, workplace
     from facekd.enrollment.review import write_review
-    from facekd.enrollment.sources import read_people
+    from facekd.enrollment.sources import People, read_people
     from facekd.gallery.photos import PhotoTable
     from facekd.ingest.photos import in_batches
 
     agreed = agree(gallery, embedder, faces, quality, decision)
     meta, search, gate = agreed.meta, agreed.search, agreed.gate
     answers = asked_answers(decision, output, meta)
-    found = read_people(people, root)
+    found = people if isinstance(people, People) else read_people(people, root)
     model = embedder.network.path
     with workplace(gallery, meta, decision.dry_run) as work:
         home, table = work.home, work.table
-        if not decision.dry_run:
+        if not decision.dry_run and not isinstance(people, People):  # what is in memory no later command could repeat
             groups = flat(network, search, gate, decision, output, quiet=quiet)
             home.record("enroll", {"people": people, "gallery": gallery, "root": root, **groups}, (people, model))
         found = as_remembered(work, found, decision.dry_run)
@@ -115,12 +116,14 @@ def enroll_people(
                 table.accept(person, sources)
             for batch in in_batches(ready, WRITTEN):
                 home.upsert(batch)
+            if found.in_memory:
+                forget_untaken(table, found, home)
             if decision.missing == "delete" and plan.missing:
                 home.note("delete", people_asked=len(plan.missing), receipt=(receipt := secrets.token_hex(16)))
                 home.delete_all(plan.missing)
                 plan.notes.append(f"{len(plan.missing)} people who are not in PEOPLE were erased; receipt {receipt}")
                 table = PhotoTable(home.place, meta.contract.dim)  # opened anew: erasing left no old file
-            meta = replace(meta, own=home.meta.own or own_scores(home, table))
+            meta = replace(meta, own=kept_scores(home, table))
             home.finish(meta, plan.ledger.table())
             table.tidy()
         summary = plan.summary(gallery, decision, found, embedded, len(home), promise(meta, len(home)))

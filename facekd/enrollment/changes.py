@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from facekd.core.printable import printable_line
-from facekd.enrollment.calibration import own_scores
+from facekd.enrollment.calibration import kept_scores
 from facekd.enrollment.people import fuse
 from facekd.errors import UserError
 from facekd.gallery.gallery import LEDGER, GalleryTable
@@ -86,7 +86,7 @@ def merge(home: GalleryTable, kept: str, other: str) -> Person:
     _move_ledger(home, other, kept, lambda source: source)
     home.remember(home.decisions().renamed(other, kept))
     home.delete_all([other])
-    home.keep(replace(home.meta, own=own_scores(home, photo_table(home))))  # opened anew: erasing left no old file
+    home.keep(replace(home.meta, own=kept_scores(home, photo_table(home))))  # opened anew: erasing left no old file
     return made
 
 

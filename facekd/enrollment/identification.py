@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,11 @@ from facekd.enrollment.calibration import promise
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.faces.detect import weights_digest
-from facekd.gallery.gallery import GalleryTable
+from facekd.gallery.gallery import GalleryTable, check_model
 from facekd.gallery.meta import exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
-from facekd.ingest.photos import EmbeddedPhoto, embed_photos, in_batches, load_embedder, own_model
-from facekd.photos.find import PhotoFile
+from facekd.ingest.photos import EmbeddedPhoto, Item, embed_photos, in_batches, load_embedder, own_model
 from facekd.settings.photos import ModelFile, check_threshold
 
 PHOTOS = 64  # photos whose faces are searched together
@@ -128,7 +127,7 @@ def identify_embeddings(
 
 def identify_photos(
     home: GalleryTable,
-    photos: Sequence[PhotoFile],
+    photos: Sequence[Item],
     embedder: CropEmbedder,
     threshold: float,
     top: int = 1,
@@ -140,12 +139,34 @@ def identify_photos(
     Raises:
         UserError: an embedder of another model than the gallery's, or nobody to be named.
     """
-    GalleryTable.open(home.place, embedder.model_id)
+    check_model(home.place, home.meta, embedder.model_id)
     search = search_in(home.meta)
     detector_of(search)  # once, before the cores want it all together
     embedded = progress(embed_photos(photos, embedder, search, "all"), len(photos), "identify", quiet)
-    rows = (_rows(home, batch, threshold, top, where) for batch in in_batches(embedded, PHOTOS))
-    return _noted(home, threshold, answer_table(rows), len(photos))
+    return identify_embedded(home, embedded, threshold, top, where)
+
+
+def identify_embedded(
+    home: GalleryTable,
+    embedded: Iterable[EmbeddedPhoto],
+    threshold: float,
+    top: int = 1,
+    where: Mapping[str, str] | None = None,
+) -> Identification:
+    """Who the faces show that were found in photos; noted in the audit log.
+
+    Args:
+        embedded: by the gallery's model.
+
+    Raises:
+        UserError: nobody to be named.
+    """
+    photos = 0
+    rows = []
+    for batch in in_batches(embedded, PHOTOS):
+        photos += len(batch)
+        rows.append(answer_table([_rows(home, batch, threshold, top, where)]))
+    return _noted(home, threshold, pa.concat_tables([answer_table([]), *rows]), photos)
 
 
 def _rows(
@@ -156,12 +177,12 @@ def _rows(
     where: Mapping[str, str] | None,
 ) -> list[dict[str, Any]]:
     """Rows of `answers.SCHEMA` of some photos, in their order."""
-    crops = [crop for photo in photos if photo.ok for crop in photo.record.crops]
+    found = [(photo.source, face) for photo in photos for face in photo.faces()]
     faces: Iterator[IdentifiedFace] = iter(())
-    if crops:
+    if found:
         vectors = np.concatenate([photo.vectors for photo in photos])
-        probes = Embeddings(vectors, tuple(crop.crop_id for crop in crops), home.meta.model_id)
-        places = [(crop.source, crop.box, crop.quality) for crop in crops]
+        probes = Embeddings(vectors, tuple(face.crop_id for _, face in found), home.meta.model_id)
+        places = [(source, face.box, face.quality) for source, face in found]
         faces = _answers(home, probes, places, threshold, top, where)
     rows = []
     for photo in photos:

@@ -15,11 +15,12 @@ from facekd.deploy.embedder import CropEmbedder
 from facekd.enrollment.gate import refusal
 from facekd.enrollment.sources import People
 from facekd.faces.detect import weights_digest
+from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.photos import EXCLUDED, KnownPhoto, PhotoTable
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.corpus import digest_of
-from facekd.ingest.photos import EmbeddedPhoto, embed_photos, in_batches
-from facekd.photos.find import PhotoFile, stamp
+from facekd.ingest.photos import EmbeddedPhoto, Item, Settled, embed_photos, embedding_digest, in_batches
+from facekd.photos.find import stamp
 from facekd.settings.photos import FaceSearch, QualityGate
 
 PART = 512  # photos written together: what a kill can cost
@@ -56,19 +57,19 @@ class NewPhotos:
             self._write(part)
         return self.embedded
 
-    def _unknown(self, photos: Sequence[PhotoFile]) -> Iterator[PhotoFile]:
+    def _unknown(self, photos: Sequence[Item]) -> Iterator[Item]:
         """The photos to embed; read ahead of the embedding, some people at a time."""
         for group in groups(photos):
             known = self._known([person for person, _ in group])
             for person, own in group:
                 moved: dict[str, str | None] = {}  # photos whose bytes are the same, with another stamp
                 for photo in own:
-                    key, now = (person, photo.source), stamp(photo)
+                    key, now = (person, photo.source), None if isinstance(photo, Settled) else stamp(photo)
                     before = known.get(key)
                     if before is not None and self._holds(before):
                         if now is not None and before.stamp == now:
                             continue
-                        if digest_of(photo) == before.sha256:
+                        if _digest(photo) == before.sha256:
                             moved[photo.source] = now
                             continue
                     if before is not None:
@@ -133,13 +134,32 @@ class NewPhotos:
         return table.append_column(self.table.schema.field("embedding"), embeddings)
 
 
-def groups(photos: Sequence[PhotoFile], without: Sequence[str] = ()) -> Iterator[list[tuple[str, list[PhotoFile]]]]:
+def forget_untaken(table: PhotoTable, found: People, home: GalleryTable) -> None:
+    """Leave nothing of photos in memory that no template is made of: no later run could see them, or take them back.
+
+    Args:
+        home: as it is after the enrollment.
+    """
+    for group in groups(found.photos):
+        enrolled = home.people([person for person, _ in group])
+        for person, own in group:
+            used = set(enrolled[person].sources) if person in enrolled else set()
+            table.forget(person, [photo.source for photo in own if photo.source not in used])
+
+
+def _digest(photo: Item) -> str | None:
+    if isinstance(photo, Settled):
+        return None if photo.vector is None else embedding_digest(photo.vector)
+    return digest_of(photo)
+
+
+def groups(photos: Sequence[Item], without: Sequence[str] = ()) -> Iterator[list[tuple[str, list[Item]]]]:
     """Some people at a time, each with their photos: as many as have GROUP photos together, and at least one.
 
     Args:
         without: people who have no photo, and come last.
     """
-    waiting: list[tuple[str, list[PhotoFile]]] = []
+    waiting: list[tuple[str, list[Item]]] = []
     count = 0
     people = ((person, list(own)) for person, own in groupby(photos, key=lambda photo: photo.identity or ""))
     for person, own in chain(people, ((person, []) for person in without)):

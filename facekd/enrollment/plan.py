@@ -165,6 +165,9 @@ def make_plan(
         plan.ledger.add(*row)
     for group in groups(found.photos, found.without()):
         listed = {person: {photo.source for photo in own} for person, own in group}
+        if found.in_memory and not asked.replace:  # it comes on top of what is known, and nothing is gone
+            for photo in table.known(list(listed)):
+                listed[photo.person_id].add(photo.source)
         _forget(table, listed, asked.replace)
         before = home.people(list(listed))
         made = list(fuse(table, list(listed), of_a_photo, asked.accept_suspects))
@@ -186,7 +189,7 @@ def make_plan(
             plan.held |= {one: NO_NAMES for pair in pairs for one in (pair.person, pair.other) if one in ours}
     plan.ledger.hold(plan.held)
     plan.notes = _notes(plan, limit)
-    if asked.missing != "keep":
+    if asked.missing == "delete" or (asked.missing == "list" and not found.in_memory):
         there = {*found.ids(), *(person for _, person, _, _ in found.refused if person is not None)}
         aliases = decided.aliases()  # of a dry run, which erases none
         plan.missing = [person for person in home.ids() if person not in there and person not in aliases]
@@ -222,7 +225,7 @@ def _pair_limit(asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta, pl
         return meta.threshold
     far = min(asked.false_alarms / comparisons, MILDEST)
     own = home.meta.own
-    if own is not None and changed < MANY * own.people:
+    if own is not None and not own.stale and changed < MANY * own.people:
         tail = Tail.of(own.alike)
     else:
         new = {person.person_id for person in plan.changed}

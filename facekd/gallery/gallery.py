@@ -20,6 +20,7 @@ import contextlib
 import datetime
 import secrets
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,11 +49,12 @@ from facekd.gallery.people import Answer as Answer
 from facekd.gallery.people import Match as Match
 from facekd.gallery.people import Person as Person
 from facekd.gallery.people import template_of as template_of
-from facekd.gallery.place import Place, private, storage_options, table_bytes, told
+from facekd.gallery.place import Place, check_fork, private, storage_options, table_bytes, told
 
 TABLE = "people"
 LEDGER_FILE = "ledger.parquet"
 QUERIES = 64  # probes searched together: one pass over the templates for all of them
+ERASED = 8  # erasures by others during one search, each of which makes it begin again
 KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
 
 LEDGER = pa.schema([("source", pa.string()), ("person", pa.string()), ("status", pa.string()), ("reason", pa.string())])
@@ -68,8 +70,10 @@ class GalleryTable:
         self._may_write: Callable[[], None] | None = None  # raises where the right to write was lost
         self._fresh = 0  # people written since the indices were last looked after
         self._templates: tuple[int, Templates] | None = None  # of a version of the table
+        self._loading = threading.Lock()
         schema = people_schema(meta.contract.dim)
         options = storage_options() if self.place.remote else None
+        check_fork(self.place)
         try:
             self._connection: Any = lancedb.connect(self.place.uri, storage_options=options)
             # A first enrollment killed before this line left a gallery without its table.
@@ -124,12 +128,17 @@ class GalleryTable:
         place = Place.of(where)
         meta = read_meta(place)
         if model_id is not None:
-            _check_model(place, meta, model_id)
+            check_model(place, meta, model_id)
         return cls(place, meta)
 
     def __len__(self) -> int:
         """How many people are enrolled."""
         return int(self.table.count_rows())
+
+    def refresh(self) -> None:
+        """See what other processes have written since."""
+        with told(self.place, "read"):
+            self.table.checkout_latest()
 
     def people(self, ids: Sequence[str]) -> dict[str, Person]:
         """Those of the people `ids` that are enrolled."""
@@ -184,7 +193,18 @@ class GalleryTable:
         Raises:
             UserError: embeddings of another model, or a damaged index.
         """
-        _check_model(self.place, self.meta, probes.model_id)
+        check_model(self.place, self.meta, probes.model_id)
+        for _ in range(ERASED):
+            read = self.table.version
+            try:
+                return self._search(probes, k, where, exact)
+            except UserError:
+                self.refresh()
+                if self.table.version == read:  # else an erasure took the files away that were read
+                    raise
+        return self._search(probes, k, where, exact)
+
+    def _search(self, probes: Embeddings, k: int, where: Mapping[str, str] | None, exact: bool) -> list[list[Match]]:
         use_index = not where and not exact and self.indexed() is not None
         found: list[list[Match]] = []
         for start in range(0, len(probes.ids), QUERIES):
@@ -257,7 +277,9 @@ class GalleryTable:
             rows = to_table(changed, self.meta.contract.dim, datetime.datetime.now(datetime.UTC))
             merge = self.table.merge_insert("person_id").when_matched_update_all().when_not_matched_insert_all()
             before = self.table.version
-            self.keep(replace(self.meta, own=None))  # first: what was measured on others is never believed of these
+            if self.meta.own is not None:  # first: what was measured on others is not believed of these after a kill
+                aged = replace(self.meta.own, written=self.meta.own.written + len(changed))
+                self.keep(replace(self.meta, own=aged))
             with told(self.place, "written"):
                 merge.execute(rows)
                 self._fresh += len(ids)
@@ -392,14 +414,15 @@ class GalleryTable:
         audit.note(self.place, event, facts)
 
     def _loaded(self) -> Templates:
-        version = self.table.version
-        if self._templates is None or self._templates[0] != version:
-            self._templates = None  # one version at a time in memory
-            people = len(self)
-            with told(self.place, "read"):
-                batches = self.table.search().select(["person_id", "template"]).limit(people).to_batches()
-                self._templates = version, Templates(batches, people, self.meta.contract.dim)
-        return self._templates[1]
+        with self._loading:  # one version at a time in memory
+            version = self.table.version
+            if self._templates is None or self._templates[0] != version:
+                self._templates = None
+                people = len(self)
+                with told(self.place, "read"):
+                    batches = self.table.search().select(["person_id", "template"]).limit(people).to_batches()
+                    self._templates = version, Templates(batches, people, self.meta.contract.dim)
+            return self._templates[1]
 
     def _check_right(self) -> None:
         assert self._may_write is not None, "write inside `writing`"
@@ -420,7 +443,12 @@ def _new_id() -> str:
     return secrets.token_hex(16)
 
 
-def _check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:
+def check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:
+    """Pass where embeddings of that model can be compared with the gallery's templates.
+
+    Raises:
+        UserError: they are of another model.
+    """
     if model_id != meta.model_id:
         raise UserError(
             f"{place}: its templates are of model {meta.model_id}, these embeddings of model {model_id}, and the two "

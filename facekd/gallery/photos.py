@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facekd.gallery.people import quoted
-from facekd.gallery.place import Place, private, storage_options, told
+from facekd.gallery.place import Place, check_fork, private, storage_options, told
 
 TABLE = "photos"
 KEYS = ["person_id", "source"]
@@ -179,6 +179,7 @@ class PhotoTable:
 
 
 def _connect(place: Place) -> Any:
+    check_fork(place)
     return lancedb.connect(place.uri, storage_options=storage_options() if place.remote else None)
 
 

@@ -109,6 +109,8 @@ def stamp(photo: PhotoFile) -> str | None:
 
     Of a file on disk its size and the times of its last change; of one in an archive see `archives.member_stamp`.
     """
+    if photo.data is not None:
+        return None
     try:
         root = os.stat(photo.root)
         if not stat.S_ISDIR(root.st_mode):
