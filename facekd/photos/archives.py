@@ -140,7 +140,9 @@ class _Zip:
         wrong = (place for place, name in enumerate(names) if name is None and not _hidden(entries[place].filename))
         self.unnamed = next((entries[place].orig_filename for place in wrong), None)
         self.kinds = {
-            (name[:-1] if name.endswith("/") else name): self._kind(name, entry) for name, entry in zip(names, entries, strict=True) if name
+            (name[:-1] if name.endswith("/") else name): self._kind(name, entry)
+            for name, entry in zip(names, entries, strict=True)
+            if name
         }
         self._places = {name: place for place, name in enumerate(names) if name}
         self._others = {
