@@ -35,7 +35,8 @@ def enroll(
 
     Made to run every night: photos that have not changed are not embedded again, a killed run goes on where it
     stopped, and people who are not in PEOPLE stay as they are. What looks like a mix-up, one person under two ids or
-    two people under one, is reported and not written. GALLERY/ledger.parquet says what became of each photo; of the
+    two people under one, is reported and not written: --review writes a page to decide about it, --decisions takes
+    what was decided there, and the gallery remembers it. GALLERY/ledger.parquet says what became of each photo; of the
     photos only digests and embeddings are kept. Exits with 1 when a photo or a person was not taken.
 
     Example: facekd enroll people/ staff.gallery --model student.onnx --threshold 0.42
@@ -81,17 +82,19 @@ def enroll_people(
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
     from facekd.enrollment.answers import write_enrollment
     from facekd.enrollment.calibration import own_scores, promise
+    from facekd.enrollment.decisions import as_remembered, asked_answers, settle
     from facekd.enrollment.names import alike_enrolled
     from facekd.enrollment.photos import NewPhotos
-    from facekd.enrollment.plan import make_plan
     from facekd.enrollment.report import print_summary, write_report
     from facekd.enrollment.request import agree, workplace
+    from facekd.enrollment.review import write_review
     from facekd.enrollment.sources import read_people
     from facekd.gallery.photos import PhotoTable
     from facekd.ingest.photos import in_batches
 
     agreed = agree(gallery, embedder, faces, quality, decision)
     meta, search, gate = agreed.meta, agreed.search, agreed.gate
+    answers = asked_answers(decision, output, meta)
     found = read_people(people, root)
     model = embedder.network.path
     with workplace(gallery, meta, decision.dry_run) as work:
@@ -99,8 +102,10 @@ def enroll_people(
         if not decision.dry_run:
             groups = flat(network, search, gate, decision, output, quiet=quiet)
             home.record("enroll", {"people": people, "gallery": gallery, "root": root, **groups}, (people, model))
+        found = as_remembered(work, found, decision.dry_run)
         embedded = NewPhotos(table, embedder, search, gate, work.base).run(found, quiet)
-        plan = make_plan(home, table, found, decision, meta)
+        settled = settle(work, found, decision, meta, answers, output.review is not None)
+        plan, found = settled.plan, settled.found
         found = replace(found, notes=(*found.notes, *alike_enrolled(home, plan.outcome()["new"])))
         if not decision.dry_run:
             counts = {name: len(ids) for name, ids in plan.outcome().items()}
@@ -119,9 +124,12 @@ def enroll_people(
             home.finish(meta, plan.ledger.table())
             table.tidy()
         summary = plan.summary(gallery, decision, found, embedded, len(home), promise(meta, len(home)))
+        mark = home.meta.gallery_id
         if output.json is not None:  # while a dry run has its table
             write_enrollment(output.json, summary, home.meta, plan.ledger.table(), table)
     if output.report is not None:
         write_report(output.report, summary.suspects)
+    if output.review is not None:
+        write_review(output.review, settled.cases, found, search, mark, output.private, quiet)
     print_summary(summary, found, output.private, quiet)
     return summary

@@ -139,7 +139,8 @@ def delete(
 
     The whole gallery is written anew, once for all of them. The audit log notes how many were erased, and a random
     receipt to file with the request; nothing of the ids. Copies, backups, exports and what the disk or bucket keeps of
-    removed files are beyond it. Exits with 1 when someone was not enrolled. Killed, it is finished by running it again.
+    removed files are beyond it. Of one person under two ids, as it was decided, either id erases both. Exits with 1
+    when someone was not enrolled. Killed, it is finished by running it again.
 
     Example: facekd gallery delete staff.gallery anna boris
 

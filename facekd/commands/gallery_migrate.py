@@ -107,6 +107,7 @@ def migrate(
             total += len(moved)
             missing += [(one.person.person_id, one.reason) for one in lot if one.reason]
             partial += [one.person.person_id for one in moved if not one.whole]
+        home.remember(old.decisions())
         own = own_scores(home, photo_table(home))
         home.finish(replace(home.meta, own=own), migration.ledger_without(old, {person_id for person_id, _ in missing}))
     result = migration.Migrated(total, tuple(missing), tuple(partial), rates)

@@ -95,8 +95,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    # Before Python 3.13 a carriage return inside a value is not quoted by itself, and ends the row when it is read.
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(header)
-    writer.writerows(["'" + value if value.startswith(FORMULA) else value for value in row] for row in rows)
+    for row in rows:
+        safe = ["'" + value if value.startswith(FORMULA) else value for value in row]
+        (quoting if any("\r" in value for value in safe) else writer).writerow(safe)
     write_text(path, text.getvalue())
 
 

@@ -179,7 +179,10 @@ def write_enrollment(
         UserError: it can't be written.
     """
     promised = None if summary.promise is None else summary.promise.threshold
-    people = {name: list(getattr(summary, name)) for name in ("new", "changed", "held_back", "not_enrolled", "missing")}
+    people = {
+        name: list(getattr(summary, name))
+        for name in ("new", "changed", "held_back", "not_enrolled", "left_out", "missing")
+    }
     head = {
         "format": FORMAT,
         "command": "enroll",

@@ -43,9 +43,12 @@ def rename(home: GalleryTable, old: str, new: str) -> None:
             "merge', else choose another id"
         )
     own = home.meta.own  # scores know no names
-    _move_photos(home, old, new, lambda source: _source(source, old, new))
+    table = photo_table(home)
+    if table is not None:
+        move_photos(table, old, new, lambda source: _source(source, old, new))
     home.upsert([renamed])
     _move_ledger(home, old, new, lambda source: _source(source, old, new))
+    home.remember(home.decisions().renamed(old, new))
     home.delete_all([old])
     home.keep(replace(home.meta, own=own))
 
@@ -63,8 +66,9 @@ def merge(home: GalleryTable, kept: str, other: str) -> Person:
         raise UserError(f"{printable_line(kept)} twice: give two ids, the one to keep first")
     people = home.people([kept, other])
     one, two = (_enrolled(home, people, person) for person in (kept, other))
-    _move_photos(home, other, kept, lambda source: source)
     table = photo_table(home)
+    if table is not None:
+        move_photos(table, other, kept)
     sources = tuple(sorted({*one.sources, *two.sources}))
     made = None
     if table is not None and set(sources) <= {photo.source for photo in table.known([kept])}:
@@ -80,6 +84,7 @@ def merge(home: GalleryTable, kept: str, other: str) -> Person:
     made = replace(made, metadata={**two.metadata, **one.metadata})
     home.upsert([made])
     _move_ledger(home, other, kept, lambda source: source)
+    home.remember(home.decisions().renamed(other, kept))
     home.delete_all([other])
     home.keep(replace(home.meta, own=own_scores(home, photo_table(home))))  # opened anew: erasing left no old file
     return made
@@ -112,10 +117,12 @@ def _source(source: str, old: str, new: str) -> str:
     return f"{new}/{source[len(old) + 1 :]}" if source.startswith(f"{old}/") else source
 
 
-def _move_photos(home: GalleryTable, old: str, new: str, source: Callable[[str], str]) -> None:
-    table = photo_table(home)
-    if table is None:
-        return
+def move_photos(table: PhotoTable, old: str, new: str, source: Callable[[str], str] = lambda source: source) -> None:
+    """Make a person's photos those of another; the rows of the old id stay until they are erased.
+
+    Args:
+        source: a photo's name now.
+    """
     rows = table.of([old])
     if len(rows) == 0:
         return

@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from facekd.console import progress
+from facekd.core.files import sha256_bytes
 from facekd.deploy.embedder import CropEmbedder
 from facekd.enrollment.gate import refusal
 from facekd.enrollment.sources import People
 from facekd.faces.detect import weights_digest
-from facekd.gallery.photos import KnownPhoto, PhotoTable
+from facekd.gallery.photos import EXCLUDED, KnownPhoto, PhotoTable
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.corpus import digest_of
 from facekd.ingest.photos import EmbeddedPhoto, embed_photos, in_batches
@@ -85,6 +86,8 @@ class NewPhotos:
 
     def _holds(self, photo: KnownPhoto) -> bool:
         """Whether what is known of a photo is what would come out now, if the photo is the same."""
+        if photo.status == EXCLUDED:
+            return True  # whatever the settings
         if photo.settings != self.settings or photo.sha256 is None:
             return False
         refused = photo.status == "low_quality"
@@ -147,3 +150,17 @@ def groups(photos: Sequence[PhotoFile], without: Sequence[str] = ()) -> Iterator
             waiting, count = [], 0
     if waiting:
         yield waiting
+
+
+def digests_now(table: PhotoTable, found: People, person_ids: Sequence[str]) -> dict[str, str]:
+    """SHA-256 over the digests of each person's photos of a face that PEOPLE has; of people without any none.
+
+    Photos that were decided never to count are among them, so that one decision does not undo another.
+    """
+    wanted = set(person_ids)
+    listed = {(photo.identity, photo.source) for photo in found.photos if photo.identity in wanted} if wanted else set()
+    own: dict[str, set[str]] = {}
+    for photo in table.known(list(person_ids)) if listed else ():
+        if photo.status in ("ok", EXCLUDED) and photo.sha256 is not None and (photo.person_id, photo.source) in listed:
+            own.setdefault(photo.person_id, set()).add(photo.sha256)
+    return {person: sha256_bytes("".join(sorted(digests)).encode()) for person, digests in own.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -16,15 +16,16 @@ from facekd.core.printable import printable_line
 from facekd.enrollment.calibration import Promise, alike_tail, chosen, gallery_thresholds
 from facekd.enrollment.changes import KEEP_UNTIL
 from facekd.enrollment.people import Fused, fuse
-from facekd.enrollment.photos import groups
+from facekd.enrollment.photos import digests_now, groups
 from facekd.enrollment.report import EnrollSummary
 from facekd.enrollment.sources import People
 from facekd.enrollment.suspects import Suspect, two_ids
 from facekd.errors import UserError
+from facekd.gallery.decisions import Decisions
 from facekd.gallery.gallery import LEDGER, GalleryTable
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.people import Person
-from facekd.gallery.photos import PhotoTable
+from facekd.gallery.photos import EXCLUDED, PhotoTable
 from facekd.ingest.embedding import Outcome
 from facekd.rates.open_set import Tail
 from facekd.settings.photos import EnrollDecision, read_date
@@ -64,7 +65,7 @@ class Ledger:
     def failed(self) -> list[Outcome]:
         """Photos that were not taken for what they are; those of people held back aside."""
         photos = map(Outcome, self.sources, self.statuses, self.reasons)
-        return [photo for photo in photos if photo.status not in (*OK, "held_back")]
+        return [photo for photo in photos if photo.status not in (*OK, EXCLUDED, "held_back")]
 
     def table(self) -> pa.Table:
         """As the gallery keeps it."""
@@ -86,6 +87,8 @@ class EnrollPlan:
     kept: int  # photos of earlier runs that PEOPLE no longer has and that keep counting
     notes: list[str]
     missing: list[str] = field(default_factory=list)  # enrolled, and not in PEOPLE
+    left_out: list[str] = field(default_factory=list)  # people all of whose photos were decided never to count
+    photo_limit: float | None = None  # cosine under which a photo is not of its person
 
     def odd(self) -> dict[str, list[str]]:
         """Photos that do not match the rest of their person."""
@@ -132,23 +135,32 @@ class EnrollPlan:
             suspects=tuple(self.suspects),
             notes=(*found.notes, *self.notes),
             promise=promised,
+            left_out=tuple(self.left_out),
             missing=() if asked.missing == "keep" else tuple(self.missing),
             erased=asked.missing == "delete" and not asked.dry_run,
         )
 
 
 def make_plan(
-    home: GalleryTable, table: PhotoTable, found: People, asked: EnrollDecision, meta: GalleryMeta
+    home: GalleryTable,
+    table: PhotoTable,
+    found: People,
+    asked: EnrollDecision,
+    meta: GalleryMeta,
+    decided: Decisions,
 ) -> EnrollPlan:
     """Fuse the photos of everybody in PEOPLE and compare what comes out with the gallery.
 
     With --replace the photos that PEOPLE no longer has are taken out of the table first.
+
+    Args:
+        decided: what is not to be suspected again.
     """
     for person, values in (found.metadata or {}).items():
         if KEEP_UNTIL in values:
             read_date(values[KEEP_UNTIL], f"{KEEP_UNTIL} of {printable_line(person)}")
     of_a_photo = _photo_limit(asked, meta)
-    plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [])
+    plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [], photo_limit=of_a_photo)
     for row in found.refused:
         plan.ledger.add(*row)
     for group in groups(found.photos, found.without()):
@@ -160,10 +172,14 @@ def make_plan(
         for fused in made:
             plan.kept += sum(photo.source not in listed[fused.person_id] for photo in fused.photos)
             _take(plan, fused, before.get(fused.person_id), found.metadata, asked.keep_until)
-    _changed_people(plan, of_a_photo, asked.accept_suspects)
+    _changed_people(plan, of_a_photo, asked.accept_suspects, _settled(table, found, decided))
     limit = _pair_limit(asked, home, meta, plan)
     if limit is not None:
-        pairs = two_ids(home, plan.changed, plan.before, limit)
+        pairs = [
+            pair
+            for pair in two_ids(home, plan.changed, plan.before, limit)
+            if pair.other is not None and decided.may_be_one(pair.person, pair.other)
+        ]
         plan.suspects = [*pairs, *plan.suspects]
         if not asked.accept_suspects:
             ours = {person.person_id for person in plan.changed}
@@ -172,7 +188,8 @@ def make_plan(
     plan.notes = _notes(plan, limit)
     if asked.missing != "keep":
         there = {*found.ids(), *(person for _, person, _, _ in found.refused if person is not None)}
-        plan.missing = [person for person in home.ids() if person not in there]
+        aliases = decided.aliases()  # of a dry run, which erases none
+        plan.missing = [person for person in home.ids() if person not in there and person not in aliases]
         _check_missing(plan.missing, len(home), asked)
     return plan
 
@@ -243,13 +260,19 @@ def _without_gone(
     return [anew.get(one.person_id, one) for one in made]
 
 
-def _changed_people(plan: EnrollPlan, limit: float | None, accept: bool) -> None:
+def _settled(table: PhotoTable, found: People, decided: Decisions) -> set[str]:
+    """People of whose photos in PEOPLE it was decided that they are theirs, whatever the template was."""
+    known = decided.changes()
+    return {person for person, own in digests_now(table, found, list(known)).items() if own in known[person]}
+
+
+def _changed_people(plan: EnrollPlan, limit: float | None, accept: bool, settled: Set[str]) -> None:
     """Suspect and hold who is enrolled and whose new template is not like the one of before."""
     if limit is None:
         return
     for person in plan.changed:
         before = plan.before.get(person.person_id)
-        if before is None:
+        if before is None or person.person_id in settled:
             continue
         score = float(person.template @ before.template)
         if score < limit:
@@ -273,7 +296,8 @@ def _take(
         plan.held[person_id] = DIVIDED
         return
     if fused.person is None:
-        plan.not_enrolled.append(person_id)
+        decided = fused.photos and all(photo.status in (EXCLUDED, "duplicate") for photo in fused.photos)
+        (plan.left_out if decided else plan.not_enrolled).append(person_id)
         return
     told = dict(before.metadata if before and metadata is None else (metadata or {}).get(person_id, {}))
     if keep_until is not None and (metadata is None or KEEP_UNTIL not in told):

@@ -44,6 +44,7 @@ class EnrollSummary:
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...]
     promise: Promise | None  # of a search through the gallery; None where no threshold is known
+    left_out: tuple[str, ...]  # people all of whose photos were decided never to count; an earlier template stays
     missing: tuple[str, ...]  # people enrolled who are not in PEOPLE
     erased: bool  # those
 
@@ -80,6 +81,7 @@ class EnrollSummary:
             "people unchanged": self.unchanged,
             "people held back": len(self.held_back),
             "people not enrolled": len(self.not_enrolled),
+            **({"people left out by decision": len(self.left_out)} if self.left_out else {}),
             "people not in PEOPLE": len(self.missing),
             "photos embedded now": self.embedded,
             **{PLACES if status == NO_PHOTO else f"photos {status}": count for status, count in photos},
@@ -133,6 +135,9 @@ def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: b
         say(f"{len(summary.failed)} photos or folders could not be used{where}:", quiet)
         say_first(names.outcomes(summary.failed), SHOWN, quiet)
     _people("not enrolled, for want of a usable photo (an earlier template stays)", summary.not_enrolled, names, quiet)
+    _people(
+        "left out, as it was decided of all their photos (an earlier template stays)", summary.left_out, names, quiet
+    )
     gone = "erased" if summary.erased else "they stay"
     _people(f"enrolled, and not in PEOPLE ({gone})", summary.missing, names, quiet)
     _suspects(summary, names, quiet)

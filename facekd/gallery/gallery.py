@@ -7,6 +7,7 @@ In a folder or under an ``s3://`` prefix::
     GALLERY/people.lance     one row for each person, and in a large gallery its index
     GALLERY/photos.lance     the digest, quality and embedding of each photo (see photos.py)
     GALLERY/ledger.parquet   what became of each photo that was to be enrolled
+    GALLERY/decisions.parquet  what was decided about suspected mix-ups (see decisions.py)
     GALLERY/audit.jsonl      what was done, when and by whom, without names (see audit.py)
     GALLERY/lock             held by the one command that writes; on object storage writer.lance (see lease.py)
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +37,7 @@ from facekd.core.run import start_run
 from facekd.core.types import Embeddings
 from facekd.errors import UserError
 from facekd.gallery import audit, index
+from facekd.gallery.decisions import Decisions, read_decisions, write_decisions
 from facekd.gallery.erase import erase
 from facekd.gallery.exact import Templates, nearest
 from facekd.gallery.lease import lease
@@ -104,6 +107,7 @@ class GalleryTable:
                 )
             return gallery
         place.begin()
+        meta = replace(meta, gallery_id=_new_id())
         write_meta(place, meta)
         return cls(place, meta)
 
@@ -266,8 +270,9 @@ class GalleryTable:
         return len(changed)
 
     def keep(self, meta: GalleryMeta) -> None:
-        """Remember other settings, where they are others; inside `writing`."""
+        """Remember other settings, where they are others; the gallery's id stays; inside `writing`."""
         self._check_right()
+        meta = replace(meta, gallery_id=self.meta.gallery_id or _new_id())
         if meta != self.meta:
             write_meta(self.place, meta)
             self.meta = meta
@@ -301,6 +306,16 @@ class GalleryTable:
         check_format("ledger", (table.schema.metadata or {}).get(METADATA.encode()), f"{self.place}/{LEDGER_FILE}")
         return table.replace_schema_metadata()
 
+    def decisions(self) -> Decisions:
+        """What was decided about suspected mix-ups."""
+        return read_decisions(self.place)
+
+    def remember(self, decisions: Decisions) -> None:
+        """Keep what was decided, where it is something else than before; inside `writing`."""
+        self._check_right()
+        if decisions != self.decisions():
+            write_decisions(self.place, decisions)
+
     def delete(self, person_id: str) -> bool:
         """Erase a person: no byte of template, id or photo names stays in the gallery; inside `writing`.
 
@@ -314,7 +329,21 @@ class GalleryTable:
 
         The cost is that of rewriting the gallery, once for all of them, and of building its index anew. Readers that
         still use an earlier version fail. What the file system or the bucket itself keeps of removed files is not
-        touched. After a kill, the same call finishes what was begun.
+        touched. After a kill, the same call finishes what was begun. Where it was decided that several ids are one
+        person, all of them go, and what was decided about them.
+
+        Returns:
+            Those of `ids` whose person was enrolled.
+        """
+        decisions = self.decisions()
+        every = decisions.ids_of(ids)
+        aliases = decisions.aliases()
+        enrolled = {aliases.get(one, one) for one in self.erase_all(every)}
+        self.remember(decisions.without(every))
+        return [one for one in ids if aliases.get(one, one) in enrolled]
+
+    def erase_all(self, ids: Sequence[str]) -> list[str]:
+        """`delete_all` of these very ids, which leaves what was decided about them.
 
         Returns:
             Those that were enrolled.
@@ -385,6 +414,10 @@ class GalleryTable:
 def _locked(place: Place) -> Iterator[Callable[[], None]]:
     with exclusive(place.folder):
         yield lambda: None
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)
 
 
 def _check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:

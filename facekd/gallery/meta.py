@@ -48,6 +48,7 @@ class GalleryMeta:
     mapped: str | None = None  # model_id from which templates were mapped, where not all were made by the model itself
     fpir: float | None = None  # promised of one search, (0, 1); None in galleries of before it was kept
     own: OwnScores | None = None  # None where people were written since, or are too few
+    gallery_id: str | None = None  # by chance, of this gallery alone; None in galleries of before it was kept
     gate: Mapping[str, float] | None = None  # the least quality of a photo, by the fields of QualityGate that are set
 
     @property
@@ -88,6 +89,7 @@ def to_values(meta: GalleryMeta) -> dict[str, Any]:
         "mapped": meta.mapped,
         "fpir": meta.fpir,
         "own": None if meta.own is None else asdict(meta.own),
+        "gallery_id": meta.gallery_id,
         "gate": None if meta.gate is None else dict(meta.gate),
     }
 
@@ -111,6 +113,7 @@ def from_values(values: Mapping[str, Any], contract: Contract, where: str) -> Ga
             mapped=values.get("mapped"),
             fpir=values.get("fpir"),
             own=_own(values.get("own")),
+            gallery_id=values.get("gallery_id"),
             gate=values.get("gate"),
         )
         model_id = values["model_id"]

@@ -141,10 +141,11 @@ class _Zip:
             names = [name and name.replace("\\", "/") for name in names]
         wrong = (place for place, name in enumerate(names) if name is None and not _hidden(entries[place].filename))
         self.unnamed = next((entries[place].orig_filename for place in wrong), None)
-        self.kinds = {}
-        for name, entry in zip(names, entries, strict=True):
-            if name:
-                self.kinds[name[:-1] if name.endswith("/") else name] = self._kind(name, entry)
+        self.kinds = {
+            (name[:-1] if name.endswith("/") else name): self._kind(name, entry)
+            for name, entry in zip(names, entries, strict=True)
+            if name
+        }
         self._places = {name: place for place, name in enumerate(names) if name}
         self._others = {
             place: entry.orig_filename for place, entry in enumerate(entries) if entry.orig_filename != names[place]

@@ -216,6 +216,9 @@ class EnrollDecision(SearchDecision):
     suspect_threshold: float | None = None
     """Cosine from which two ids look like one person, and under which a photo does not match the rest of its person or
     a new template the old; in place of --false-alarms, and of the network's threshold at FAR 0.01 for the latter."""
+    decisions: Path | None = None
+    """What was decided about suspected mix-ups: the decisions.csv that the page of --review saved. The gallery
+    remembers it, so that nothing is asked twice."""
     accept_suspects: bool = False
     """Write what looks like a mix-up too."""
     replace: bool = False
@@ -247,14 +250,20 @@ class EnrollReport:
 
     report: Path | None = None
     """Write the suspected mix-ups here too: .csv or .parquet."""
+    review: Path | None = None
+    """Write a page here to decide about the suspected mix-ups, .html: it works from disk, shows faces where the photos
+    are at hand, and saves a file for --decisions."""
     json: Path | None = None
     """Write what became of everybody here too, for scripts: one JSON object with the counts, the people (new, changed,
     held_back, not_enrolled …), the suspects and, as rows, each photo: source, person, status, reason, verdict
     (enrolled, or the status), quality (sharpness), detector_score, eyes (pixels between them)."""
     private: bool = False
-    """Print no name of a person or photo, only their numbers; the files have the names."""
+    """Print no name of a person or photo, only their numbers: the page of --review has neither names nor faces, the
+    other files have the names."""
 
     def __post_init__(self) -> None:
+        if self.review is not None and self.review.suffix not in (".html", ".htm"):
+            raise UserError(f"--review {self.review}: a page is written as .html; give such a name")
         if self.report is not None and self.report.suffix not in (".csv", ".parquet"):
             raise UserError(f"--report {self.report}: a report is written as .csv or .parquet; give such a name")
 
