@@ -23,7 +23,7 @@ def _bands() -> tuple[Array, Array]:
     side = FACE[0].stop - FACE[0].start
     taper = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
     down, right = np.fft.fftfreq(side)[:, None] * SIZE, np.fft.rfftfreq(side)[None] * SIZE  # cycles
-    radius, angle = np.hypot(down, right), np.arctan2(down, right)
+    radius, angle = np.hypot(down, right).round(9), np.arctan2(down, right)
     direction = np.rint(angle / math.pi * DIRECTIONS).astype(int) % DIRECTIONS
     fine = (radius >= FINE[0]) & (radius < FINE[1])
     bands = [(radius >= COARSE[0]) & (radius < COARSE[1]), radius >= NOISE]

@@ -146,8 +146,8 @@ class QualityGate:
     min_sharpness: float | None = None
     """Photos whose crop is less sharp (standard deviation of its Laplacian) are not taken; no limit."""
     min_detail: float | None = None
-    """Photos whose face has less detail, percent, are not taken: blown up, smeared, out of focus or blank; 4, no limit
-    for crops."""
+    """Photos whose face has less detail, percent, are not taken: blown up, smeared, out of focus or blank; 4 unless
+    told otherwise, no limit for crops."""
 
     def __post_init__(self) -> None:
         for name in ("min_eyes", "min_score", "max_yaw", "min_sharpness", "min_detail"):
