@@ -25,7 +25,7 @@ from _record import record
 
 from facekd.rates import persons
 from facekd.rates.counts import curve
-from facekd.rates.intervals import clopper_pearson
+from facekd.rates.exact_interval import clopper_pearson
 from facekd.rates.persons import paired_differences, person_rates, resampled_tars
 from facekd.rates.rates import rate_at
 

@@ -38,11 +38,15 @@ if TYPE_CHECKING:  # for type checkers and editors, which run nothing
     from facekd.commands.gallery import index as gallery_index
     from facekd.commands.gallery import info as gallery_info
     from facekd.commands.gallery_migrate import migrate as gallery_migrate
+    from facekd.commands.gallery_people import merge as gallery_merge
+    from facekd.commands.gallery_people import purge as gallery_purge
+    from facekd.commands.gallery_people import rename as gallery_rename
     from facekd.commands.identify import identify as identify
     from facekd.commands.leak import leak as leak
     from facekd.commands.narrow import narrow as narrow
     from facekd.commands.quickstart import quickstart as quickstart
     from facekd.commands.same import same as same
+    from facekd.commands.serve import serve as serve
     from facekd.commands.sweep import sweep as sweep
     from facekd.commands.synth import synth as synth
     from facekd.commands.train_teacher import train_teacher as train_teacher

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.core.process import left_as_it_was
+from facekd.core.types import Array
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import model_thresholds, threshold_at
 from facekd.errors import UserError
@@ -34,7 +35,7 @@ from facekd.settings.photos import (
 
 # What reads photos is loaded with the first of them: who embeds crops waits for none of it.
 if TYPE_CHECKING:
-    from facekd.enrollment.identification import Identification
+    from facekd.enrollment.answers import Identification
     from facekd.enrollment.report import EnrollSummary
     from facekd.ingest.given import Photo, Photos
     from facekd.ingest.photos import EmbeddedPhoto
@@ -75,15 +76,18 @@ class Embedder(CropEmbedder):
 
         Args:
             photos: a photo; a folder, zip or tar of photos; or several photos. A photo is a path, or in memory the
-                bytes of a file, an open file, uint8[H, W, 3] RGB, uint8[H, W] or an image of Pillow.
+                bytes of a file, an open file, uint8[H, W, 3] RGB, uint8[H, W] or an image of Pillow. A ready embedding,
+                float[D], may stand for a photo and comes back as it is; float[N, D] and `Embeddings` are several.
             faces: how faces are looked for; its fields may be given by name: detector, weights, min_face, choose.
 
         Raises:
-            UserError: nothing at a path, or weights that the detector can't use; a photo without a face is an answer.
+            UserError: nothing at a path that was given alone, or weights that the detector can't use. A photo without
+                a face is an answer, and so is one among several that can't be read.
+            TypeError: what is no photo by its type.
         """
-        from facekd.ingest.given import embed_given, files_of
+        from facekd.ingest.given import embed_given, items_of
 
-        return list(embed_given(files_of(photos), self, faces, faces.choose))
+        return list(embed_given(items_of(photos, self.model_id), self, faces, faces.choose))
 
     @door
     def stream(self, photos: Iterable[Photo], *, faces: FaceChoice = FaceChoice()) -> Iterator[EmbeddedPhoto]:
@@ -94,11 +98,11 @@ class Embedder(CropEmbedder):
             faces: as in `embed_photos`.
 
         Raises:
-            UserError: no photo at a path, or weights that the detector can't use.
+            UserError: weights that the detector can't use.
         """
-        from facekd.ingest.given import embed_given, file_of
+        from facekd.ingest.given import embed_given, item_of
 
-        return embed_given((file_of(photo, place) for place, photo in enumerate(photos)), self, faces, faces.choose)
+        return embed_given((item_of(photo, place) for place, photo in enumerate(photos)), self, faces, faces.choose)
 
     @door
     def compare(
@@ -122,34 +126,59 @@ class Embedder(CropEmbedder):
         Raises:
             UserError: no photo at a path, or no threshold is known.
         """
-        from facekd.ingest.given import embed_given, files_of
+        from facekd.ingest.given import embed_given, file_of
 
-        if threshold is None:
-            threshold, far = threshold_at(self.thresholds(), far, self.network.path, "threshold=")
-        elif far is not None or not -1 <= threshold <= 1:
-            raise UserError(f"threshold={threshold}: give a cosine from -1 to 1, and far only without it")
-        one, two = embed_given(files_of([photo_a, photo_b]), self, faces)
+        threshold, far = _decision(threshold, far, self.thresholds(), self.network.path)
+        one, two = embed_given([file_of(photo, place) for place, photo in enumerate((photo_a, photo_b))], self, faces)
         failed = [f"{photo.source}: {photo.status}, {photo.reason}" for photo in (one, two) if not photo.ok]
-        score = float("-inf") if failed else float(one.vectors[0] @ two.vectors[0])
-        return Comparison(score, threshold, far, score >= threshold, "; ".join(failed))
+        return _compared(one.vectors, two.vectors, threshold, far, "; ".join(failed))
 
     def thresholds(self) -> dict[float, float]:
         """FAR -> cosine that the model was calibrated to, its own or those that facekd carries; empty where none is."""
-        return model_thresholds(self.network.path, self.contract)
+        if self._thresholds is None:  # a file is read for them
+            self._thresholds = model_thresholds(self.network.path, self.contract)
+        return dict(self._thresholds)
+
+    _thresholds: dict[float, float] | None = None
+
+
+def _decision(
+    threshold: float | None, far: float | None, known: Mapping[float, float], whose: Path
+) -> tuple[float, float | None]:
+    """The cosine from which two photos show one person, and the FAR to which it is calibrated."""
+    if threshold is None:
+        return threshold_at(known, far, whose, "threshold=")
+    if far is not None or not -1 <= threshold <= 1:
+        raise UserError(f"threshold={threshold}: give a cosine from -1 to 1, and far only without it")
+    return threshold, None
+
+
+def _compared(one: Array, two: Array, threshold: float, far: float | None, reason: str) -> Comparison:
+    """What is said of the first of float32[n, D] and of float32[m, D]."""
+    score = float("-inf") if reason else float(one[0] @ two[0])
+    return Comparison(score, threshold, far, score >= threshold, reason)
 
 
 class Gallery:
     """Enrolled people and the embedder that knows them.
+
+    It may stay open as long as a service runs: it always answers by what the gallery holds at that moment, whoever
+    wrote it. Any thread may use it; one at a time may enroll or delete. A process that forks may open it before the
+    fork, as it may load the embedder, but may use it only afterwards: the threads of LanceDB do not come along.
 
     Example::
 
         gallery = Gallery.open("people.gallery", embedder)
         gallery.enroll("photos/")
         print(gallery.identify("who.jpg"))
+        print(gallery.verify("person-1", "who.jpg"))
     """
 
     def __init__(self, path: Path, embedder: CropEmbedder) -> None:
+        from facekd.gallery.current import CurrentGallery
+
         self.path, self.embedder = path, embedder
+        self._current = CurrentGallery(path, embedder.model_id)
 
     @classmethod
     def open(cls, path: str | Path, embedder: CropEmbedder) -> Gallery:
@@ -158,25 +187,25 @@ class Gallery:
         Raises:
             UserError: a gallery of another model.
         """
-        from facekd.gallery.gallery import GalleryTable
-        from facekd.gallery.meta import exists
+        from facekd.gallery.gallery import check_model
+        from facekd.gallery.meta import exists, read_meta
+        from facekd.gallery.place import Place
 
         gallery = cls(Path(path), embedder)
-        if exists(gallery.path):
-            GalleryTable.open(gallery.path, embedder.model_id)
+        if exists(gallery.path):  # what is in it is read when it is first used, so that a process may fork before that
+            check_model(Place.of(gallery.path), read_meta(gallery.path), embedder.model_id)
         return gallery
 
     def __len__(self) -> int:
         """How many people are enrolled."""
-        from facekd.gallery.gallery import GalleryTable
         from facekd.gallery.meta import exists
 
-        return len(GalleryTable.open(self.path)) if exists(self.path) else 0
+        return len(self._current.now()) if exists(self.path) else 0
 
     @door
     def enroll(
         self,
-        people: Path,
+        people: Path | Mapping[str, Photos],
         *,
         root: Path | None = None,
         faces: EnrolledFaces = EnrolledFaces(),
@@ -184,20 +213,29 @@ class Gallery:
         decision: EnrollDecision = EnrollDecision(),
         quiet: bool = True,
     ) -> EnrollSummary:
-        """Enroll people from a folder for each, a zip or tar of such, or a CSV; as ``facekd enroll`` does.
+        """Enroll people from a folder for each, a zip or tar of such, or a CSV, or by id; as ``facekd enroll`` does.
+
+        Of a mapping, each id has photos as in `Embedder.embed_photos`. Those in memory are called by their digest in
+        ledgers, and of those that were not taken the gallery keeps no embedding.
 
         Who is held back as a suspected mix-up, or has no photo that can be used, is not enrolled: a UserWarning says so
         and the summary, when printed, who and why. The fields of `faces`, `quality` and `decision` may be given by
         name: detector, weights, min_face, min_eyes, min_score, max_yaw, min_sharpness, min_detail, threshold, fpir,
-        false_alarms, suspect_threshold, accept_suspects, replace, change, dry_run.
+        false_alarms, suspect_threshold, decisions, accept_suspects, replace, change, dry_run.
 
         Raises:
             UserError: no people there, a gallery of another model, or a place that can't be written.
+            BusyError: somebody else is writing the gallery.
         """
         from facekd.commands.enroll import enroll_people
 
+        if isinstance(people, Mapping):
+            from facekd.enrollment.sources import given_people
+
+            if root is not None:
+                raise UserError(f"root={root}: is for a CSV; leave it out")
         summary = enroll_people(
-            people,
+            given_people(people, self.embedder.model_id) if isinstance(people, Mapping) else people,
             self.path,
             self.embedder,
             root=root,
@@ -239,16 +277,43 @@ class Gallery:
             UserError: no gallery or nobody in it, no photo at a path, or no threshold is known.
         """
         from facekd.enrollment import identification as by
-        from facekd.gallery.gallery import GalleryTable
-        from facekd.ingest.given import files_of
+        from facekd.ingest.given import items_of
 
-        home = GalleryTable.open(self.path, self.embedder.model_id)
+        home = self._current.now()
         threshold = by.known_threshold(threshold, home, self.path, quiet=True, fpir=fpir)
         if isinstance(photos, str | Path) and Path(photos).suffix in (".parquet", ".npz"):
             return by.identify_embeddings(home, Path(photos), threshold, top, where)
         if note := by.changed_weights(home):
             warnings.warn(note, stacklevel=2)
-        return by.identify_photos(home, files_of(photos), self.embedder, threshold, top, where)
+        return by.identify_photos(home, items_of(photos, home.meta.model_id), self.embedder, threshold, top, where)
+
+    @left_as_it_was()
+    def verify(
+        self, person: str, photo: Photo, *, threshold: float | None = None, far: float | None = None
+    ) -> Comparison:
+        """Whether a photo shows an enrolled person, by its large face near the middle; noted in the audit log.
+
+        Args:
+            person: who it is said to be.
+            photo: as in `Embedder.embed_photos`.
+            threshold, far: as in `Embedder.compare`. One person is compared, so a threshold of one comparison decides.
+
+        Raises:
+            UserError: nobody of that name is enrolled, no gallery, no photo at a path, or no threshold is known.
+        """
+        from facekd.enrollment.calibration import gallery_thresholds
+        from facekd.enrollment.person import enrolled_person
+        from facekd.enrollment.request import search_in
+        from facekd.ingest.given import embed_given, file_of
+
+        home = self._current.now()
+        threshold, far = _decision(threshold, far, gallery_thresholds(home.meta), self.path)
+        template = enrolled_person(home, person).template
+        (seen,) = embed_given([file_of(photo, 0)], self.embedder, search_in(home.meta))
+        failed = "" if seen.ok else f"{seen.source}: {seen.status}, {seen.reason}"
+        result = _compared(template[None], seen.vectors, threshold, far, failed)
+        home.note("same", photos=1, same=result.same, threshold=threshold)
+        return result
 
     def delete(self, person: str) -> bool:
         """Erase a person, every byte; returns whether they were enrolled.

@@ -41,6 +41,7 @@ COMMANDS = {
     "enroll": ("facekd.commands.enroll:enroll", "Enroll people into a gallery."),
     "same": ("facekd.commands.same:same", "Say whether two photos show the same person."),
     "identify": ("facekd.commands.identify:identify", "Name the people in photos, or say that they are unknown."),
+    "serve": ("facekd.commands.serve:serve", "Answer over HTTP who is in a photo, and show a page to drop photos on."),
 }
 # Commands of several words: the first of them, what they are about, and the others.
 GROUPS = {
@@ -53,10 +54,13 @@ GROUPS = {
         },
     ),
     "gallery": (
-        "Look into a gallery, erase people, take templates out and in, index it, change its model.",
+        "Look into a gallery, rename, merge and erase people, take templates out and in, index it, change its model.",
         {
             "info": ("facekd.commands.gallery:info", "Say what a gallery holds and how it is searched."),
             "delete": ("facekd.commands.gallery:delete", "Erase people, to the last byte."),
+            "rename": ("facekd.commands.gallery_people:rename", "Give a person another id."),
+            "merge": ("facekd.commands.gallery_people:merge", "Make one person of two ids."),
+            "purge": ("facekd.commands.gallery_people:purge", "Erase the people who were kept long enough."),
             "export": ("facekd.commands.gallery:export", "Write all templates to a file, encrypted or for FAISS."),
             "import": ("facekd.commands.gallery:import_", "Enroll the people of an exported file."),
             "migrate": ("facekd.commands.gallery_migrate:migrate", "Go over to another model."),

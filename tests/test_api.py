@@ -99,8 +99,11 @@ def test_photos_have_a_status_and_never_an_exception(tmp_path: Path, folder: Pat
     wanted = embedder.embed(np.stack([pattern(0), pattern(1)]))
     np.testing.assert_allclose(np.concatenate([one.vectors, two.vectors]), wanted, atol=0.02)
     assert [photo.source for photo in embedder.embed_photos(folder, detector="none")][:2] == ["p00/0.png", "p00/1.png"]
-    with pytest.raises(UserError, match="no such photo; check the path"):
-        embedder.embed_photos([tmp_path / "missing.png"], detector="none")
+    with pytest.raises(UserError, match="no such file or folder; check the path"):
+        embedder.embed_photos(tmp_path / "missing.png", detector="none")
+    (missing,) = embedder.embed_photos([tmp_path / "missing.png"], detector="none")
+    assert (missing.source, missing.status) == (str(tmp_path / "missing.png"), "unreadable")
+    assert missing.reason == "no such photo; check the path"
 
 
 def test_a_photo_without_a_face(tmp_path: Path, embedder: Embedder) -> None:

@@ -143,7 +143,12 @@ def test_from_python_it_is_an_error_with_the_same_sentence() -> None:
 
 def test_each_package_is_in_the_extra_that_the_sentence_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = {"facenet_pytorch": "facenet-pytorch", "sklearn": "scikit-learn"}
+    named = {
+        "facenet_pytorch": "facenet-pytorch",
+        "pillow_heif": "pillow-heif",
+        "python_multipart": "python-multipart",
+        "sklearn": "scikit-learn",
+    }
     for package, extra in EXTRAS.items():
         name = named.get(package, package)
         assert any(one.startswith(name) for one in project["optional-dependencies"][extra]), package

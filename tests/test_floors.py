@@ -20,9 +20,10 @@ FLOORS = {
     "training": 2, "teachers": 2, "deploy": 2, "gallery": 2, "engines": 2, "reports": 2,
     "ingest": 3,
     "recipes": 4, "evaluation": 4, "enrollment": 4,
-    "commands": 5,
-    "cli": 6, "api": 6, "transformer": 6, "stages": 6,
-    "__main__": 7,
+    "serving": 5,
+    "commands": 6,
+    "cli": 7, "api": 7, "transformer": 7, "stages": 7,
+    "__main__": 8,
 }  # fmt: skip
 
 # What a room may import beside the standard library and facekd. The rooms from `ingest` up may import all of it.
@@ -49,13 +50,29 @@ THIRD_PARTY = {
     "__main__": set(),
 }
 
-UPPER = ("stages", "ingest", "recipes", "evaluation", "enrollment", "commands")  # these may import any package
-AT_THE_TOP = ("ingest", "recipes", "evaluation", "enrollment", "rates", "reports")  # whose imports stand at the top
+UPPER = (
+    "stages",
+    "ingest",
+    "recipes",
+    "evaluation",
+    "enrollment",
+    "serving",
+    "commands",
+)  # these may import any package
+AT_THE_TOP = (
+    "ingest",
+    "recipes",
+    "evaluation",
+    "enrollment",
+    "serving",
+    "rates",
+    "reports",
+)  # whose imports stand at the top
 TORCH_FREE = ("evaluation",)  # of these no module imports what is for training alone
 
 # Loading these takes seconds: a command imports them in the function that needs them, so that --help is quick.
 HEAVY = {"torch", "torchvision", "facenet_pytorch", "onnx", "onnxruntime", "matplotlib", "albumentations", "lancedb",
-         "accelerate", "scipy", "sklearn", "ray"}  # fmt: skip
+         "accelerate", "scipy", "sklearn", "ray", "fastapi", "uvicorn"}  # fmt: skip
 
 LIGHT = ("stages", "commands", "cli", "console", "settings")  # what --help loads
 TRAINING = {"torch", "torchvision", "facenet_pytorch", "albumentations", "accelerate"}  # what the base is without

@@ -34,6 +34,7 @@ from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import read_thresholds
 from facekd.errors import UserError
+from facekd.gallery.decisions import Decisions, Remembered
 from facekd.gallery.exchange import read_parquet, write_parquet
 from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.protect import open_sealed
@@ -198,6 +199,19 @@ class Made:
 
         return lambda change: in_parquet(path, change), read
 
+    def decisions(self) -> tuple[Callable[[Change], None], Callable[[], Any]]:
+        self.gallery()
+        path = self.home / "g" / "decisions.parquet"
+        home = GalleryTable.open(self.home / "g")
+        with home.writing():
+            home.remember(Decisions().added([Remembered("c", "different", "apart", "p00", "p01")]))
+
+        def read() -> Any:
+            enrolled(self.home / "photos", self.home / "g", self.model)
+            return GalleryTable.open(self.home / "g").decisions()
+
+        return lambda change: in_parquet(path, change), read
+
     def templates(self) -> tuple[Callable[[Change], None], Callable[[], Any]]:
         self.gallery()
         path = self.home / "templates.parquet"
@@ -216,7 +230,7 @@ KINDS = {
     "store": "crop store", "crops": "crop store", "ledger": "ledger", "gallery_ledger": "ledger",
     "embeddings": "embeddings", "npz": "embeddings", "run_folder": "run folder", "checkpoint": "checkpoint",
     "trained": "trained network", "head": "head", "teacher_cache": "teacher cache", "exported": "exported network",
-    "gallery": "gallery", "templates": "gallery",
+    "gallery": "gallery", "templates": "gallery", "decisions": "decisions",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from facekd.crops.records import PhotoRecord
     from facekd.crops.store import CropStore
     from facekd.ingest.corpus import AlignSummary
+    from facekd.photos.find import FoundPhotos
 
 PART = 512  # photos in a part of the store: what a kill can cost
 
@@ -93,17 +94,18 @@ def align(
             from facekd.ingest.contact_sheet import write_sheet
 
             write_sheet(found.photos, store, faces.show)
-    _print(summary, store, quiet)
+    _print(summary, found, store, quiet)
     if faces.show:
         say(f"to look at: {out / 'show.html'}", quiet)
     return summary
 
 
-def _print(summary: AlignSummary, store: CropStore, quiet: bool) -> None:
+def _print(summary: AlignSummary, found: FoundPhotos, store: CropStore, quiet: bool) -> None:
+    from facekd.ingest.photos import tell_of_others
+
     rows = [[status, str(count)] for status, count in sorted(summary.statuses.items(), key=lambda item: -item[1])]
     table(f"{summary.photos} photos, {summary.new} aligned now → {summary.out}", ["status", "photos"], rows, quiet)
-    if summary.others:
-        say(f"{summary.others} other files were passed over: their names are no photos'", quiet)
+    tell_of_others(found, quiet)
     if summary.failed:
         bad = [row for row in store.ledger().to_pylist() if row["status"] not in ("ok", "duplicate")]
         lines = [f"{row['source']}: {row['status']}, {row['reason']}" for row in bad]

@@ -50,7 +50,7 @@ def embed(
     from facekd.ingest.alignment import detector_of
     from facekd.ingest.embedding import EmbedSummary, crop_work, part_schema, photo_work, read_parts
     from facekd.ingest.parts import missing_items, part_paths, parts_folder, write_parts
-    from facekd.ingest.photos import in_batches, load_embedder, own_model, photos_at
+    from facekd.ingest.photos import in_batches, load_embedder, own_model, photos_at, tell_of_others
 
     check_suffix(out)
     model, contract = network.model or own_model(quiet), network.contract
@@ -66,7 +66,9 @@ def embed(
         work = crop_work(crops, embedder, make_embedder)
     else:
         detector_of(faces)  # wrong weights are the user's mistake: said before the first photo
-        work = photo_work(photos_at(src).photos, embedder, make_embedder, faces)
+        found = photos_at(src)
+        tell_of_others(found, quiet)
+        work = photo_work(found.photos, embedder, make_embedder, faces)
         config |= flat(faces)
     ledger: list[Outcome] = []  # photos that gave no embedding of their own
     run = {"command": "embed", "config": config, "environment": environment((model, src))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from facekd.settings.photos import EnrollDecision, EnrolledFaces, EnrollReport, 
 if TYPE_CHECKING:
     from facekd.deploy.embedder import CropEmbedder
     from facekd.enrollment.report import EnrollSummary
+    from facekd.enrollment.sources import People
 
 WRITTEN = 256  # people written together
 
@@ -34,7 +36,8 @@ def enroll(
 
     Made to run every night: photos that have not changed are not embedded again, a killed run goes on where it
     stopped, and people who are not in PEOPLE stay as they are. What looks like a mix-up, one person under two ids or
-    two people under one, is reported and not written. GALLERY/ledger.parquet says what became of each photo and how
+    two people under one, is reported and not written: --review writes a page to decide about it, --decisions takes
+    what was decided there, and the gallery remembers it. GALLERY/ledger.parquet says what became of each photo and how
     much detail its face has; of the photos only digests and embeddings are kept. Exits with 1 when a photo or a person
     was not taken.
 
@@ -66,7 +69,7 @@ def enroll(
 
 
 def enroll_people(
-    people: Path,
+    people: Path | People,
     gallery: Path,
     embedder: CropEmbedder,
     *,
@@ -79,25 +82,33 @@ def enroll_people(
     quiet: bool,
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
-    from facekd.enrollment.calibration import own_scores, promise
-    from facekd.enrollment.photos import NewPhotos
-    from facekd.enrollment.plan import make_plan
+    from facekd.enrollment.answers import write_enrollment
+    from facekd.enrollment.calibration import kept_scores, promise
+    from facekd.enrollment.decisions import as_remembered, asked_answers, settle
+    from facekd.enrollment.names import alike_enrolled
+    from facekd.enrollment.photos import NewPhotos, forget_untaken
     from facekd.enrollment.report import print_summary, write_report
     from facekd.enrollment.request import agree, workplace
-    from facekd.enrollment.sources import read_people
+    from facekd.enrollment.review import write_review
+    from facekd.enrollment.sources import People, read_people
+    from facekd.gallery.photos import PhotoTable
     from facekd.ingest.photos import in_batches
 
     agreed = agree(gallery, embedder, faces, quality, decision)
     meta, search, gate = agreed.meta, agreed.search, agreed.gate
-    found = read_people(people, root)
+    answers = asked_answers(decision, output, meta)
+    found = people if isinstance(people, People) else read_people(people, root)
     model = embedder.network.path
     with workplace(gallery, meta, decision.dry_run) as work:
         home, table = work.home, work.table
-        if not decision.dry_run:
+        if not decision.dry_run and not isinstance(people, People):  # what is in memory no later command could repeat
             groups = flat(network, search, gate, decision, output, quiet=quiet)
             home.record("enroll", {"people": people, "gallery": gallery, "root": root, **groups}, (people, model))
+        found = as_remembered(work, found, decision.dry_run)
         embedded = NewPhotos(table, embedder, search, gate, work.base).run(found, quiet)
-        plan = make_plan(home, table, found, decision, meta)
+        settled = settle(work, found, decision, meta, answers, output.review is not None)
+        plan, found = settled.plan, settled.found
+        found = replace(found, notes=(*found.notes, *alike_enrolled(home, plan.outcome()["new"])))
         if not decision.dry_run:
             counts = {name: len(ids) for name, ids in plan.outcome().items()}
             home.note("enroll", photos=len(found.photos), embedded=embedded, **counts)
@@ -106,11 +117,23 @@ def enroll_people(
                 table.accept(person, sources)
             for batch in in_batches(ready, WRITTEN):
                 home.upsert(batch)
-            meta = replace(meta, own=home.meta.own or own_scores(home, table))
+            if found.in_memory:
+                forget_untaken(table, found, home)
+            if decision.missing == "delete" and plan.missing:
+                home.note("delete", people_asked=len(plan.missing), receipt=(receipt := secrets.token_hex(16)))
+                home.delete_all(plan.missing)
+                plan.notes.append(f"{len(plan.missing)} people who are not in PEOPLE were erased; receipt {receipt}")
+                table = PhotoTable(home.place, meta.contract.dim)  # opened anew: erasing left no old file
+            meta = replace(meta, own=kept_scores(home, table))
             home.finish(meta, plan.ledger.table())
             table.tidy()
         summary = plan.summary(gallery, decision, found, embedded, len(home), promise(meta, len(home)))
+        mark = home.meta.gallery_id
+        if output.json is not None:  # while a dry run has its table
+            write_enrollment(output.json, summary, home.meta, plan.ledger.table(), table)
     if output.report is not None:
         write_report(output.report, summary.suspects)
+    if output.review is not None:
+        write_review(output.review, settled.cases, found, search, mark, output.private, quiet)
     print_summary(summary, found, output.private, quiet)
     return summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,7 +139,8 @@ def delete(
 
     The whole gallery is written anew, once for all of them. The audit log notes how many were erased, and a random
     receipt to file with the request; nothing of the ids. Copies, backups, exports and what the disk or bucket keeps of
-    removed files are beyond it. Exits with 1 when someone was not enrolled. Killed, it is finished by running it again.
+    removed files are beyond it. Of one person under two ids, as it was decided, either id erases both. Exits with 1
+    when someone was not enrolled. Killed, it is finished by running it again.
 
     Example: facekd gallery delete staff.gallery anna boris
 
@@ -225,6 +226,8 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
         key_file: File with its key, where it is encrypted; else FACEKD_KEY counts.
         quiet: Print nothing.
     """
+    from facekd.enrollment.calibration import kept_scores
+    from facekd.enrollment.changes import photo_table
     from facekd.gallery.exchange import needs_key, read_parquet, take_in
     from facekd.gallery.gallery import GalleryTable
     from facekd.gallery.protect import read_key
@@ -235,6 +238,7 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
         home.note("import", people=len(people))
         lots = range(0, len(people), LOT)
         changed = sum(progress(take_in(home, people, LOT), len(lots) * LOT, "import", quiet, unit=LOT))
+        home.keep(replace(home.meta, own=kept_scores(home, photo_table(home))))
     say(f"{home.place}: {changed} of {len(people)} people new or changed; {len(home)} enrolled", quiet)
     return Imported(len(people), changed)
 

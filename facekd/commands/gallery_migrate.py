@@ -58,6 +58,8 @@ def migrate(
     from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.thresholds import model_thresholds
     from facekd.enrollment import migration
+    from facekd.enrollment.calibration import own_scores
+    from facekd.enrollment.changes import photo_table
     from facekd.enrollment.identification import gallery_embedder
     from facekd.gallery.gallery import GalleryTable
     from facekd.gallery.meta import exists
@@ -105,7 +107,9 @@ def migrate(
             total += len(moved)
             missing += [(one.person.person_id, one.reason) for one in lot if one.reason]
             partial += [one.person.person_id for one in moved if not one.whole]
-        home.finish(home.meta, migration.ledger_without(old, {person_id for person_id, _ in missing}))
+        home.remember(old.decisions())
+        own = own_scores(home, photo_table(home))
+        home.finish(replace(home.meta, own=own), migration.ledger_without(old, {person_id for person_id, _ in missing}))
     result = migration.Migrated(total, tuple(missing), tuple(partial), rates)
     _print(result, home, quiet, private)
     return result

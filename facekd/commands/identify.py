@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ from facekd.settings.door import door
 from facekd.settings.photos import Answers, SearchDecision
 
 if TYPE_CHECKING:
-    from facekd.enrollment.identification import Identification
+    from facekd.enrollment.answers import Identification
 
 SHOWN = 50  # faces that the table shows
+NAMED = ("candidate", "source")  # columns with names
 
 
 @door
@@ -39,9 +41,9 @@ def identify(
         quiet: Print nothing.
     """
     from facekd.enrollment import identification as by
-    from facekd.enrollment.report import write_table
+    from facekd.enrollment.answers import write_answers
     from facekd.gallery.gallery import GalleryTable
-    from facekd.ingest.photos import photos_at
+    from facekd.ingest.photos import photos_at, tell_of_others
 
     home = GalleryTable.open(gallery)
     threshold = by.known_threshold(decision.threshold, home, gallery, quiet, decision.fpir)
@@ -49,25 +51,31 @@ def identify(
     if photos.suffix in (".parquet", ".npz"):
         result = by.identify_embeddings(home, photos, threshold, top, where)
     else:
-        found = photos_at(photos).photos
+        found = photos_at(photos)
+        tell_of_others(found, quiet, answers.private)
         if note := by.changed_weights(home):
             say(note, quiet)
         embedder = by.gallery_embedder(home, model)
-        result = by.identify_photos(home, found, embedder, threshold, top, where, quiet)
+        result = by.identify_photos(home, found.photos, embedder, threshold, top, where, quiet)
     if answers.out is not None:
-        write_table(answers.out, result.rows())
+        write_answers(answers.out, result, gallery)
     _print(result, answers, quiet)
     return result
 
 
 def _print(result: Identification, answers: Answers, quiet: bool) -> None:
+    import pyarrow.compute as pc
+
+    from facekd.enrollment.answers import faces_of
     from facekd.enrollment.report import Names
 
-    people = dict.fromkeys(name for face in result.faces for name, _ in face.candidates)
-    photos = dict.fromkeys([*(face.source for face in result.faces), *(photo.source for photo in result.without)])
-    names = Names(answers.private, list(people), list(photos))
+    if quiet:
+        return
+    found = result.rows()
+    everybody = [pc.unique(found[name].drop_null()).to_pylist() if answers.private else [] for name in NAMED]
+    names = Names(answers.private, *everybody)
     rows = []
-    for face in result.faces[:SHOWN]:
+    for face in islice(faces_of(found), SHOWN):
         row = [
             names.photo(face.source),
             "–" if face.box is None else " ".join(f"{value:.0f}" for value in face.box),
@@ -77,13 +85,14 @@ def _print(result: Identification, answers: Answers, quiet: bool) -> None:
         if answers.top > 1:
             row.append("  ".join(f"{names.person(name)} {score:.4f}" for name, score in face.candidates))
         rows.append(row)
-    known = sum(face.person is not None for face in result.faces)
-    title = f"{known} of {len(result.faces)} faces named at threshold {result.threshold:.4f}"
+    first = found.filter(pc.and_(pc.equal(found["rank"], 1), pc.is_valid(found["crop_id"])))
+    known = len(first) - first["person"].null_count
+    title = f"{known} of {len(first)} faces named at threshold {result.threshold:.4f}"
     columns = ["photo", "face x1 y1 x2 y2", "person", "score"] + (["most alike"] if answers.top > 1 else [])
-    table(title, columns, rows, quiet)
-    if len(result.faces) > SHOWN:
-        where = f"{answers.out} has all" if answers.out else "--out FILE.parquet writes all"
-        say(f"… and {len(result.faces) - SHOWN} more; {where}", quiet)
+    table(title, columns, rows)
+    if len(first) > SHOWN:
+        where = f"{answers.out} has all" if answers.out else "--out FILE.json writes all"
+        say(f"… and {len(first) - SHOWN} more; {where}")
     if result.without:
-        say(f"{len(result.without)} photos gave no face:", quiet)
+        say(f"{len(result.without)} photos gave no face:")
         say_first(names.outcomes(result.without), SHOWN, quiet)

@@ -17,6 +17,10 @@ EXTRAS = {
     "onnxscript": "train",
     "safetensors": "train",
     "sklearn": "sklearn",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "pillow_heif": "heif",
 }
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import yaml
 
 from facekd.core.system import lock, sync_folder
-from facekd.errors import UserError
+from facekd.errors import BusyError, UserError
 
 PRIVATE = 0o600  # biometric data: for its owner only
 ASIDE = ".part"  # ends the name of a file being written; a kill leaves such a hidden file behind
@@ -54,7 +54,8 @@ def exclusive(folder: Path) -> Iterator[None]:
     """The right to write in `folder`, made where it is missing; one process has it at a time, by its file ``lock``.
 
     Raises:
-        UserError: another process has it, or the folder can't be written.
+        BusyError: another process has it.
+        UserError: the folder can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         try:
             lock(handle)
         except BlockingIOError as error:
-            raise UserError(f"{folder}: another command is writing it; run this again when it is done") from error
+            raise BusyError(f"{folder}: another command is writing it; run this again when it is done") from error
         yield
     finally:
         os.close(handle)
@@ -95,8 +96,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) 
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    # Before Python 3.13 a carriage return inside a value is not quoted by itself, and ends the row when it is read.
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(header)
-    writer.writerows(["'" + value if value.startswith(FORMULA) else value for value in row] for row in rows)
+    for row in rows:
+        safe = ["'" + value if value.startswith(FORMULA) else value for value in row]
+        (quoting if any("\r" in value for value in safe) else writer).writerow(safe)
     write_text(path, text.getvalue())
 
 

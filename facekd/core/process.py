@@ -62,7 +62,7 @@ def _environment() -> Iterator[None]:
         yield
     finally:
         for name in os.environ.keys() - before.keys():
-            del os.environ[name]
+            os.environ.pop(name, None)  # another thread may have put it back already
         for name, value in before.items():
             if os.environ.get(name) != value:
                 os.environ[name] = value

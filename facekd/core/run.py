@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -98,6 +99,7 @@ def environment(inputs: tuple[Path, ...] = ()) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def versions() -> dict[str, str | None]:
     """Installed version of each package that can change a number; None where it is missing."""
     found: dict[str, str | None] = {}

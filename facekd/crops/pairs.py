@@ -44,8 +44,13 @@ def read_pairs(path: Path) -> PairList:
             if not first:
                 raise UserError(f"{path}: holds no pair")
             file.seek(0)
-            if all(word.strip().isdecimal() for word in first.split("\t")):
+            if all(word.isdecimal() for word in first.split()):
                 return _lfw(path, file.read())
+            if _is_lfw_pair(first):
+                raise UserError(
+                    f"{path}: its first line is a pair; LFW's lists begin with a line of their folds and pairs of each "
+                    "kind, as 10 TAB 300, or of the pairs alone, as 500; put it back"
+                )
             return _from_columns(path, read_csv(path, file))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 text ({error}); save the list as UTF-8") from error
@@ -154,15 +159,21 @@ def all_pairs(ids: Sequence[str], identities: Sequence[str], seed: int, folds: i
 
 
 def _lfw(path: Path, text: str) -> PairList:
-    """``pairs.txt``: a header (folds and pairs of each kind, or pairs of each kind), then 3 or 4 columns."""
-    lines = text.splitlines()
-    header = [int(word) for word in lines[0].split("\t")]
+    """``pairs.txt``: a header (folds and pairs of each kind, or pairs of each kind), then 3 or 4 columns.
+
+    A list without any tab is parted by spaces, as an editor leaves it; LFW's names have none.
+    """
+    sign = "\t" if "\t" in text else None
+    lines = text.lstrip().splitlines()
+    header = [int(word) for word in lines[0].split()]
+    if len(header) > 2:
+        raise UserError(f"{path}: its first line has {len(header)} numbers; LFW's has folds and pairs, as 10 TAB 300")
     folds, each = (header[0], header[1]) if len(header) == 2 else (1, header[0])
     left, right, same = [], [], []
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
             continue
-        words = line.rstrip().split("\t")
+        words = line.rstrip().split(sign)
         try:
             if len(words) == 3:
                 a, b = (words[0], int(words[1])), (words[0], int(words[2]))
@@ -179,6 +190,13 @@ def _lfw(path: Path, text: str) -> PairList:
         raise UserError(f"{path}: announces {folds * each * 2} pairs and holds {len(left)}; copy it again")
     fold = np.repeat(np.arange(folds), 2 * each) if folds > 1 else np.full(len(left), -1)
     return PairList(tuple(left), tuple(right), np.array(same, bool), fold.astype(np.int16))
+
+
+def _is_lfw_pair(line: str) -> bool:
+    """Whether it is ``name 1 2`` or ``name 1 other 2``."""
+    words = line.rstrip().split("\t" if "\t" in line else None)
+    numbers = {3: words[1:], 4: words[1::2]}.get(len(words), [])
+    return bool(numbers) and all(word.isdecimal() for word in numbers)
 
 
 def _from_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> PairList:

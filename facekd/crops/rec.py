@@ -22,6 +22,7 @@ MAGIC = 0xCED7230A
 HEADER = 32  # bytes before the further labels: two words and the IRHeader
 WHOLE, FIRST, LAST = 0, 1, 3  # kinds: a record in one piece; the first and the last part of one that holds MAGIC
 BLOCK = 1 << 20  # headers read together
+EXACT = 2**24  # float32 holds each whole number up to here
 
 
 def read_rec(path: Path) -> CropSet:
@@ -34,7 +35,8 @@ def read_rec(path: Path) -> CropSet:
     keys are images, only these are taken.
 
     Raises:
-        UserError: no ``.idx`` beside it, one that does not fit, a ``.rec`` cut short or damaged, or no crop in it.
+        UserError: no ``.idx`` beside it, one that does not fit, a ``.rec`` cut short or damaged, no crop in it, or
+            labels that float32 can't tell apart.
     """
     index = path.with_suffix(".idx")
     for needed in (path, index):
@@ -48,14 +50,22 @@ def read_rec(path: Path) -> CropSet:
     is_image = end > start
     if not is_image[0] and keys[0] == 0:
         first = int(label[0])  # insightface: images have the keys 1 … first - 1, what follows describes identities
-        is_image &= (keys >= 1) & (keys < first)
-        if int(is_image.sum()) != first - 1:
+        # From EXACT on, as Glint360K has it, `first` is rounded; what follows the images holds none.
+        is_image &= (keys >= 1) & ((keys < first) | (first >= EXACT))
+        rounded = int(np.spacing(label[0])) if first >= EXACT else 0
+        if abs(int(is_image.sum()) - (first - 1)) > rounded:
             raise UserError(
                 f"{index}: names {int(is_image.sum())} of {first - 1} images of {path.name}; copy both again"
             )
     if not is_image.any():
         raise UserError(f"{path}: holds no crop; give an insightface training set")
     keys, label, kind = keys[is_image], label[is_image], kind[is_image]
+    unfit = np.flatnonzero((np.abs(label) >= EXACT) | (label != np.trunc(label)))
+    if len(unfit):
+        raise UserError(
+            f"{path}: crop {keys[unfit[0]]} has the label {label[unfit[0]]:.10g}; they are whole numbers under 2**24, "
+            "since float32, which holds them, can't tell larger ones apart; number the people from 0"
+        )
     images, rows = _images(path, data, start[is_image], end[is_image], kind)
     ids = tuple(f"{path.stem}-{key}" for key in keys.tolist())
     try:

@@ -16,11 +16,13 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import ray
+from ray._private import ray_constants
 
 from facekd.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
+LOOPBACK = "127.0.0.1"
 TRIES, PAUSE = 3, 2.0  # to connect, seconds between
 
 
@@ -58,7 +60,7 @@ def connected(address: str | None = None) -> Iterator[None]:
 
     Args:
         address: as ``ray.init`` takes it: ``ray://HOST:PORT``, ``HOST:PORT`` or ``auto``; None starts a cluster on
-            this machine, or takes the one that this process is connected to.
+            this machine, which nobody reaches from another, or takes the one that this process is connected to.
 
     Raises:
         UserError: no cluster at `address`.
@@ -66,23 +68,49 @@ def connected(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    here: dict[str, Any] = {"include_dashboard": False} if address is None else {}
-    if address is not None:
-        reach(address)
-    for left in reversed(range(TRIES)):
-        try:
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        with _on_this_machine():
             # Without "local" Ray would look for the last cluster of this machine, and wait for it where it is gone.
-            ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **here)
-            break
-        except ConnectionError as error:
-            # A cluster that has just started, or is busy, may fail to start a server for us, though it answers.
-            if left == 0:
-                raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
-            time.sleep(PAUSE)
+            ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
+    else:
+        reach(address)
+        _connect(address, quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str, quiet: dict[str, Any]) -> None:
+    """Try a cluster that has just started, or is busy, again: it may fail to start a server for us, though it answers.
+
+    Raises:
+        UserError: no cluster at `address`.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            ray.init(address=address, **quiet)
+            return
+        except ConnectionError as error:
+            if left == 0:
+                raise UserError(f"{address}: no Ray cluster answers there ({error}); check --address") from error
+            time.sleep(PAUSE)
+
+
+@contextmanager
+def _on_this_machine() -> Iterator[None]:
+    """A cluster begun inside listens on LOOPBACK alone, where Ray would listen on every interface without a password.
+
+    Ray has a switch for it, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0, and reads it when it is imported; without it Ray takes
+    the machine's outer address for LOOPBACK too (``ray._private.services.resolve_ip_for_localhost``).
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def put(value: Any) -> Any:

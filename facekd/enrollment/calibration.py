@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from facekd.rates.open_set import Fit, Tail, far_for, fit_tail, fpir_interval, h
 FPIR = 0.01  # promised where nothing else is asked for
 FEWEST = 50  # people whose scores say more than what is known of the network
 MOST = 100_000  # people compared with each other; of more, as many by chance
-LOT = 4096  # people whose photos are read together
+LOT = 512  # people whose photos are read together
 MANY_MISSES = 0.05  # from which the network is said to be too weak for the promise
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of genuine scores that are written down
 
@@ -84,7 +85,7 @@ def promise(meta: GalleryMeta, people: int, fpir: float | None = None) -> Promis
     """
     fpir = fpir if fpir is not None else meta.fpir if meta.fpir is not None else FPIR
     known = gallery_thresholds(meta)
-    own = None if meta.own is None else Tail.of(meta.own.tail)
+    own = None if meta.own is None or meta.own.stale else Tail.of(meta.own.tail)
     tail = own or Tail.of(known)
     if people == 0:
         return None
@@ -129,12 +130,20 @@ def alike_tail(templates: Array, known: Tail | None) -> Tail | None:
     return known if fit is None else fit.tail
 
 
+def kept_scores(home: GalleryTable, table: PhotoTable | None) -> OwnScores | None:
+    """What is known of the gallery's own scores, measured anew where too many people were written since."""
+    own = home.meta.own
+    return own_scores(home, table) if own is None or own.stale else own
+
+
 def own_scores(home: GalleryTable, table: PhotoTable | None) -> OwnScores | None:
-    """What the enrolled people's scores with each other say; None where they are too few.
+    """What the enrolled people's scores with each other say; None where they are too few, or mapped from another model.
 
     Of more than MOST people, MOST are compared, chosen by a hash of their ids.
     """
-    people = chosen([person for lot in home.everyone() for person in lot])
+    if home.meta.mapped is not None:  # their scores with each other are not those of a new photo with them
+        return None
+    people = chosen(person for lot in home.everyone() for person in lot)
     if len(people) < FEWEST:
         return None
     templates = np.stack([person.template for person in people])
@@ -191,11 +200,10 @@ def _shares(scores: list[Array]) -> dict[float, float]:
     return {share: float(values[order[place]]) for share, place in zip(SHARES, places, strict=True)}
 
 
-def chosen(people: list[Person]) -> list[Person]:
+def chosen(people: Iterable[Person]) -> list[Person]:
     """All of them, or MOST by a hash of their ids; by id."""
-    if len(people) > MOST:
-        people = sorted(people, key=lambda person: hashlib.sha256(person.person_id.encode()).digest())[:MOST]
-    return sorted(people, key=lambda person: person.person_id)
+    some = heapq.nsmallest(MOST, people, key=lambda person: hashlib.sha256(person.person_id.encode()).digest())
+    return sorted(some, key=lambda person: person.person_id)
 
 
 def _photos(table: PhotoTable, people: list[Person]) -> Iterator[tuple[int, Array]]:

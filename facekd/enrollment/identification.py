@@ -3,83 +3,33 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from facekd.console import progress, say
 from facekd.core.files import sha256_file, write_text
-from facekd.core.printable import printable_line
 from facekd.core.types import Embeddings
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import read_embeddings
+from facekd.enrollment.answers import Box, Identification, IdentifiedFace, answer_table, without_face
 from facekd.enrollment.calibration import promise
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.faces.detect import weights_digest
-from facekd.gallery.gallery import GalleryTable
+from facekd.gallery.gallery import GalleryTable, check_model
 from facekd.gallery.meta import exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
-from facekd.ingest.photos import embed_photos, in_batches, load_embedder, own_model
-from facekd.photos.find import PhotoFile
+from facekd.ingest.photos import EmbeddedPhoto, Item, embed_photos, in_batches, load_embedder, own_model
 from facekd.settings.photos import ModelFile, check_threshold
 
 PHOTOS = 64  # photos whose faces are searched together
-UNREADABLE = ("unreadable", "too_large")
-Box = tuple[float, ...]  # x1 y1 x2 y2, px of the upright photo
-
-
-@dataclass(frozen=True, slots=True)
-class IdentifiedFace:
-    """One face, and who it shows."""
-
-    source: str  # the photo
-    crop_id: str
-    box: Box | None  # None where it came from a file of embeddings
-    person: str | None  # None: unknown
-    score: float  # cosine to the most alike person of the gallery, named or not
-    # The most alike people and their scores, the most alike first; none where only one was asked for and the face is
-    # unknown: who is merely the nearest is nobody's business.
-    candidates: tuple[tuple[str, float], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Identification:
-    """Every face of the photos, and the photos without one."""
-
-    threshold: float
-    faces: tuple[IdentifiedFace, ...]
-    without: tuple[Outcome, ...]  # photos that gave no face
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if any(photo.status in UNREADABLE for photo in self.without) else 0
-
-    def __str__(self) -> str:
-        lines = [
-            f"{printable_line(face.source)}: {printable_line(face.person)}, score {face.score:.4f}"
-            if face.person is not None
-            else f"{printable_line(face.source)}: unknown, the nearest score is {face.score:.4f}"
-            for face in self.faces
-        ]
-        return "\n".join(lines + [f"{printable_line(source)}: {status}, {why}" for source, status, why in self.without])
-
-    def rows(self) -> pa.Table:
-        """The answers as a table: a row for each face and candidate."""
-        corners = ("x1", "y1", "x2", "y2")
-        texts = [(name, pa.string()) for name in ("source", "crop_id", "person", "candidate")]
-        numbers = [("rank", pa.int32()), ("score", pa.float64()), *((x, pa.float32()) for x in corners)]
-        rows = []
-        for face in self.faces:
-            common = {"source": face.source, "crop_id": face.crop_id, "person": face.person}
-            box = dict(zip(corners, face.box or (None,) * 4, strict=True))
-            for rank, (candidate, score) in enumerate(face.candidates or [(None, face.score)], 1):
-                rows.append({**common, "candidate": candidate, "rank": rank, "score": score, **box})
-        return pa.Table.from_pylist(rows, pa.schema([*texts, *numbers]))
 
 
 def known_threshold(
@@ -169,15 +119,15 @@ def identify_embeddings(
         UserError: no such file, another model's embeddings, or nobody to be named.
     """
     embedded = read_embeddings(path)
-    places = [(source, None) for source in embedded.sources]
-    faces = tuple(_answers(home, embedded.embeddings, places, threshold, top, where))
-    _note(home, threshold, faces, len(set(embedded.sources)))
-    return Identification(threshold, faces, ())
+    places = [(source, None, None) for source in embedded.sources]
+    faces = _answers(home, embedded.embeddings, places, threshold, top, where)
+    rows = ([row for face in some for row in face.rows(threshold)] for some in in_batches(faces, PHOTOS))
+    return _noted(home, threshold, answer_table(rows), len(set(embedded.sources)))
 
 
 def identify_photos(
     home: GalleryTable,
-    photos: Sequence[PhotoFile],
+    photos: Sequence[Item],
     embedder: CropEmbedder,
     threshold: float,
     top: int = 1,
@@ -189,27 +139,64 @@ def identify_photos(
     Raises:
         UserError: an embedder of another model than the gallery's, or nobody to be named.
     """
-    GalleryTable.open(home.place, embedder.model_id)
+    check_model(home.place, home.meta, embedder.model_id)
     search = search_in(home.meta)
     detector_of(search)  # once, before the cores want it all together
     embedded = progress(embed_photos(photos, embedder, search, "all"), len(photos), "identify", quiet)
-    faces: list[IdentifiedFace] = []
-    without: list[Outcome] = []
+    return identify_embedded(home, embedded, threshold, top, where)
+
+
+def identify_embedded(
+    home: GalleryTable,
+    embedded: Iterable[EmbeddedPhoto],
+    threshold: float,
+    top: int = 1,
+    where: Mapping[str, str] | None = None,
+) -> Identification:
+    """Who the faces show that were found in photos; noted in the audit log.
+
+    Args:
+        embedded: by the gallery's model.
+
+    Raises:
+        UserError: nobody to be named.
+    """
+    photos = 0
+    rows = []
     for batch in in_batches(embedded, PHOTOS):
-        without += [Outcome(photo.source, photo.status, photo.reason) for photo in batch if not photo.ok]
-        crops = [crop for photo in batch if photo.ok for crop in photo.record.crops]
-        if crops:
-            vectors = np.concatenate([photo.vectors for photo in batch])
-            probes = Embeddings(vectors, tuple(crop.crop_id for crop in crops), embedder.model_id)
-            faces += _answers(home, probes, [(crop.source, crop.box) for crop in crops], threshold, top, where)
-    _note(home, threshold, faces, len(photos))
-    return Identification(threshold, tuple(faces), tuple(without))
+        photos += len(batch)
+        rows.append(answer_table([_rows(home, batch, threshold, top, where)]))
+    return _noted(home, threshold, pa.concat_tables([answer_table([]), *rows]), photos)
+
+
+def _rows(
+    home: GalleryTable,
+    photos: Sequence[EmbeddedPhoto],
+    threshold: float,
+    top: int,
+    where: Mapping[str, str] | None,
+) -> list[dict[str, Any]]:
+    """Rows of `answers.SCHEMA` of some photos, in their order."""
+    found = [(photo.source, face) for photo in photos for face in photo.faces()]
+    faces: Iterator[IdentifiedFace] = iter(())
+    if found:
+        vectors = np.concatenate([photo.vectors for photo in photos])
+        probes = Embeddings(vectors, tuple(face.crop_id for _, face in found), home.meta.model_id)
+        places = [(source, face.box, face.quality) for source, face in found]
+        faces = _answers(home, probes, places, threshold, top, where)
+    rows = []
+    for photo in photos:
+        if not photo.ok:
+            rows.append(without_face(Outcome(photo.source, photo.status, photo.reason), threshold))
+        for face in islice(faces, len(photo.vectors) if photo.ok else 0):
+            rows += face.rows(threshold)
+    return rows
 
 
 def _answers(
     home: GalleryTable,
     probes: Embeddings,
-    places: Sequence[tuple[str, Box | None]],
+    places: Sequence[tuple[str, Box | None, float | None]],
     threshold: float,
     top: int,
     where: Mapping[str, str] | None,
@@ -218,14 +205,17 @@ def _answers(
     found = home.search(probes, top, where=where or None)
     if not all(found):
         home.identify(probes, threshold, where=where or None)  # says why nobody can be named
-    for (source, box), crop_id, matches in zip(places, probes.ids, found, strict=True):
+    for (source, box, quality), crop_id, matches in zip(places, probes.ids, found, strict=True):
         best = matches[0]
         person = best.person_id if best.score >= threshold else None
         shown = matches if top > 1 or person is not None else []
         candidates = tuple((match.person_id, match.score) for match in shown)
-        yield IdentifiedFace(source, crop_id, box, person, best.score, candidates)
+        yield IdentifiedFace(source, crop_id, box, person, best.score, candidates, quality)
 
 
-def _note(home: GalleryTable, threshold: float, faces: Sequence[IdentifiedFace], photos: int) -> None:
-    named = sum(face.person is not None for face in faces)
-    home.note("identify", photos=photos, faces=len(faces), named=named, threshold=threshold)
+def _noted(home: GalleryTable, threshold: float, table: pa.Table, photos: int) -> Identification:
+    """The answers, noted in the gallery's audit log."""
+    first = table.filter(pc.and_(pc.equal(table["rank"], 1), pc.is_valid(table["crop_id"])))
+    named = len(first) - first["person"].null_count
+    home.note("identify", photos=photos, faces=len(first), named=named, threshold=threshold)
+    return Identification(threshold, home.meta.model_id, table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -111,8 +112,8 @@ def _fuse(
 ) -> Fused:
     """A person of photos whose embeddings come in blocks, twice."""
     accepted = np.array([photo.accepted for photo in usable], bool)
-    # How much each photo counts; one without any detail still counts a little.
-    weights = np.log1p(np.maximum([photo.quality for photo in usable], 1.0))
+    sharpness = np.array([photo.quality for photo in usable], float)
+    weights = _weights(sharpness)
     least = -2.0 if threshold is None else threshold
     center = None if threshold is None or len(usable) < 2 else main_direction(_sample(usable, blocks()), threshold)
     scores, sums = np.ones(len(usable)), []
@@ -128,7 +129,8 @@ def _fuse(
     template = template_of(np.sum(sums, axis=0).astype(np.float64) / FIXED) if used else None
     made = None
     if template is not None and (accept or not divided):
-        quality = sum(photo.quality for photo in used) / len(used)
+        measured = [photo.quality for photo in used if not math.isnan(photo.quality)]
+        quality = sum(measured) / len(measured) if measured else None
         made = Person(person, template, tuple(sorted(photo.source for photo in used)), quality)
     of_digest = {photo.sha256: photo.source for photo in usable}
     outcomes: list[Outcome] = []
@@ -140,6 +142,17 @@ def _fuse(
             status, reason = "suspect", f"scores {odd[source]:.3f} with the other photos of this person"
         outcomes.append(Outcome(source, status, reason))
     return Fused(person, made, tuple(outcomes), tuple(photo.detail for photo in photos), tuple(odd.items()), divided)
+
+
+def _weights(sharpness: Array) -> Array:
+    """How much each photo counts, of float64[n] or NaN; one without any detail still counts a little.
+
+    A ready embedding, of which no sharpness is known, counts as much as the others on average.
+    """
+    unknown = np.isnan(sharpness)
+    weights: Array = np.log1p(np.maximum(sharpness, 1.0))
+    weights[unknown] = 1.0 if unknown.all() else weights[~unknown].mean()
+    return weights
 
 
 def _sample(usable: Sequence[KnownPhoto], blocks: Iterable[Block]) -> Array:

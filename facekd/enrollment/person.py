@@ -11,7 +11,23 @@ from facekd.enrollment.identification import gallery_embedder
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.gallery.gallery import GalleryTable
+from facekd.gallery.people import Person
 from facekd.settings.photos import PairDecision
+
+
+def enrolled_person(home: GalleryTable, person: str) -> Person:
+    """The person of that id.
+
+    Raises:
+        UserError: nobody of that name is enrolled.
+    """
+    found = home.people([person]).get(person)
+    if found is None:
+        raise UserError(
+            f"{home.place}: nobody called {printable_line(person)} is enrolled; 'facekd gallery info {home.place} "
+            "--people' lists who is"
+        )
+    return found
 
 
 def compare_with_person(
@@ -24,12 +40,7 @@ def compare_with_person(
     """
     home = GalleryTable.open(gallery)
     threshold, far = threshold_for(decision, gallery_thresholds(home.meta), gallery)
-    enrolled = home.people([person]).get(person)
-    if enrolled is None:
-        raise UserError(
-            f"{gallery}: nobody called {printable_line(person)} is enrolled; 'facekd gallery info {gallery} --people' "
-            "lists who is"
-        )
+    enrolled = enrolled_person(home, person)
     embedder = gallery_embedder(home, model)
     GalleryTable.open(home.place, embedder.model_id)
     ((side, vector),) = faces_of([photo], embedder, search_in(home.meta), choose)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 
 import numpy as np
 import pyarrow as pa
 
 from facekd.console import progress
+from facekd.core.files import sha256_bytes
 from facekd.deploy.embedder import CropEmbedder
 from facekd.enrollment.gate import refusal
 from facekd.enrollment.sources import People
 from facekd.faces.detect import weights_digest
-from facekd.gallery.photos import KnownPhoto, PhotoTable
+from facekd.gallery.gallery import GalleryTable
+from facekd.gallery.photos import EXCLUDED, KnownPhoto, PhotoTable
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.corpus import digest_of
-from facekd.ingest.photos import EmbeddedPhoto, embed_photos, in_batches
-from facekd.photos.find import PhotoFile, stamp
+from facekd.ingest.photos import EmbeddedPhoto, Item, Settled, embed_photos, embedding_digest, in_batches
+from facekd.photos.find import stamp
 from facekd.settings.photos import FaceSearch, QualityGate
 
 PART = 512  # photos written together: what a kill can cost
@@ -55,19 +57,19 @@ class NewPhotos:
             self._write(part)
         return self.embedded
 
-    def _unknown(self, photos: Sequence[PhotoFile]) -> Iterator[PhotoFile]:
+    def _unknown(self, photos: Sequence[Item]) -> Iterator[Item]:
         """The photos to embed; read ahead of the embedding, some people at a time."""
         for group in groups(photos):
             known = self._known([person for person, _ in group])
             for person, own in group:
                 moved: dict[str, str | None] = {}  # photos whose bytes are the same, with another stamp
                 for photo in own:
-                    key, now = (person, photo.source), stamp(photo)
+                    key, now = (person, photo.source), None if isinstance(photo, Settled) else stamp(photo)
                     before = known.get(key)
                     if before is not None and self._holds(before):
                         if now is not None and before.stamp == now:
                             continue
-                        if digest_of(photo) == before.sha256:
+                        if _digest(photo) == before.sha256:
                             moved[photo.source] = now
                             continue
                     if before is not None:
@@ -85,6 +87,8 @@ class NewPhotos:
 
     def _holds(self, photo: KnownPhoto) -> bool:
         """Whether what is known of a photo is what would come out now, if the photo is the same."""
+        if photo.status == EXCLUDED:
+            return True  # whatever the settings
         if photo.settings != self.settings or photo.sha256 is None:
             return False
         refused = photo.status == "low_quality"
@@ -130,15 +134,53 @@ class NewPhotos:
         return table.append_column(self.table.schema.field("embedding"), embeddings).select(self.table.schema.names)
 
 
-def groups(photos: Sequence[PhotoFile]) -> Iterator[list[tuple[str, list[PhotoFile]]]]:
-    """Some people at a time, each with their photos: as many as have GROUP photos together, and at least one."""
-    waiting: list[tuple[str, list[PhotoFile]]] = []
+def forget_untaken(table: PhotoTable, found: People, home: GalleryTable) -> None:
+    """Leave nothing of photos in memory that no template is made of: no later run could see them, or take them back.
+
+    Args:
+        home: as it is after the enrollment.
+    """
+    for group in groups(found.photos):
+        enrolled = home.people([person for person, _ in group])
+        for person, own in group:
+            used = set(enrolled[person].sources) if person in enrolled else set()
+            table.forget(person, [photo.source for photo in own if photo.source not in used])
+
+
+def _digest(photo: Item) -> str | None:
+    if isinstance(photo, Settled):
+        return None if photo.vector is None else embedding_digest(photo.vector)
+    return digest_of(photo)
+
+
+def groups(photos: Sequence[Item], without: Sequence[str] = ()) -> Iterator[list[tuple[str, list[Item]]]]:
+    """Some people at a time, each with their photos: as many as have GROUP photos together, and at least one.
+
+    Args:
+        without: people who have no photo, and come last.
+    """
+    waiting: list[tuple[str, list[Item]]] = []
     count = 0
-    for person, own in groupby(photos, key=lambda photo: photo.identity or ""):
-        waiting.append((person, list(own)))
-        count += len(waiting[-1][1])
+    people = ((person, list(own)) for person, own in groupby(photos, key=lambda photo: photo.identity or ""))
+    for person, own in chain(people, ((person, []) for person in without)):
+        waiting.append((person, own))
+        count += max(1, len(own))
         if count >= GROUP:
             yield waiting
             waiting, count = [], 0
     if waiting:
         yield waiting
+
+
+def digests_now(table: PhotoTable, found: People, person_ids: Sequence[str]) -> dict[str, str]:
+    """SHA-256 over the digests of each person's photos of a face that PEOPLE has; of people without any none.
+
+    Photos that were decided never to count are among them, so that one decision does not undo another.
+    """
+    wanted = set(person_ids)
+    listed = {(photo.identity, photo.source) for photo in found.photos if photo.identity in wanted} if wanted else set()
+    own: dict[str, set[str]] = {}
+    for photo in table.known(list(person_ids)) if listed else ():
+        if photo.status in ("ok", EXCLUDED) and photo.sha256 is not None and (photo.person_id, photo.source) in listed:
+            own.setdefault(photo.person_id, set()).add(photo.sha256)
+    return {person: sha256_bytes("".join(sorted(digests)).encode()) for person, digests in own.items()}

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from facekd.core.printable import printable_line
 from facekd.enrollment.calibration import Promise, alike_tail, chosen, gallery_thresholds
+from facekd.enrollment.changes import KEEP_UNTIL
 from facekd.enrollment.people import Fused, fuse
-from facekd.enrollment.photos import groups
+from facekd.enrollment.photos import digests_now, groups
 from facekd.enrollment.report import EnrollSummary
 from facekd.enrollment.sources import People
 from facekd.enrollment.suspects import Suspect, two_ids
+from facekd.errors import UserError
+from facekd.gallery.decisions import Decisions
 from facekd.gallery.gallery import LEDGER, GalleryTable
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.people import Person
-from facekd.gallery.photos import PhotoTable
+from facekd.gallery.photos import EXCLUDED, PhotoTable
 from facekd.ingest.embedding import Outcome
 from facekd.rates.open_set import Tail
-from facekd.settings.photos import EnrollDecision
+from facekd.settings.photos import EnrollDecision, read_date
 
 OK = ("ok", "duplicate")
+FEW = 3  # people who may be missing whatever the size of the gallery
 PHOTO_FAR = 1e-2  # of a photo and its person: compared once, where a stricter threshold would refuse their own
 MILDEST = 1e-3  # FAR at which two ids are suspected, however few are compared
 MANY = 0.5  # share of the people, changed in one run, from which their likeness to each other is measured anew
@@ -61,7 +67,7 @@ class Ledger:
     def failed(self) -> list[Outcome]:
         """Photos that were not taken for what they are; those of people held back aside."""
         photos = map(Outcome, self.sources, self.statuses, self.reasons)
-        return [photo for photo in photos if photo.status not in (*OK, "held_back")]
+        return [photo for photo in photos if photo.status not in (*OK, EXCLUDED, "held_back")]
 
     def table(self) -> pa.Table:
         """As the gallery keeps it."""
@@ -83,6 +89,9 @@ class EnrollPlan:
     ledger: Ledger
     kept: int  # photos of earlier runs that PEOPLE no longer has and that keep counting
     notes: list[str]
+    missing: list[str] = field(default_factory=list)  # enrolled, and not in PEOPLE
+    left_out: list[str] = field(default_factory=list)  # people all of whose photos were decided never to count
+    photo_limit: float | None = None  # cosine under which a photo is not of its person
 
     def odd(self) -> dict[str, list[str]]:
         """Photos that do not match the rest of their person."""
@@ -129,40 +138,75 @@ class EnrollPlan:
             suspects=tuple(self.suspects),
             notes=(*found.notes, *self.notes),
             promise=promised,
+            left_out=tuple(self.left_out),
+            missing=() if asked.missing == "keep" else tuple(self.missing),
+            erased=asked.missing == "delete" and not asked.dry_run,
         )
 
 
 def make_plan(
-    home: GalleryTable, table: PhotoTable, found: People, asked: EnrollDecision, meta: GalleryMeta
+    home: GalleryTable,
+    table: PhotoTable,
+    found: People,
+    asked: EnrollDecision,
+    meta: GalleryMeta,
+    decided: Decisions,
 ) -> EnrollPlan:
     """Fuse the photos of everybody in PEOPLE and compare what comes out with the gallery.
 
     With --replace the photos that PEOPLE no longer has are taken out of the table first.
+
+    Args:
+        decided: what is not to be suspected again.
     """
+    for person, values in (found.metadata or {}).items():
+        if KEEP_UNTIL in values:
+            read_date(values[KEEP_UNTIL], f"{KEEP_UNTIL} of {printable_line(person)}")
     of_a_photo = _photo_limit(asked, meta)
-    plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [])
+    plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [], photo_limit=of_a_photo)
     for row in found.refused:
         plan.ledger.add(*row)
-    for group in groups(found.photos):
+    for group in groups(found.photos, found.without()):
         listed = {person: {photo.source for photo in own} for person, own in group}
+        if found.in_memory and not asked.replace:  # it comes on top of what is known, and nothing is gone
+            for photo in table.known(list(listed)):
+                listed[photo.person_id].add(photo.source)
         _forget(table, listed, asked.replace)
         before = home.people(list(listed))
         made = list(fuse(table, list(listed), of_a_photo, asked.accept_suspects))
         made = _without_gone(table, made, listed, of_a_photo, asked.accept_suspects)
         for fused in made:
             plan.kept += sum(photo.source not in listed[fused.person_id] for photo in fused.photos)
-            _take(plan, fused, before.get(fused.person_id), found.metadata)
-    _changed_people(plan, of_a_photo, asked.accept_suspects)
+            _take(plan, fused, before.get(fused.person_id), found.metadata, asked.keep_until)
+    _changed_people(plan, of_a_photo, asked.accept_suspects, _settled(table, found, decided))
     limit = _pair_limit(asked, home, meta, plan)
     if limit is not None:
-        pairs = two_ids(home, plan.changed, plan.before, limit)
+        pairs = [
+            pair
+            for pair in two_ids(home, plan.changed, plan.before, limit)
+            if pair.other is not None and decided.may_be_one(pair.person, pair.other)
+        ]
         plan.suspects = [*pairs, *plan.suspects]
         if not asked.accept_suspects:
             ours = {person.person_id for person in plan.changed}
             plan.held |= {one: NO_NAMES for pair in pairs for one in (pair.person, pair.other) if one in ours}
     plan.ledger.hold(plan.held)
     plan.notes = _notes(plan, limit)
+    if asked.missing == "delete" or (asked.missing == "list" and not found.in_memory):
+        there = {*found.ids(), *(person for _, person, _, _ in found.refused if person is not None)}
+        aliases = decided.aliases()  # of a dry run, which erases none
+        plan.missing = [person for person in home.ids() if person not in there and person not in aliases]
+        _check_missing(plan.missing, len(home), asked)
     return plan
+
+
+def _check_missing(missing: list[str], enrolled: int, asked: EnrollDecision) -> None:
+    """Refuse to erase most of a gallery because a folder is not there."""
+    if asked.missing == "delete" and len(missing) > max(FEW, enrolled / 2):
+        raise UserError(
+            f"--missing delete: {len(missing)} of {enrolled} enrolled people are not in PEOPLE; is all of it there? If "
+            "they are to be erased, write their ids into a file for 'facekd gallery delete --from FILE'"
+        )
 
 
 def _photo_limit(asked: EnrollDecision, meta: GalleryMeta) -> float | None:
@@ -184,12 +228,12 @@ def _pair_limit(asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta, pl
         return meta.threshold
     far = min(asked.false_alarms / comparisons, MILDEST)
     own = home.meta.own
-    if own is not None and changed < MANY * own.people:
+    if own is not None and not own.stale and changed < MANY * own.people:
         tail = Tail.of(own.alike)
     else:
         new = {person.person_id for person in plan.changed}
         enrolled = (person for lot in home.everyone() for person in lot if person.person_id not in new)
-        people = chosen([*plan.changed, *enrolled])
+        people = chosen(chain(plan.changed, enrolled))
         templates = np.stack([person.template for person in people])
         tail = alike_tail(templates, Tail.of(gallery_thresholds(meta)))
     if tail is not None:
@@ -202,7 +246,9 @@ def _forget(table: PhotoTable, listed: Mapping[str, set[str]], every: bool) -> N
     """Take photos that PEOPLE no longer has out of the table: every one of them, or those that never counted."""
     gone: dict[str, list[str]] = {}
     for photo in table.known(list(listed)):
-        if photo.source not in listed[photo.person_id] and (every or photo.status != "ok"):
+        own = listed[photo.person_id]
+        # Of an empty folder no template could be made, so whoever has one stays as before.
+        if photo.source not in own and ((every and own) or photo.status != "ok"):
             gone.setdefault(photo.person_id, []).append(photo.source)
     for person, sources in gone.items():
         table.forget(person, sources)
@@ -220,13 +266,19 @@ def _without_gone(
     return [anew.get(one.person_id, one) for one in made]
 
 
-def _changed_people(plan: EnrollPlan, limit: float | None, accept: bool) -> None:
+def _settled(table: PhotoTable, found: People, decided: Decisions) -> set[str]:
+    """People of whose photos in PEOPLE it was decided that they are theirs, whatever the template was."""
+    known = decided.changes()
+    return {person for person, own in digests_now(table, found, list(known)).items() if own in known[person]}
+
+
+def _changed_people(plan: EnrollPlan, limit: float | None, accept: bool, settled: Set[str]) -> None:
     """Suspect and hold who is enrolled and whose new template is not like the one of before."""
     if limit is None:
         return
     for person in plan.changed:
         before = plan.before.get(person.person_id)
-        if before is None:
+        if before is None or person.person_id in settled:
             continue
         score = float(person.template @ before.template)
         if score < limit:
@@ -236,7 +288,11 @@ def _changed_people(plan: EnrollPlan, limit: float | None, accept: bool) -> None
 
 
 def _take(
-    plan: EnrollPlan, fused: Fused, before: Person | None, metadata: Mapping[str, Mapping[str, str]] | None
+    plan: EnrollPlan,
+    fused: Fused,
+    before: Person | None,
+    metadata: Mapping[str, Mapping[str, str]] | None,
+    keep_until: str | None,
 ) -> None:
     person_id = fused.person_id
     for photo, detail in zip(fused.photos, fused.details, strict=True):
@@ -246,10 +302,13 @@ def _take(
         plan.held[person_id] = DIVIDED
         return
     if fused.person is None:
-        plan.not_enrolled.append(person_id)
+        decided = fused.photos and all(photo.status in (EXCLUDED, "duplicate") for photo in fused.photos)
+        (plan.left_out if decided else plan.not_enrolled).append(person_id)
         return
-    told = before.metadata if before and metadata is None else (metadata or {}).get(person_id, {})
-    person = replace(fused.person, metadata=dict(told))
+    told = dict(before.metadata if before and metadata is None else (metadata or {}).get(person_id, {}))
+    if keep_until is not None and (metadata is None or KEEP_UNTIL not in told):
+        told[KEEP_UNTIL] = keep_until
+    person = replace(fused.person, metadata=told)
     if before is not None and person.same(before):
         plan.unchanged += 1
         return

@@ -15,11 +15,13 @@ from facekd.console import say, say_first, table
 from facekd.core.files import atomic_write
 from facekd.core.printable import printable_line
 from facekd.enrollment.calibration import Promise
-from facekd.enrollment.sources import People
+from facekd.enrollment.sources import NO_PHOTO, People
 from facekd.enrollment.suspects import Suspect
 from facekd.ingest.embedding import Outcome
+from facekd.ingest.photos import NO_PHOTOS
 
 SHOWN = 20  # photos, people and suspects that are listed
+PLACES = "folders and links without a photo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,9 @@ class EnrollSummary:
     suspects: tuple[Suspect, ...]
     notes: tuple[str, ...]
     promise: Promise | None  # of a search through the gallery; None where no threshold is known
+    left_out: tuple[str, ...]  # people all of whose photos were decided never to count; an earlier template stays
+    missing: tuple[str, ...]  # people enrolled who are not in PEOPLE
+    erased: bool  # those
 
     @property
     def written(self) -> int:
@@ -76,8 +81,10 @@ class EnrollSummary:
             "people unchanged": self.unchanged,
             "people held back": len(self.held_back),
             "people not enrolled": len(self.not_enrolled),
+            **({"people left out by decision": len(self.left_out)} if self.left_out else {}),
+            "people not in PEOPLE": len(self.missing),
             "photos embedded now": self.embedded,
-            **{f"photos {status}": count for status, count in photos},
+            **{PLACES if status == NO_PHOTO else f"photos {status}": count for status, count in photos},
         }
 
 
@@ -111,11 +118,13 @@ def _called(places: dict[str, int] | None, name: str, kind: str, other: str) -> 
 def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: bool) -> None:
     """The tables, the photos not taken, and who was held back and why."""
     listed = [photo.source for photo in found.photos] + [row[0] for row in found.refused]
-    names = Names(private, found.ids(), listed)
+    names = Names(private, sorted([*found.ids(), *found.without()]), listed)
     figures = [[what, str(number)] for what, number in summary.figures().items()]
     table(summary.title(), ["this run", "number"], figures, quiet)
     if found.others:
-        say(f"{found.others} other files were passed over: their names are no photos'", quiet)
+        say(f"{found.others} other files were passed over: {NO_PHOTOS}", quiet)
+    if private and found.notes:
+        say(f"{len(found.notes)} notes name people; without --private they are printed", quiet)
     for note in summary.notes if not private else summary.notes[len(found.notes) :]:
         say(note, quiet)
     if summary.dry_run:
@@ -123,9 +132,14 @@ def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: b
         _people("would change", summary.changed, names, quiet)
     if summary.failed:
         where = "" if summary.dry_run else f"; {summary.gallery}/ledger.parquet has all"
-        say(f"{len(summary.failed)} photos could not be used{where}:", quiet)
+        say(f"{len(summary.failed)} photos or folders could not be used{where}:", quiet)
         say_first(names.outcomes(summary.failed), SHOWN, quiet)
     _people("not enrolled, for want of a usable photo (an earlier template stays)", summary.not_enrolled, names, quiet)
+    _people(
+        "left out, as it was decided of all their photos (an earlier template stays)", summary.left_out, names, quiet
+    )
+    gone = "erased" if summary.erased else "they stay"
+    _people(f"enrolled, and not in PEOPLE ({gone})", summary.missing, names, quiet)
     _suspects(summary, names, quiet)
     what = "would be held back" if summary.dry_run else "held back (an earlier template stays)"
     _people(f"{what}; --accept-suspects writes them", summary.held_back, names, quiet)

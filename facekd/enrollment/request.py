@@ -99,6 +99,7 @@ def agree(
         mapped=None if before is None else before.mapped,
         fpir=fpir or (FPIR if before is None or before.fpir is None else before.fpir),
         own=None if before is None else before.own,
+        gallery_id=None if before is None else before.gallery_id,
         gate=_limits(gate),
     )
     return Agreed(meta, search, gate)
@@ -147,6 +148,7 @@ def workplace(gallery: Path, meta: GalleryMeta, dry_run: bool) -> Iterator[Workp
     if not dry_run:
         home = GalleryTable.create(gallery, meta)
         with home.writing():
+            home.keep(home.meta)  # one of before there were gallery ids gets its own
             yield Workplace(home, PhotoTable(home.place, dim), None)
         return
     with tempfile.TemporaryDirectory(prefix="facekd-") as folder:

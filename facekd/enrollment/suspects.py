@@ -12,7 +12,7 @@ from facekd.core.types import Array, Embeddings
 from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.people import Person
 
-BLOCK = 1024  # templates compared at once with all others
+SCORES, ROWS = 1 << 20, 64  # held at once, and of very many templates so many rows of them
 MOST = 5  # ids that are named for one person
 
 
@@ -64,8 +64,9 @@ def _among(
     changed: Sequence[Person], vectors: Array, before: Mapping[str, Person], threshold: float
 ) -> dict[tuple[str, str], float]:
     pairs: dict[tuple[str, str], float] = {}
-    for start in range(0, len(changed), BLOCK):
-        scores = vectors[start : start + BLOCK] @ vectors.T
+    size = max(ROWS, SCORES // len(changed))
+    for start in range(0, len(changed), size):
+        scores = vectors[start : start + size] @ vectors.T
         scores[np.arange(len(scores)), np.arange(start, start + len(scores))] = -np.inf
         near = np.argpartition(scores, -min(MOST, len(changed)), axis=1)[:, -MOST:]
         for row, columns in enumerate(near):

@@ -43,7 +43,7 @@ def note(place: Place, event: str, facts: Mapping[str, int | float | bool | str 
     """Append one entry; it is on the disk when this returns.
 
     Args:
-        event: enroll, delete, identify, same, import, export, migrate or index.
+        event: enroll, decide, delete, identify, same, import, export, migrate or index.
         facts: counts, settings, and what else is about nobody; never an id, a name or a photo's path.
 
     Raises:

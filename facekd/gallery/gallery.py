@@ -7,6 +7,7 @@ In a folder or under an ``s3://`` prefix::
     GALLERY/people.lance     one row for each person, and in a large gallery its index
     GALLERY/photos.lance     the digest, quality and embedding of each photo (see photos.py)
     GALLERY/ledger.parquet   what became of each photo that was to be enrolled
+    GALLERY/decisions.parquet  what was decided about suspected mix-ups (see decisions.py)
     GALLERY/audit.jsonl      what was done, when and by whom, without names (see audit.py)
     GALLERY/lock             held by the one command that writes; on object storage writer.lance (see lease.py)
 
@@ -17,7 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import secrets
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +38,7 @@ from facekd.core.run import start_run
 from facekd.core.types import Embeddings
 from facekd.errors import UserError
 from facekd.gallery import audit, index
+from facekd.gallery.decisions import Decisions, read_decisions, write_decisions
 from facekd.gallery.erase import erase
 from facekd.gallery.exact import Templates, nearest
 from facekd.gallery.lease import lease
@@ -45,11 +49,12 @@ from facekd.gallery.people import Answer as Answer
 from facekd.gallery.people import Match as Match
 from facekd.gallery.people import Person as Person
 from facekd.gallery.people import template_of as template_of
-from facekd.gallery.place import Place, private, storage_options, table_bytes, told
+from facekd.gallery.place import Place, check_fork, private, storage_options, table_bytes, told
 
 TABLE = "people"
 LEDGER_FILE = "ledger.parquet"
 QUERIES = 64  # probes searched together: one pass over the templates for all of them
+ERASED = 8  # erasures by others during one search, each of which makes it begin again
 KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
 
 LEDGER = pa.schema(
@@ -73,8 +78,10 @@ class GalleryTable:
         self._may_write: Callable[[], None] | None = None  # raises where the right to write was lost
         self._fresh = 0  # people written since the indices were last looked after
         self._templates: tuple[int, Templates] | None = None  # of a version of the table
+        self._loading = threading.Lock()
         schema = people_schema(meta.contract.dim)
         options = storage_options() if self.place.remote else None
+        check_fork(self.place)
         try:
             self._connection: Any = lancedb.connect(self.place.uri, storage_options=options)
             # A first enrollment killed before this line left a gallery without its table.
@@ -112,6 +119,7 @@ class GalleryTable:
                 )
             return gallery
         place.begin()
+        meta = replace(meta, gallery_id=_new_id())
         write_meta(place, meta)
         return cls(place, meta)
 
@@ -128,12 +136,17 @@ class GalleryTable:
         place = Place.of(where)
         meta = read_meta(place)
         if model_id is not None:
-            _check_model(place, meta, model_id)
+            check_model(place, meta, model_id)
         return cls(place, meta)
 
     def __len__(self) -> int:
         """How many people are enrolled."""
         return int(self.table.count_rows())
+
+    def refresh(self) -> None:
+        """See what other processes have written since."""
+        with told(self.place, "read"):
+            self.table.checkout_latest()
 
     def people(self, ids: Sequence[str]) -> dict[str, Person]:
         """Those of the people `ids` that are enrolled."""
@@ -150,6 +163,12 @@ class GalleryTable:
         with told(self.place, "read"):
             for batch in self.table.search().limit(len(self)).to_batches(size):
                 yield to_people(pa.Table.from_batches([batch]))
+
+    def ids(self) -> list[str]:
+        """Everybody's id, sorted."""
+        with told(self.place, "read"):
+            found = self.table.search().select(["person_id"]).limit(len(self)).to_arrow()["person_id"].to_pylist()
+        return sorted(found)
 
     def photos(self) -> int:
         """Of how many photos the templates are made."""
@@ -182,7 +201,18 @@ class GalleryTable:
         Raises:
             UserError: embeddings of another model, or a damaged index.
         """
-        _check_model(self.place, self.meta, probes.model_id)
+        check_model(self.place, self.meta, probes.model_id)
+        for _ in range(ERASED):
+            read = self.table.version
+            try:
+                return self._search(probes, k, where, exact)
+            except UserError:
+                self.refresh()
+                if self.table.version == read:  # else an erasure took the files away that were read
+                    raise
+        return self._search(probes, k, where, exact)
+
+    def _search(self, probes: Embeddings, k: int, where: Mapping[str, str] | None, exact: bool) -> list[list[Match]]:
         use_index = not where and not exact and self.indexed() is not None
         found: list[list[Match]] = []
         for start in range(0, len(probes.ids), QUERIES):
@@ -255,7 +285,9 @@ class GalleryTable:
             rows = to_table(changed, self.meta.contract.dim, datetime.datetime.now(datetime.UTC))
             merge = self.table.merge_insert("person_id").when_matched_update_all().when_not_matched_insert_all()
             before = self.table.version
-            self.keep(replace(self.meta, own=None))  # first: what was measured on others is never believed of these
+            if self.meta.own is not None:  # first: what was measured on others is not believed of these after a kill
+                aged = replace(self.meta.own, written=self.meta.own.written + len(changed))
+                self.keep(replace(self.meta, own=aged))
             with told(self.place, "written"):
                 merge.execute(rows)
                 self._fresh += len(ids)
@@ -268,8 +300,9 @@ class GalleryTable:
         return len(changed)
 
     def keep(self, meta: GalleryMeta) -> None:
-        """Remember other settings, where they are others; inside `writing`."""
+        """Remember other settings, where they are others; the gallery's id stays; inside `writing`."""
         self._check_right()
+        meta = replace(meta, gallery_id=self.meta.gallery_id or _new_id())
         if meta != self.meta:
             write_meta(self.place, meta)
             self.meta = meta
@@ -285,7 +318,9 @@ class GalleryTable:
         others = pc.and_(
             pc.is_valid(before["person"]), pc.invert(pc.is_in(before["person"], ledger["person"].combine_chunks()))
         )
-        self._write_ledger(pa.concat_tables([before.filter(others), ledger]))
+        after = pa.concat_tables([before.filter(others), ledger])
+        if not after.equals(before):
+            self._write_ledger(after)
         with told(self.place, "written"):
             index.keep_up(self.table, KEPT)
 
@@ -303,6 +338,16 @@ class GalleryTable:
             table = table.append_column(LEDGER.field("detail"), pa.nulls(len(table), pa.float64()))
         return table.replace_schema_metadata()
 
+    def decisions(self) -> Decisions:
+        """What was decided about suspected mix-ups."""
+        return read_decisions(self.place)
+
+    def remember(self, decisions: Decisions) -> None:
+        """Keep what was decided, where it is something else than before; inside `writing`."""
+        self._check_right()
+        if decisions != self.decisions():
+            write_decisions(self.place, decisions)
+
     def delete(self, person_id: str) -> bool:
         """Erase a person: no byte of template, id or photo names stays in the gallery; inside `writing`.
 
@@ -316,7 +361,21 @@ class GalleryTable:
 
         The cost is that of rewriting the gallery, once for all of them, and of building its index anew. Readers that
         still use an earlier version fail. What the file system or the bucket itself keeps of removed files is not
-        touched. After a kill, the same call finishes what was begun.
+        touched. After a kill, the same call finishes what was begun. Where it was decided that several ids are one
+        person, all of them go, and what was decided about them.
+
+        Returns:
+            Those of `ids` whose person was enrolled.
+        """
+        decisions = self.decisions()
+        every = decisions.ids_of(ids)
+        aliases = decisions.aliases()
+        enrolled = {aliases.get(one, one) for one in self.erase_all(every)}
+        self.remember(decisions.without(every))
+        return [one for one in ids if aliases.get(one, one) in enrolled]
+
+    def erase_all(self, ids: Sequence[str]) -> list[str]:
+        """`delete_all` of these very ids, which leaves what was decided about them.
 
         Returns:
             Those that were enrolled.
@@ -365,14 +424,15 @@ class GalleryTable:
         audit.note(self.place, event, facts)
 
     def _loaded(self) -> Templates:
-        version = self.table.version
-        if self._templates is None or self._templates[0] != version:
-            self._templates = None  # one version at a time in memory
-            people = len(self)
-            with told(self.place, "read"):
-                batches = self.table.search().select(["person_id", "template"]).limit(people).to_batches()
-                self._templates = version, Templates(batches, people, self.meta.contract.dim)
-        return self._templates[1]
+        with self._loading:  # one version at a time in memory
+            version = self.table.version
+            if self._templates is None or self._templates[0] != version:
+                self._templates = None
+                people = len(self)
+                with told(self.place, "read"):
+                    batches = self.table.search().select(["person_id", "template"]).limit(people).to_batches()
+                    self._templates = version, Templates(batches, people, self.meta.contract.dim)
+            return self._templates[1]
 
     def _check_right(self) -> None:
         assert self._may_write is not None, "write inside `writing`"
@@ -389,7 +449,16 @@ def _locked(place: Place) -> Iterator[Callable[[], None]]:
         yield lambda: None
 
 
-def _check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:
+def _new_id() -> str:
+    return secrets.token_hex(16)
+
+
+def check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:
+    """Pass where embeddings of that model can be compared with the gallery's templates.
+
+    Raises:
+        UserError: they are of another model.
+    """
     if model_id != meta.model_id:
         raise UserError(
             f"{place}: its templates are of model {meta.model_id}, these embeddings of model {model_id}, and the two "

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from facekd.errors import UserError
+from facekd.errors import BusyError, UserError
 from facekd.gallery.place import Place, told
 
 TABLE = "writer"
@@ -34,7 +34,7 @@ def lease(connection: Any, place: Place, seconds: float = LEASE) -> Iterator[Cal
         A function that raises UserError once the right has been lost.
 
     Raises:
-        UserError: another process has it.
+        BusyError: another process has it.
     """
     owner = secrets.token_hex(8)
     with told(place, "written"):
@@ -42,7 +42,7 @@ def lease(connection: Any, place: Place, seconds: float = LEASE) -> Iterator[Cal
         table.checkout_latest()
     if not _take(table, owner, seconds):
         (row,) = table.to_arrow().to_pylist()
-        raise UserError(
+        raise BusyError(
             f"{place}: another command is writing it, on {row['host']}; run this again when it is done, or in "
             f"{seconds / 60:.0f} minutes where it died"
         )

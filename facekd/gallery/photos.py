@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facekd.gallery.people import quoted
-from facekd.gallery.place import Place, private, storage_options, told
+from facekd.gallery.place import Place, check_fork, private, storage_options, told
 
 TABLE = "photos"
 KEYS = ["person_id", "source"]
 IN_LIST = 500  # names in one condition
+EXCLUDED = "excluded"  # the status of a photo that was decided to be no photo of its person
 KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
 
 
@@ -158,6 +159,23 @@ class PhotoTable:
                 named = _is_in("source", sources[start : start + IN_LIST])
                 self.table.update(where=f"{_is_in('person_id', [person_id])} AND {named}", values={"accepted": True})
 
+    def exclude(self, person_id: str, sources: Sequence[str], reason: str) -> None:
+        """Let photos of a person never count: their embeddings go, their digests stay."""
+        rows = self.rows(person_id, sources)
+        values = {
+            "status": pa.array([EXCLUDED] * len(rows), pa.string()),
+            "reason": pa.array([reason] * len(rows), pa.string()),
+            "embedding": pa.nulls(len(rows), self.schema.field("embedding").type),
+        }
+        for name, column in values.items():
+            rows = rows.set_column(rows.schema.get_field_index(name), self.schema.field(name), column)
+        self.put(rows, new=False)
+
+    def reload(self) -> None:
+        """See what was written past this object, as by an erasure."""
+        with told(self.place, "read"):
+            self.table.checkout_latest()
+
     def _read(self, where: str, names: Sequence[str]) -> pa.Table:
         """Columns of the rows that a condition holds for, in no order."""
         there = [name for name in names if name in self.table.schema.names]
@@ -178,6 +196,7 @@ class PhotoTable:
 
 
 def _connect(place: Place) -> Any:
+    check_fork(place)
     return lancedb.connect(place.uri, storage_options=storage_options() if place.remote else None)
 
 

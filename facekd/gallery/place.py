@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,14 +155,54 @@ def storage_options() -> dict[str, str]:
     return options
 
 
+_users: list[int] = []  # the process that uses LanceDB, once one does; a forked one finds that of its parent here
+
+
+def check_fork(place: Place) -> None:
+    """Refuse a forked process whose parent used a gallery: LanceDB's threads did not come along, and it would hang.
+
+    Raises:
+        UserError: it is one.
+    """
+    if not _users:
+        _users.append(os.getpid())
+    if _users[0] != os.getpid():
+        raise UserError(
+            f"{place}: this process was forked from one that had used a gallery, whose threads did not come along; use "
+            "galleries only after the fork, or start processes by 'spawn' or 'forkserver'"
+        )
+
+
+class _Mask:
+    """The process's umask while some of its threads are in `private`, and what it was before the first of them."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """As in a new process."""
+        self.lock, self.threads, self.before = threading.Lock(), 0, 0
+
+
+_mask = _Mask()
+if hasattr(os, "register_at_fork"):  # where processes fork
+    os.register_at_fork(after_in_child=_mask.begin)  # a thread that held the lock did not come along
+
+
 @contextlib.contextmanager
 def private() -> Iterator[None]:
     """What this process creates meanwhile is for its owner only, LanceDB's own files too."""
-    before = os.umask(0o077)
+    with _mask.lock:
+        if _mask.threads == 0:
+            _mask.before = os.umask(0o077)
+        _mask.threads += 1
     try:
         yield
     finally:
-        os.umask(before)
+        with _mask.lock:
+            _mask.threads -= 1
+            if _mask.threads == 0:
+                os.umask(_mask.before)
 
 
 @contextlib.contextmanager

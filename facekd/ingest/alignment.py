@@ -70,6 +70,8 @@ def _read_photo(file: PhotoFile, min_face: int) -> tuple[PhotoRecord, Photo | No
         photo = decode(data, file.source)
     except BadPhotoError as error:
         record.status, record.reason = error.status, error.reason
+        if not error.lasting:
+            record.sha256 = None  # as if it had not been read, so that the next run tries again
         return record, None
     record.height, record.width = photo.pixels.shape[:2]
     if min(record.width, record.height) < min_face:

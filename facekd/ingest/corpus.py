@@ -22,7 +22,7 @@ class AlignSummary:
     photos: int
     new: int  # aligned by this run; the others were done before
     statuses: dict[str, int]
-    others: int  # files that are no photos by their name
+    others: int  # files that are no photos, by their suffix and by their first bytes
 
     @property
     def failed(self) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from facekd.core.files import sha256_bytes
 from facekd.core.types import Array, Photo
+from facekd.photos.kinds import HEIF
 
 # Pillow warns above this size and refuses at twice it; one limit is clearer.
 MAX_PIXELS = 89_478_485
@@ -26,12 +28,14 @@ class BadPhotoError(Exception):
     Attributes:
         status: ``unreadable`` or ``too_large``.
         reason: one sentence.
+        lasting: whether the same bytes always end so; not where a package is missing that reads them.
     """
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: str, reason: str, *, lasting: bool = True) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.lasting = lasting
 
 
 def decode(data: bytes, source: str) -> Photo:
@@ -39,13 +43,13 @@ def decode(data: bytes, source: str) -> Photo:
 
     EXIF orientation is applied. Gray becomes three equal channels, 16 bits are cut to their upper 8,
     transparency is laid on white, CMYK is converted without its color profile, of an animation the first
-    frame counts.
+    frame counts. HEIC is read where pillow-heif is installed.
 
     Raises:
         BadPhotoError: no image, a damaged or truncated one, or one above MAX_PIXELS.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _opened(data) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BadPhotoError("too_large", _too_large(width, height))
@@ -63,9 +67,28 @@ def decode(data: bytes, source: str) -> Photo:
     except Exception as error:
         # Pillow's parsers raise whatever damaged bytes lead them to: any of it means this file is bad.
         raise BadPhotoError(
-            "unreadable", f"damaged image ({type(error).__name__}: {error}); replace the file"
+            "unreadable", f"damaged image ({type(error).__name__}: {' '.join(str(error).split())}); replace the file"
         ) from error
     return Photo(pixels, source, sha256_bytes(data))
+
+
+def _opened(data: bytes) -> Image.Image:
+    """An image whose header alone has been read.
+
+    Raises:
+        BadPhotoError: HEIC, and nothing that reads it.
+        UnidentifiedImageError: none.
+    """
+    if not HEIF.match(data) or b"avif" in data[:64]:  # AVIF is of the same container; Pillow reads it
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    try:
+        import pillow_heif
+    except ImportError as error:
+        reason = "HEIC, which pillow-heif reads; install it with: pip install 'facekd[heif]'"
+        raise BadPhotoError("unreadable", reason, lasting=False) from error
+    # The class itself: registered with Pillow, it would open files for all of the process.
+    reader: Callable[[io.BytesIO], Image.Image] = pillow_heif.HeifImageFile
+    return reader(io.BytesIO(data))
 
 
 def rgb(image: Image.Image) -> Array:

@@ -21,8 +21,13 @@ Held: TypeAlias = "bytes | bytearray | memoryview | IO[bytes] | Array | Image"
 def is_held(photo: object) -> bool:
     """Whether it is one photo in memory, and neither a path nor several photos."""
     if isinstance(photo, np.ndarray):
-        return photo.ndim < 4
+        return photo.ndim < 4 and not (photo.ndim < 3 and is_float(photo))
     return isinstance(photo, bytes | bytearray | memoryview) or hasattr(photo, "read") or hasattr(photo, "getbbox")
+
+
+def is_float(array: Array) -> bool:
+    """Whether its numbers are an embedding's, and no photo's."""
+    return bool(np.issubdtype(array.dtype, np.floating))
 
 
 def held(photo: Any, name: str) -> PhotoFile:

@@ -1,7 +1,6 @@
 """95 % intervals of a proportion.
 
-`wilson` and `clopper_pearson` hold for independent pairs. Pairs that share a person are not independent;
-for those see rates/persons.py.
+`wilson` holds for independent pairs. Pairs that share a person are not independent; for those see rates/persons.py.
 """
 
 from __future__ import annotations
@@ -9,11 +8,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
 
 from facekd.core.types import Array
 
-Z95 = float(stats.norm.ppf(0.975))
+Z95 = 1.959963984540054  # the normal quantile at 0.975; SciPy, which gives it, takes a second to load
 
 
 def wilson(hits: float, n: float) -> tuple[float, float]:
@@ -28,18 +26,6 @@ def wilson(hits: float, n: float) -> tuple[float, float]:
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     # at 0 and n hits the bound is 0 or 1 exactly; the formula reaches it only up to rounding
     return (0.0 if hits == 0 else max(0.0, center - half)), (1.0 if hits == n else min(1.0, center + half))
-
-
-def clopper_pearson(hits: int, n: int) -> tuple[float, float]:
-    """95 % exact binomial interval of ``hits / n``: never covers less, mostly covers more.
-
-    Source: C. J. Clopper and E. S. Pearson, Biometrika 26, 1934, by the quantiles of the beta distribution.
-    """
-    assert 0 <= hits <= n, (hits, n)
-    assert n > 0, n
-    low = 0.0 if hits == 0 else float(stats.beta.ppf(0.025, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(stats.beta.ppf(0.975, hits + 1, n - hits))
-    return low, high
 
 
 def wilson_by_person(hits: Array, n: Array) -> tuple[float, float]:

@@ -25,7 +25,7 @@ FIRST = 100  # higher ones may be mix-ups: one person under two ids
 POINTS = 12  # ranks compared, evenly in their logarithm
 MILDEST = 1e-2  # FAR above which a score says nothing of the tail
 RESAMPLES = 200
-BLOCK = 1024  # probes compared at once
+SCORES, ROWS = 1 << 20, 64  # held at once, 4 MiB, and of very many templates so many rows of them
 FARS = tuple(10.0**-power for power in range(1, 11))  # at which a fitted tail is written down
 
 
@@ -108,16 +108,17 @@ def highest_scores(probes: Array, owners: Array, templates: Array) -> Highest:
         templates: float32[N, D], unit norm, N >= 2.
     """
     found = [(np.zeros(0, np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    least = -np.inf
-    for start in range(0, len(probes), BLOCK):
-        scores = probes[start : start + BLOCK] @ templates.T
-        scores[np.arange(len(scores)), owners[start : start + BLOCK]] = -np.inf
-        rows, columns = np.nonzero(scores >= least)
-        if len(rows) > HIGHEST:  # of this block alone
+    least, size = -np.inf, max(ROWS, SCORES // len(templates))
+    for start in range(0, len(probes), size):
+        scores = probes[start : start + size] @ templates.T
+        scores[np.arange(len(scores)), owners[start : start + size]] = -np.inf
+        if np.count_nonzero(scores >= least) > HIGHEST:  # of this block alone
             best = np.argpartition(scores, -HIGHEST, axis=None)[-HIGHEST:]
             rows, columns = np.unravel_index(best, scores.shape)
+        else:
+            rows, columns = np.nonzero(scores >= least)
         found.append((scores[rows, columns], rows + start, columns))
-        if sum(len(part[0]) for part in found) >= 2 * HIGHEST or start + BLOCK >= len(probes):
+        if sum(len(part[0]) for part in found) >= 2 * HIGHEST or start + size >= len(probes):
             joined = [np.concatenate(part) for part in zip(*found, strict=True)]
             order = np.lexsort((joined[2], joined[1], -joined[0]))[:HIGHEST]
             found = [(joined[0][order], joined[1][order], joined[2][order])]

@@ -102,7 +102,7 @@ def write_html(path: Path, *, title: str, lead: str, sections: Sequence[Section]
     Raises:
         UserError: the file can't be written.
     """
-    template = _environment().get_template("report.html.j2")
+    template = page_environment().get_template("report.html.j2")
     page = template.render(title=title, lead=lead, sections=sections, repeat=repeat)
     write_text(path, page)
 
@@ -145,7 +145,8 @@ _EMPTY_CELLS = ("", "-", "–", "—", "n/a")
 _NUMBER = re.compile(r"\s*[<>≤≥≈~±+−–-]?\s*\.?\d")
 
 
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """Templates whose every text is escaped and fit for a page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("facekd.reports"),
         autoescape=True,

@@ -24,7 +24,7 @@ C = TypeVar("C", bound=type)
 
 # In the order in which --help shows them; what people use first comes first.
 PANELS = ("Most used", "Parameters", "Data", "Teacher", "Objective", "Student", "Network", "Optimization", "Views",
-          "Model", "Faces", "Quality", "Decision", "Runtime", "Output")  # fmt: skip
+          "Model", "Faces", "Quality", "Decision", "Server", "Runtime", "Output")  # fmt: skip
 
 
 def panel(name: str) -> Group:

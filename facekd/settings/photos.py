@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from pathlib import Path
 from typing import Annotated, Literal
@@ -218,10 +219,19 @@ class EnrollDecision(SearchDecision):
     suspect_threshold: float | None = None
     """Cosine from which two ids look like one person, and under which a photo does not match the rest of its person or
     a new template the old; in place of --false-alarms, and of the network's threshold at FAR 0.01 for the latter."""
+    decisions: Path | None = None
+    """What was decided about suspected mix-ups: the decisions.csv that the page of --review saved. The gallery
+    remembers it, so that nothing is asked twice."""
     accept_suspects: bool = False
     """Write what looks like a mix-up too."""
     replace: bool = False
     """Make templates of exactly the photos that PEOPLE has now; without it earlier photos keep counting."""
+    missing: Literal["list", "delete", "keep"] = "list"
+    """What becomes of enrolled people whom PEOPLE no longer has: list, they stay and are told of; delete, they are
+    erased, with a receipt; keep, they stay."""
+    keep_until: str | None = None
+    """Day until which the people of PEOPLE are kept, as 2027-01-31; 'facekd gallery purge' erases them afterwards. A
+    column keep_until of a CSV goes first."""
     change: bool = False
     """Let the flags given here replace those that the gallery keeps: --threshold, --fpir, --min-face and the limits of
     quality."""
@@ -233,6 +243,8 @@ class EnrollDecision(SearchDecision):
         check_threshold(self.suspect_threshold, "--suspect-threshold")
         if not 0 < self.false_alarms < math.inf:
             raise UserError(f"--false-alarms {self.false_alarms}: give how many to expect by chance, such as 1")
+        if self.keep_until is not None:
+            read_date(self.keep_until, "--keep-until")
 
 
 @settings("Output")
@@ -241,10 +253,20 @@ class EnrollReport:
 
     report: Path | None = None
     """Write the suspected mix-ups here too: .csv or .parquet."""
+    review: Path | None = None
+    """Write a page here to decide about the suspected mix-ups, .html: it works from disk, shows faces where the photos
+    are at hand, and saves a file for --decisions."""
+    json: Path | None = None
+    """Write what became of everybody here too, for scripts: one JSON object with the counts, the people (new, changed,
+    held_back, not_enrolled …), the suspects and, as rows, each photo: source, person, status, reason, verdict
+    (enrolled, or the status), quality (sharpness), detector_score, eyes (pixels between them)."""
     private: bool = False
-    """Print no name of a person or photo, only their numbers."""
+    """Print no name of a person or photo, only their numbers: the page of --review has neither names nor faces, the
+    other files have the names."""
 
     def __post_init__(self) -> None:
+        if self.review is not None and self.review.suffix not in (".html", ".htm"):
+            raise UserError(f"--review {self.review}: a page is written as .html; give such a name")
         if self.report is not None and self.report.suffix not in (".csv", ".parquet"):
             raise UserError(f"--report {self.report}: a report is written as .csv or .parquet; give such a name")
 
@@ -258,16 +280,20 @@ class Answers:
     where: list[str] | None = None
     """Only people with this metadata, as key=value; several have to hold together."""
     out: Path | None = None
-    """Write the answers here too: .parquet or .csv, a row for each face and candidate."""
+    """Write the answers here too: .json, .csv or .parquet, a row for each photo and face, with --top one for each
+    candidate. Columns: source; status (ok, no_face, unreadable …) and reason of the photo; verdict (known, unknown, or
+    the status where there is no face); crop_id; x1 y1 x2 y2, pixels; quality, the sharpness of the face; person, where
+    known; candidate; rank, 1 in the first row of each photo and face; score, a cosine; threshold. JSON is one object
+    with model_id, threshold and these as rows."""
     private: bool = False
     """Print no name of a person or photo, only numbers; the file of --out has the names."""
 
     def __post_init__(self) -> None:
         if self.top < 1:
             raise UserError(f"--top {self.top}: give how many people to show for each face, at least 1")
-        if self.out is not None and self.out.suffix not in (".parquet", ".csv"):
+        if self.out is not None and self.out.suffix not in (".json", ".parquet", ".csv"):
             raise UserError(
-                f"{self.out}: answers are written as .parquet or .csv; give a name that ends in one of these"
+                f"{self.out}: answers are written as .json, .parquet or .csv; give a name that ends in one of these"
             )
         self.metadata()
 
@@ -280,6 +306,18 @@ class Answers:
                 raise UserError(f"--where {condition!r}: give key=value, each key once, such as --where office=Basel")
             found[key] = value
         return found
+
+
+def read_date(text: str, where: str) -> datetime.date:
+    """An ISO 8601 date.
+
+    Raises:
+        UserError: another text; `where` is in the sentence.
+    """
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise UserError(f"{where} {text!r}: no date; write it as 2027-01-31") from error
 
 
 def check_threshold(threshold: float | None, flag: str = "--threshold") -> None:

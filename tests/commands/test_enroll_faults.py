@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from people import NEAR, pattern, save, write_model, write_people
+from reviewed import cases, saved
 
 from facekd.cli import run
 from facekd.commands.enroll import enroll
@@ -245,3 +246,73 @@ def test_photos_that_go_or_can_not_be_read_meanwhile(people: Path, model: Path, 
     again = enroll(people, tmp_path / "g", model=model, detector="none", quiet=True)
     assert again.embedded == 2  # they may be there by now
     assert again.statuses == found.statuses
+
+
+# Decisions that are taken, remembered and done in several steps: the same gallery, copied, is killed within them.
+DECIDER = (
+    KILLER.split("whole = until_done")[0].replace(
+        "quiet=True)", 'decisions=root / "decisions.csv", review=root / f"{gallery.name}.html", quiet=True)'
+    )
+    + """
+import shutil
+shutil.copytree(root / "first", root / "whole")
+whole = until_done(root / "whole")
+killed = number = 0
+while killed < kills:
+    gallery = root / f"killed-{number}"
+    shutil.copytree(root / "first", gallery)
+    for _ in range(8):
+        child = work(gallery)
+        time.sleep(random.uniform(0, whole))
+        os.kill(child, signal.SIGKILL)
+        killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    until_done(gallery)
+    number += 1
+print(json.dumps({"kills": killed, "galleries": number, "whole": whole}))
+"""
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_kills_while_decisions_are_taken(people: Path, model: Path, tmp_path: Path) -> None:
+    """Two ids that are one person, of which one was enrolled; photos left out and let in; an id that changed hands."""
+    for number in (10, 11):  # they are enrolled, and their photos are another's in the night that follows
+        save(people / f"p{number}" / "new.png", pattern(number, 95))
+    save(people / "zed" / "0.png", pattern(73, 1))
+    enroll(people, tmp_path / "first", model=model, detector="none", quiet=True)
+    erased = contents(tmp_path / "first")[0]["zed"][0][:24]
+    for photo in range(2):
+        save(people / "again" / f"{photo}.png", pattern(6, 91 + photo))  # p06 again
+        save(people / "other" / f"{photo}.png", pattern(7, 91 + photo))  # p07 again
+    save(people / "p08" / "stray.png", pattern(70, 1))
+    save(people / "p09" / "stray.png", pattern(71, 1))
+    for path in (people / "p10").glob("*.png"):
+        save(path, pattern(72, int(path.stem) if path.stem.isdecimal() else 95))
+    save(people / "zed" / "0.png", pattern(12, 91))  # p12 again, both of them enrolled
+    page = tmp_path / "review.html"
+    enroll(people, tmp_path / "first", model=model, detector="none", review=page, quiet=True)
+    choices = {"p03": "wrong", "p04": "same", "again": "same", "other": "different", "p08": "different", "p09": "same",
+               "p10": "different", "zed": "same"}  # fmt: skip
+    rows = cases(page)
+    assert {row["person"] for row in rows} == set(choices)
+    saved([{**row, "choice": choices[row["person"]]} for row in rows], tmp_path / "decisions.csv")
+    command = [sys.executable, "-c", DECIDER, str(people), str(model), str(tmp_path), "64"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    print(report)
+    assert report["kills"] >= 64
+    assert any(erased in path.read_bytes() for path in (tmp_path / "first").rglob("*") if path.is_file())
+    expected, decided = contents(tmp_path / "whole"), GalleryTable.open(tmp_path / "whole").decisions()
+    assert decided.aliases() == {"twin": "p04", "again": "p06", "zed": "p12"}
+    assert len(decided.rows) == 9
+    assert {"twin", "again", "zed"}.isdisjoint(expected[0])
+    assert "other" in expected[0]
+    assert cases(tmp_path / "whole.html") == []
+    for number in range(report["galleries"]):
+        gallery = tmp_path / f"killed-{number}"
+        assert contents(gallery) == expected, number
+        assert GalleryTable.open(gallery).decisions() == decided, number
+        assert not any(erased in path.read_bytes() for path in gallery.rglob("*") if path.is_file()), number
+        assert (tmp_path / f"killed-{number}.html").read_bytes() == (tmp_path / "whole.html").read_bytes()

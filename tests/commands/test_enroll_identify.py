@@ -269,8 +269,8 @@ def test_answers_in_files_and_from_files(tmp_path: Path, people: Path, model: Pa
     table = pyarrow.csv.read_csv(tmp_path / "a.csv")
     assert table["source"].to_pylist() == [face.source for face in from_file.faces]
     assert table["score"].to_pylist() == pytest.approx([face.score for face in from_file.faces])
-    with pytest.raises(UserError, match=r"written as \.parquet or \.csv"):
-        identify(gallery, people, threshold=0.9, out=tmp_path / "a.json", quiet=True)
+    with pytest.raises(UserError, match=r"written as \.json, \.parquet or \.csv"):
+        identify(gallery, people, threshold=0.9, out=tmp_path / "a.txt", quiet=True)
 
 
 def test_unknown_people_are_an_answer_and_unreadable_photos_are_not(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from people import NEAR, pattern, save, write_model, write_people
+from reviewed import cases, saved
 
 from facekd.cli import run
 from facekd.commands.enroll import enroll
+from facekd.commands.gallery import delete
 from facekd.commands.identify import identify
 from facekd.gallery.gallery import GalleryTable
 
@@ -71,3 +73,30 @@ def test_a_gallery_on_object_storage(
     faces = identify(where, folder / "p02", quiet=True).faces
     assert [face.person for face in faces] == ["p02", "p02"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["local", "model.onnx", "people"]
+
+
+@pytest.mark.slow
+def test_decisions_about_a_gallery_on_object_storage(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = write_people(tmp_path / "people", 3, 2)
+    model = write_model(tmp_path / "model.onnx", {1e-3: NEAR})
+    save(folder / "twin" / "0.png", pattern(2, 40))
+    save(folder / "p00" / "stray.png", pattern(30, 1))
+    save(folder / "p00" / "2.png", pattern(0, 2))
+    where, page = Path(f"{bucket}/decided"), tmp_path / "review.html"
+    enroll(folder, where, model=model, detector="none", review=page, quiet=True)
+    choices = {"two_ids": "same", "two_people": "wrong"}
+    file = saved([{**row, "choice": choices[row["kind"]]} for row in cases(page)], tmp_path / "d.csv")
+    found = enroll(folder, where, model=model, detector="none", decisions=file, quiet=True)
+    assert (found.new, found.suspects, found.exit_code) == (("p02",), (), 0)
+    again = enroll(folder, where, model=model, detector="none", decisions=file, quiet=True)
+    assert (again.written, again.embedded, again.exit_code) == (0, 0, 0)
+    home = GalleryTable.open(where)
+    assert home.decisions().aliases() == {"twin": "p02"}
+    delete(str(where), "twin", quiet=True)
+    assert [(row.effect, row.person) for row in home.decisions().rows] == [("excluded", "p00")]
+    assert home.place.read("decisions.parquet") is not None
+    assert b"twin" not in (home.place.read("decisions.parquet") or b"")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.csv", "model.onnx", "people", "review.html"]

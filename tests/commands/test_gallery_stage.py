@@ -28,6 +28,7 @@ from facekd.crops.read import read_crops
 from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
 from facekd.gallery import audit
+from facekd.gallery.decisions import Decisions, Remembered
 from facekd.gallery.gallery import LEDGER, GalleryTable, Person, template_of
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.photos import PhotoTable
@@ -282,6 +283,8 @@ def test_migrating_from_crops_is_enrolling_with_the_new_model(tmp_path: Path) ->
                 Person("half", vector, ("p00/p00_0001.png", "lost.png")),
             ]
         )
+        decided = Decisions().added([Remembered("c", "different", "apart", "half", "p00")])
+        old.remember(decided)
     result = migrate(str(tmp_path / "old"), str(tmp_path / "new"), model=after, crops=crops, threshold=0.5, quiet=True)
     assert (result.people, result.exit_code, result.partial) == (6, 1, ("half",))
     assert result.missing == (("stranger", "no crop of its photos is kept"),)
@@ -293,6 +296,8 @@ def test_migrating_from_crops_is_enrolling_with_the_new_model(tmp_path: Path) ->
         assert sorted(there[name].sources) == sorted(here[name].sources)
         assert (there[name].quality, there[name].metadata) == (0.5, {"site": name})
     assert {row["person"] for row in new.ledger().to_pylist()} == set(names)
+    assert new.decisions() == decided  # it is of people and photos, whatever the model
+    assert new.meta.gallery_id != old.meta.gallery_id
     assert len(GalleryTable.open(tmp_path / "old")) == 7  # left as it was
     # A later enrollment goes on from the photos: each is known with its digest and its new embedding.
     kept = read_crops(crops)

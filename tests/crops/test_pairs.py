@@ -43,6 +43,9 @@ def test_lfw_headers(tmp_path: Path, header: str, folds: int, ending: str) -> No
     assert pairs.right[:4] == ("Ann_A/Ann_A_0007",) * 3 + ("Bob/Bob_0001",)
     assert pairs.same.tolist() == ([True] * 3 + [False] * 3) * 2
     assert pairs.fold.tolist() == ([0] * 6 + [1] * 6 if folds == 2 else [-1] * 12)
+    by_spaces = read_pairs(written(tmp_path / "spaces.txt", "\n" * (header[0] != "\ufeff") + text.replace("\t", "  ")))
+    assert (by_spaces.left, by_spaces.right) == (pairs.left, pairs.right)
+    assert by_spaces.fold.tolist() == pairs.fold.tolist()
 
 
 def test_the_list_of_lfw() -> None:
@@ -65,6 +68,11 @@ def test_the_list_of_lfw() -> None:
         ("2\t3\n" + lfw_text(2, 2), "announces 12 pairs and holds 8"),
         ("1\t1\nAnn\t1\t2\nAnn\tone\tBob\t1\n", "line 3: no LFW pair"),
         ("1\t1\nAnn\t1\t2\nAnn 1 Bob 1\n", r"line 3: no LFW pair \(1 columns\)"),
+        ("1 1\nAnn 1 2\nAnn 1 Bob Ray 1\n", r"line 3: no LFW pair \(5 columns\)"),
+        ("1\t1\t7\nAnn\t1\t2\nAnn\t1\tBob\t1\n", "its first line has 3 numbers; LFW's has folds and pairs"),
+        (lfw_text(2, 3), "its first line is a pair; LFW's lists begin with a line of their folds"),
+        (lfw_text(2, 3).replace("\t", " "), "its first line is a pair"),
+        ("Ann\t1\tBob\t2\n", "its first line is a pair"),
         ("", "holds no pair"),
         (" \n\n", "holds no pair"),
     ],

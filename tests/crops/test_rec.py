@@ -96,6 +96,17 @@ def test_a_record_that_lost_its_label_or_its_image_is_named(four: Path) -> None:
         read_crops(rec)
 
 
+@pytest.mark.parametrize("label", [2.0**24, 2.0**24 + 2, -(2.0**24), 0.5])
+@pytest.mark.parametrize("more", [(), (3.0, 4.0)])
+def test_labels_that_float32_mixes_up_are_refused(tmp_path: Path, label: float, more: tuple[float, ...]) -> None:
+    assert np.float32(2**24) == np.float32(2**24 + 1)  # two people, one number
+    folder = write_set(tmp_path / "set", [crop(0), crop(1)], [(0, *more), (label, *more)])
+    with pytest.raises(UserError, match=r"train\.rec: crop 2 has the label -?[\d.]+; they are whole numbers under 2"):
+        read_crops(folder)
+    folder = write_set(tmp_path / "good", [crop(0), crop(1)], [(0, *more), (2.0**24 - 1, *more)])
+    assert people(read_crops(folder)) == ["0", str(2**24 - 1)]
+
+
 def test_a_damaged_set_is_one_clear_sentence(four: Path) -> None:
     rec, index = four / "train.rec", four / "train.idx"
     data, lines = rec.read_bytes(), index.read_text()

@@ -125,9 +125,7 @@ def test_whatever_asks_for_a_threshold_finds_them(
     capsys.readouterr()
     assert identify(gallery, a).threshold == pytest.approx(search)
     said = " ".join(capsys.readouterr().err.split())
-    assert (
-        f"threshold {search:.4f}: a stranger is named in 1 % of searches through 3 people, by what is known" in said
-    )
+    assert f"threshold {search:.4f}: a stranger is named in 1 % of searches through 3 people, by what is known" in said
 
     # A gallery enrolled before facekd knew them.
     home = Table.open(gallery)

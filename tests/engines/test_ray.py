@@ -177,3 +177,33 @@ def test_an_address_where_nobody_answers(ray: Any, photos: Path, tmp_path: Path,
         align(photos, tmp_path / "o", engine="ray", address=address, detector="none", quiet=True)
     assert not ray.is_initialized()
     assert not (tmp_path / "o").exists()
+
+
+def test_a_cluster_of_its_own_listens_on_this_machine_alone(ray: Any) -> None:
+    """Ray's processes answer whoever reaches them: no port of theirs is open to another machine."""
+    from facekd.engines.ray import connected
+
+    with connected():
+        assert ray.get(ray.remote(lambda: 3).remote()) == 3
+        ports = listening("gcs_server", "raylet", "ray::")
+    assert len(ports) >= 3
+    assert {address for address, _ in ports} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
+def listening(*names: str) -> set[tuple[str, int]]:
+    """Address and port of each TCP socket on which processes of such names wait for others."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if not (process / "comm").read_text().startswith(names):
+                continue
+            links = [os.readlink(handle) for handle in (process / "fd").iterdir()]
+            sockets = {link[8:-1] for link in links if link.startswith("socket:")}
+            for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+                for line in (process / "net" / table).read_text().splitlines()[1:]:
+                    words = line.split()
+                    if words[3] == "0A" and words[9] in sockets:  # the state LISTEN
+                        address, port = words[1].split(":")
+                        parts = [bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8)]
+                        found.add((socket.inet_ntop(family, b"".join(parts)), int(port, 16)))
+    return found

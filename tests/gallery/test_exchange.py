@@ -52,12 +52,14 @@ def test_out_and_in_again(tmp_path: Path, gallery: GalleryTable, key: bytes | No
     assert ("名前".encode() in out.read_bytes()) == (key is None)
 
     meta, people = read_parquet(out, key)
-    assert meta == WHOLE
+    assert meta == replace(WHOLE, gallery_id=gallery.meta.gallery_id)
     other = GalleryTable.create(tmp_path / "other", meta)
     with other.writing():
         assert list(take_in(other, people, 4)) == [4, 4, len(ODD_IDS) - 8]
     assert same(gallery, GalleryTable.open(tmp_path / "other"))
-    assert GalleryTable.open(tmp_path / "other").meta == WHOLE
+    meta = GalleryTable.open(tmp_path / "other").meta
+    assert meta == replace(WHOLE, gallery_id=meta.gallery_id)
+    assert meta.gallery_id != gallery.meta.gallery_id  # it is another gallery
     with other.writing():
         assert sum(take_in(other, people)) == 0  # nothing new
     assert {row["person"] for row in other.ledger().to_pylist()} == set(ODD_IDS)

@@ -16,7 +16,7 @@ from facekd.core.contract import Contract
 from facekd.core.types import Array, Embeddings
 from facekd.errors import UserError
 from facekd.gallery.gallery import LEDGER, Answer, GalleryTable, Person, template_of
-from facekd.gallery.meta import GalleryMeta, OwnScores, read_meta
+from facekd.gallery.meta import GalleryMeta, OwnScores, read_meta, write_meta
 
 D = 32
 META = GalleryMeta(contract=Contract(dim=D, weights_sha256="a"), model="/models/a.onnx", detector="mtcnn", min_face=20)
@@ -41,6 +41,11 @@ def filled(folder: Path, ids: list[str] | tuple[str, ...], vectors: Array) -> Ga
 
 def probes(vectors: Array, model_id: str = META.model_id) -> Embeddings:
     return Embeddings(vectors, tuple(str(i) for i in range(len(vectors))), model_id)
+
+
+def nameless(meta: GalleryMeta) -> GalleryMeta:
+    """Without the gallery's id, which is another each time."""
+    return replace(meta, gallery_id=None)
 
 
 def files_with(folder: Path, data: bytes) -> list[str]:
@@ -167,7 +172,7 @@ def test_crops_of_two_detectors_never_mix(tmp_path: Path) -> None:
 def test_weights_of_a_detector_never_mix(tmp_path: Path) -> None:
     meta = replace(META, detector="yunet", weights_sha256="1" * 64)
     GalleryTable.create(tmp_path / "g", meta)
-    assert GalleryTable.open(tmp_path / "g").meta == meta
+    assert nameless(GalleryTable.open(tmp_path / "g").meta) == meta
     GalleryTable.create(tmp_path / "g", meta)
     with pytest.raises(UserError, match=r"sha256 111111111111…, these are 222222222222…"):
         GalleryTable.create(tmp_path / "g", replace(meta, weights_sha256="2" * 64))
@@ -176,13 +181,31 @@ def test_weights_of_a_detector_never_mix(tmp_path: Path) -> None:
 def test_what_the_gallery_is_bound_to_comes_back(tmp_path: Path) -> None:
     meta = replace(META, threshold=0.25, calibrated={1e-3: 0.3, 1e-4: 0.4}, weights="/w.onnx")
     gallery = GalleryTable.create(tmp_path / "g", meta)
-    assert GalleryTable.open(tmp_path / "g").meta == meta
+    assert nameless(GalleryTable.open(tmp_path / "g").meta) == meta
+    gallery_id = gallery.meta.gallery_id
+    assert gallery_id is not None
     with gallery.writing():
         gallery.finish(replace(META, model="/moved.onnx"), LEDGER.empty_table())
-    assert read_meta(tmp_path / "g") == replace(META, model="/moved.onnx") == gallery.meta
+    assert read_meta(tmp_path / "g") == replace(META, model="/moved.onnx", gallery_id=gallery_id) == gallery.meta
 
 
-def test_what_was_measured_on_a_gallery_goes_when_people_are_written(tmp_path: Path) -> None:
+def test_a_gallery_has_an_id_that_no_other_has_and_that_stays(tmp_path: Path) -> None:
+    ids = [GalleryTable.create(tmp_path / name, META).meta.gallery_id for name in ("a", "b")]
+    copied = GalleryTable.create(tmp_path / "c", GalleryTable.open(tmp_path / "a").meta)  # as an import does
+    assert len({*ids, copied.meta.gallery_id}) == 3
+    assert GalleryTable.create(tmp_path / "a", META).meta.gallery_id == ids[0]
+    write_meta(tmp_path / "b", META)  # of before galleries had ids
+    gallery = GalleryTable.open(tmp_path / "b")
+    assert gallery.meta.gallery_id is None
+    with gallery.writing():
+        gallery.keep(replace(META, fpir=0.02))
+        made = gallery.meta.gallery_id
+        gallery.keep(META)
+    assert made is not None
+    assert read_meta(tmp_path / "b").gallery_id == made
+
+
+def test_what_was_measured_on_a_gallery_ages_with_the_people_written(tmp_path: Path) -> None:
     own = OwnScores(
         people=60, compared=60, tail={1e-2: 0.3, 1e-6: 0.5}, sd=0.01, alike={1e-2: 0.3, 1e-6: 0.5},
         genuine={0.01: 0.4}, genuine_people=9,
@@ -194,7 +217,11 @@ def test_what_was_measured_on_a_gallery_goes_when_people_are_written(tmp_path: P
         gallery.upsert([])
         assert read_meta(tmp_path / "g").own == own
         gallery.upsert([Person("a", directions(1)[0], ("a/0.jpg",))])
-    assert read_meta(tmp_path / "g") == replace(META, own=None, fpir=0.02, gate={"min_eyes": 16.0})
+    assert read_meta(tmp_path / "g").own == replace(own, written=1)
+    assert not read_meta(tmp_path / "g").own.stale
+    with gallery.writing():
+        gallery.upsert(persons(("b", "c", "d"), directions(3, 1)))
+    assert read_meta(tmp_path / "g").own.stale  # of sixty people
 
 
 def test_the_folder_is_its_owners_only(tmp_path: Path) -> None:

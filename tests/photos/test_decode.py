@@ -263,6 +263,62 @@ def test_random_bytes_are_refused(data: bytes, magic: bytes) -> None:
     assert refused(magic + data).status in ("unreadable", "too_large")
 
 
+def heic(pixels: np.ndarray, orientation: int = 1) -> bytes:
+    """As an iPhone writes it: turned by the container, which the EXIF only repeats (ISO/IEC 23008-12, 6.5.10)."""
+    pillow_heif = pytest.importorskip("pillow_heif", reason="pip install 'facekd[heif]'")
+    made, file, exif = pillow_heif.HeifFile(), io.BytesIO(), Image.Exif()
+    made.add_from_pillow(Image.fromarray(np.ascontiguousarray(pixels)))
+    exif[274] = orientation
+    made.save(file, quality=95, exif=exif.tobytes())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_heic_comes_out_upright(orientation: int) -> None:
+    pixels = pixels_of(heic(STORED[orientation](RAMP), orientation))
+    assert pixels.shape == RAMP.shape
+    assert np.abs(pixels.astype(int) - RAMP).mean() < 3
+
+
+def test_heic_leaves_pillow_as_it_was() -> None:
+    data = heic(RAMP)
+    pixels_of(data)
+    code = (
+        "import io, sys; from PIL import Image, UnidentifiedImageError; from facekd.photos.decode import decode\n"
+        "data = sys.stdin.buffer.read(); assert decode(data, 'x').pixels.shape == (40, 60, 3)\n"
+        "try: Image.open(io.BytesIO(data))\nexcept UnidentifiedImageError: print('as it was')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=False)
+    assert done.stdout == b"as it was\n", done.stderr
+
+
+def test_heic_without_what_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = heic(RAMP)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    error = refused(data)
+    assert (error.status, error.lasting) == ("unreadable", False)
+    assert error.reason == "HEIC, which pillow-heif reads; install it with: pip install 'facekd[heif]'"
+    assert refused(b"no photo").lasting
+
+
+def test_damaged_heic_gives_a_photo_or_a_reason() -> None:
+    data = heic(NOISE)
+    rng = np.random.default_rng(3)
+    for cut in range(0, len(data), len(data) // 40):
+        assert refused(data[:cut]).status == "unreadable"
+    reasons = []
+    for _ in range(150):
+        damaged = bytearray(data)
+        for place in rng.integers(0, 600, 4):
+            damaged[place] = rng.integers(0, 256)
+        try:
+            decode(bytes(damaged), "x")
+        except BadPhotoError as error:
+            reasons.append(error.reason)
+    assert reasons
+    assert all(reason and "\n" not in reason for reason in reasons)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "JPEG2000"])
 def test_damaged_bytes_give_a_photo_or_a_reason(kind: str) -> None:
     data = encoded(Image.fromarray(NOISE), kind)

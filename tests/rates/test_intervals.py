@@ -7,9 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from facekd.rates.intervals import Z95, clopper_pearson, wilson, wilson_at_variance, wilson_by_person
+from facekd.rates.exact_interval import clopper_pearson
+from facekd.rates.intervals import Z95, wilson, wilson_at_variance, wilson_by_person
 
 COUNTS = st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+def test_the_normal_quantile() -> None:
+    assert stats.norm.ppf(0.975) == Z95
 
 
 @given(COUNTS)

@@ -36,8 +36,9 @@ from facekd.settings.photos import (
         (EnrollDecision, {"threshold": -2}, "--threshold -2: is no cosine"),
         (EnrollDecision, {"suspect_threshold": 2}, "--suspect-threshold 2: is no cosine"),
         (EnrollReport, {"report": "r.txt"}, "written as .csv or .parquet"),
+        (EnrollReport, {"review": "r.csv"}, "--review r.csv: a page is written as .html"),
         (Answers, {"top": 0}, "--top 0"),
-        (Answers, {"out": "a.txt"}, "written as .parquet or .csv"),
+        (Answers, {"out": "a.txt"}, "written as .json, .parquet or .csv"),
         (Answers, {"where": ["office"]}, "give key=value, each key once"),
     ],
 )
