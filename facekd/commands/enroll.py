@@ -37,8 +37,9 @@ def enroll(
     Made to run every night: photos that have not changed are not embedded again, a killed run goes on where it
     stopped, and people who are not in PEOPLE stay as they are. What looks like a mix-up, one person under two ids or
     two people under one, is reported and not written: --review writes a page to decide about it, --decisions takes
-    what was decided there, and the gallery remembers it. GALLERY/ledger.parquet says what became of each photo; of the
-    photos only digests and embeddings are kept. Exits with 1 when a photo or a person was not taken.
+    what was decided there, and the gallery remembers it. GALLERY/ledger.parquet says what became of each photo and how
+    much detail its face has; of the photos only digests and embeddings are kept. Exits with 1 when a photo or a person
+    was not taken.
 
     Example: facekd enroll people/ staff.gallery --model student.onnx --threshold 0.42
 

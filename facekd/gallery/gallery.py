@@ -57,7 +57,15 @@ QUERIES = 64  # probes searched together: one pass over the templates for all of
 ERASED = 8  # erasures by others during one search, each of which makes it begin again
 KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
 
-LEDGER = pa.schema([("source", pa.string()), ("person", pa.string()), ("status", pa.string()), ("reason", pa.string())])
+LEDGER = pa.schema(
+    [
+        ("source", pa.string()),
+        ("person", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.float64()),  # of the face, percent; null where none was found, and in a ledger of before
+    ]
+)
 
 
 class GalleryTable:
@@ -326,6 +334,8 @@ class GalleryTable:
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"{self.place}/{LEDGER_FILE}: damaged ({error}); remove it and enroll again") from error
         check_format("ledger", (table.schema.metadata or {}).get(METADATA.encode()), f"{self.place}/{LEDGER_FILE}")
+        if "detail" not in table.schema.names:
+            table = table.append_column(LEDGER.field("detail"), pa.nulls(len(table), pa.float64()))
         return table.replace_schema_metadata()
 
     def decisions(self) -> Decisions:

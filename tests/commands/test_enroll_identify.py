@@ -159,7 +159,9 @@ def test_bad_photos_have_a_row_and_a_reason_and_the_good_ones_go_through(
     assert run(["enroll", str(people), str(gallery), "--model", str(model), "--detector", "none"]) == 1
     ledger = {row["source"]: row for row in pq.read_table(gallery / "ledger.parquet").to_pylist()}
     assert len(ledger) == 9
+    assert ledger["anna/0.png"].pop("detail") > 0
     assert ledger["anna/0.png"] == {"source": "anna/0.png", "person": "anna", "status": "ok", "reason": ""}
+    assert ledger["anna/torn.jpg"]["detail"] is None
     assert (ledger["anna/torn.jpg"]["person"], ledger["anna/torn.jpg"]["status"]) == ("anna", "unreadable")
     assert ledger["dora/empty.jpg"]["reason"].startswith("an empty file")
     assert ledger["stray.png"]["person"] is None

@@ -261,7 +261,7 @@ def test_the_ledger_keeps_the_latest_enrollment_of_each_person(tmp_path: Path) -
     gallery = GalleryTable.create(tmp_path / "g", META)
 
     def row(source: str, person: str | None, status: str) -> dict[str, str | None]:
-        return {"source": source, "person": person, "status": status, "reason": ""}
+        return {"source": source, "person": person, "status": status, "reason": "", "detail": None}
 
     first = [row("a/1", "a", "ok"), row("a/2", "a", "no_face"), row("b/1", "b", "ok"), row("x", None, "no_person")]
     second = [row("b/2", "b", "ok"), row("y", None, "no_person")]
