@@ -443,6 +443,9 @@ class GalleryTable:
         self.place.write(LEDGER_FILE, table_bytes(numbered))
 
 
+Gallery = GalleryTable  # as it was called before facekd.Gallery was there
+
+
 @contextlib.contextmanager
 def _locked(place: Place) -> Iterator[Callable[[], None]]:
     with exclusive(place.folder):
