@@ -160,7 +160,7 @@ def test_imported_and_merged_people_are_measured_too(tmp_path: Path, tailed: Pat
     facekd.gallery_delete(str(tmp_path / "g"), "anna", quiet=True)
     assert facekd.gallery_info(str(tmp_path / "g"), quiet=True).promise.people == 55
     # Erased and measured in one run.
-    some = write_people(tmp_path / "some", 55, 2, first=2)
+    some = write_people(write_people(tmp_path / "some", 53, 2, first=2), 5, 2, first=60)
     found = enrolled(some, tmp_path / "g", tailed, missing="delete", accept_suspects=True, change=True)
-    assert found.missing == ("p00",)
-    assert read_meta(tmp_path / "g").own.people == 55
+    assert found.missing == ("p00", "p55", "p56")
+    assert read_meta(tmp_path / "g").own.people == 58
