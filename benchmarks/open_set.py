@@ -3,11 +3,11 @@
     python benchmarks/open_set.py --work DIR            # 25 minutes on two cores; writes results/open_set.json
     python benchmarks/open_set.py --work DIR --quick    # two minutes, few people, prints only
 
-Promise: N people of LFW or CelebA (three crops of each) are enrolled, by all of their photos but one or by one; the left-out photos and
-one photo of each of up to 4,000 strangers are the searches. The threshold is the gallery's own for an FPIR of 1 %. TPIR
-is the share of searches by enrolled people that name the right one. Each N is drawn TRIALS times. The network's known
-thresholds were measured on LFW and on 1,358 of CelebA's people, so these are no strangers to it; another row leaves
-that knowledge out.
+Promise: N people of LFW or CelebA (three crops of each) are enrolled, by all of their photos but one or by one; the
+left-out photos and one photo of each of up to 4,000 strangers are the searches. The threshold is the gallery's own for
+an FPIR of 1 %. TPIR is the share of searches by enrolled people that name the right one. Each N is drawn TRIALS times.
+The network's known thresholds were measured on LFW and on 1,358 of CelebA's people, so these are no strangers to it;
+another row leaves that knowledge out.
 
 Staff: photos of LFW, everything by default through the commands. Mix-ups: 779 people of LFW, 40 mistakes planted among
 them; what else is suspected counts as a false alarm, unless w600k_mbf, which decides nothing here, doubts the same
