@@ -190,8 +190,10 @@ def _measured(photos: Path, gallery: Path, detector: str, model: Path | None = N
 
 def measure(photos: Path, gallery: Path, model: Path, detector: str) -> dict[str, float]:
     """``facekd enroll`` in this process: seconds, and greatest resident memory before and at the end, MiB."""
+    import onnx  # noqa: F401
+
     from facekd.commands.enroll import enroll
-    from facekd.gallery import gallery as _  # noqa: F401  # loaded before the first figure, as the rest is
+    from facekd.enrollment import identification, plan  # noqa: F401  # loaded before the first figure, as the rest is
     from facekd.ingest.photos import load_embedder
 
     load_embedder(model)

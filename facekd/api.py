@@ -220,8 +220,8 @@ class Gallery:
 
         Who is held back as a suspected mix-up, or has no photo that can be used, is not enrolled: a UserWarning says so
         and the summary, when printed, who and why. The fields of `faces`, `quality` and `decision` may be given by
-        name: detector, weights, min_face, min_eyes, min_score, max_yaw, min_sharpness, threshold, fpir, false_alarms,
-        suspect_threshold, decisions, accept_suspects, replace, change, dry_run.
+        name: detector, weights, min_face, min_eyes, min_score, max_yaw, min_sharpness, min_detail, threshold, fpir,
+        false_alarms, suspect_threshold, decisions, accept_suspects, replace, change, dry_run.
 
         Raises:
             UserError: no people there, a gallery of another model, or a place that can't be written.

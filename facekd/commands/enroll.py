@@ -37,8 +37,9 @@ def enroll(
     Made to run every night: photos that have not changed are not embedded again, a killed run goes on where it
     stopped, and people who are not in PEOPLE stay as they are. What looks like a mix-up, one person under two ids or
     two people under one, is reported and not written: --review writes a page to decide about it, --decisions takes
-    what was decided there, and the gallery remembers it. GALLERY/ledger.parquet says what became of each photo; of the
-    photos only digests and embeddings are kept. Exits with 1 when a photo or a person was not taken.
+    what was decided there, and the gallery remembers it. GALLERY/ledger.parquet says what became of each photo and how
+    much detail its face has; of the photos only digests and embeddings are kept. Exits with 1 when a photo or a person
+    was not taken.
 
     Example: facekd enroll people/ staff.gallery --model student.onnx --threshold 0.42
 
@@ -82,7 +83,7 @@ def enroll_people(
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
     from facekd.enrollment.answers import write_enrollment
-    from facekd.enrollment.calibration import own_scores, promise
+    from facekd.enrollment.calibration import kept_scores, promise
     from facekd.enrollment.decisions import as_remembered, asked_answers, settle
     from facekd.enrollment.names import alike_enrolled
     from facekd.enrollment.photos import NewPhotos, forget_untaken
@@ -123,7 +124,7 @@ def enroll_people(
                 home.delete_all(plan.missing)
                 plan.notes.append(f"{len(plan.missing)} people who are not in PEOPLE were erased; receipt {receipt}")
                 table = PhotoTable(home.place, meta.contract.dim)  # opened anew: erasing left no old file
-            meta = replace(meta, own=home.meta.own or own_scores(home, table))
+            meta = replace(meta, own=kept_scores(home, table))
             home.finish(meta, plan.ledger.table())
             table.tidy()
         summary = plan.summary(gallery, decision, found, embedded, len(home), promise(meta, len(home)))

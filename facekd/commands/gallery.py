@@ -226,7 +226,7 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
         key_file: File with its key, where it is encrypted; else FACEKD_KEY counts.
         quiet: Print nothing.
     """
-    from facekd.enrollment.calibration import own_scores
+    from facekd.enrollment.calibration import kept_scores
     from facekd.enrollment.changes import photo_table
     from facekd.gallery.exchange import needs_key, read_parquet, take_in
     from facekd.gallery.gallery import GalleryTable
@@ -238,7 +238,7 @@ def import_(gallery: str, file: Path, *, key_file: Path | None = None, quiet: bo
         home.note("import", people=len(people))
         lots = range(0, len(people), LOT)
         changed = sum(progress(take_in(home, people, LOT), len(lots) * LOT, "import", quiet, unit=LOT))
-        home.keep(replace(home.meta, own=home.meta.own or own_scores(home, photo_table(home))))
+        home.keep(replace(home.meta, own=kept_scores(home, photo_table(home))))
     say(f"{home.place}: {changed} of {len(people)} people new or changed; {len(home)} enrolled", quiet)
     return Imported(len(people), changed)
 

@@ -49,10 +49,10 @@ def rename(gallery: str, old: str, new: str, *, quiet: bool = False) -> None:
 
 @door
 def merge(gallery: str, kept: str, other: str, *, quiet: bool = False) -> None:
-    """Make one person of two ids: the photos of the second count for the first, and the second is erased.
+    """Make one person of two ids: the photos of the second count for the first, and so do those that come later.
 
-    Move the photos into one folder too: else the next enrollment holds the second id back as a mix-up. Killed, it is
-    finished by running it again.
+    The second id is remembered as another one of that person, whose folder may stay; 'facekd gallery delete' of either
+    erases the person. Killed, it is finished by running it again.
 
     Example: facekd gallery merge staff.gallery anna a.miller
 
@@ -70,7 +70,7 @@ def merge(gallery: str, kept: str, other: str, *, quiet: bool = False) -> None:
         made = changes.merge(home, kept, other)
         home.note("merge", people=2)
     what = f"{printable_line(other)} is {printable_line(kept)} now, of {len(made.sources)} photos"
-    say(f"{home.place}: {what}; {len(home)} people remain; move the photos into one folder too", quiet)
+    say(f"{home.place}: {what}; {len(home)} people remain", quiet)
 
 
 @door

@@ -46,6 +46,7 @@ def identify(
     from facekd.ingest.photos import photos_at, tell_of_others
 
     home = GalleryTable.open(gallery)
+    say(f"{gallery}: nobody is enrolled, so every face is unknown", quiet or len(home) > 0)
     threshold = by.known_threshold(decision.threshold, home, gallery, quiet, decision.fpir)
     top, where = answers.top, answers.metadata()
     if photos.suffix in (".parquet", ".npz"):
@@ -80,7 +81,7 @@ def _print(result: Identification, answers: Answers, quiet: bool) -> None:
             names.photo(face.source),
             "–" if face.box is None else " ".join(f"{value:.0f}" for value in face.box),
             "unknown" if face.person is None else names.person(face.person),
-            f"{face.score:.4f}",
+            "–" if face.score is None else f"{face.score:.4f}",
         ]
         if answers.top > 1:
             row.append("  ".join(f"{names.person(name)} {score:.4f}" for name, score in face.candidates))

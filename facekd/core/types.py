@@ -64,6 +64,7 @@ class Crop:
     matrix: Array  # float64[2, 3], photo -> crop
     crop_id: str
     quality: float  # sharpness, see faces.align.sharpness; higher is better
+    detail: float | None  # percent, see faces.detail; None for a small crop
 
     def __post_init__(self) -> None:
         size = self.pixels.shape[0]

@@ -26,6 +26,7 @@ class AlignedCrop:
     yaw: float
     pitch: float
     roll: float
+    detail: float | None = None  # None where it is not known
 
 
 @dataclass

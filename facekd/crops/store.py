@@ -44,6 +44,7 @@ CROPS = pa.schema(
         ("yaw", pa.float32()),  # radians; faces.align.pose
         ("pitch", pa.float32()),
         ("roll", pa.float32()),
+        ("detail", pa.float32()),  # percent, faces.detail; null where it is not known
     ]
 )
 LEDGER = pa.schema(
@@ -165,7 +166,7 @@ class CropStore:
                 table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             except (OSError, pa.ArrowException) as error:
                 raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error
-            table = _checked(table, "crop store", path)
+            table = _with_detail(_checked(table, "crop store", path))
             if not table.schema.equals(CROPS):
                 raise UserError(f"{path}: was written by another version of facekd; align its photos into a new folder")
             for row, crop in enumerate(table["crop_id"].to_pylist(), start):
@@ -223,6 +224,13 @@ def _checked(table: pa.Table, kind: str, path: Path) -> pa.Table:
     """A part without the number of its form, which is one that is read."""
     check_format(kind, (table.schema.metadata or {}).get(METADATA.encode()), path)
     return table.replace_schema_metadata()
+
+
+def _with_detail(table: pa.Table) -> pa.Table:
+    """Crops as CROPS has them: those of before detail was measured have none."""
+    if table.schema.append(CROPS.field("detail")).equals(CROPS):
+        return table.append_column(CROPS.field("detail"), pa.nulls(len(table), pa.float32()))
+    return table
 
 
 def _differences(found: dict[str, Any], settings: dict[str, Any]) -> str:

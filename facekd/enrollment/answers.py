@@ -53,11 +53,19 @@ class IdentifiedFace:
     crop_id: str
     box: Box | None  # None where it came from a file of embeddings
     person: str | None  # None: unknown
-    score: float  # cosine to the most alike person of the gallery, named or not
+    score: float | None  # cosine to the most alike person of the gallery, named or not; None: nobody is enrolled
     # The most alike people and their scores, the most alike first; none where only one was asked for and the face is
     # unknown: who is merely the nearest is nobody's business.
     candidates: tuple[tuple[str, float], ...]
     quality: float | None = None  # sharpness of its crop; None where it came from a file of embeddings
+
+    def said(self) -> str:
+        """The answer in words."""
+        if self.score is None:
+            return "unknown, nobody is enrolled"
+        if self.person is None:
+            return f"unknown, the nearest score is {self.score:.4f}"
+        return f"{printable_line(self.person)}, score {self.score:.4f}"
 
     def rows(self, threshold: float) -> list[dict[str, Any]]:
         """Rows of SCHEMA, one for each candidate and at least one."""
@@ -114,12 +122,7 @@ class Identification:
         return 1 if pc.any(pc.is_in(self.table["status"], pa.array(UNREADABLE))).as_py() else 0
 
     def __str__(self) -> str:
-        lines = [
-            f"{printable_line(face.source)}: {printable_line(face.person)}, score {face.score:.4f}"
-            if face.person is not None
-            else f"{printable_line(face.source)}: unknown, the nearest score is {face.score:.4f}"
-            for face in self.faces
-        ]
+        lines = [f"{printable_line(face.source)}: {face.said()}" for face in self.faces]
         return "\n".join(lines + [f"{printable_line(source)}: {status}, {why}" for source, status, why in self.without])
 
 

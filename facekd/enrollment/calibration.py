@@ -85,7 +85,7 @@ def promise(meta: GalleryMeta, people: int, fpir: float | None = None) -> Promis
     """
     fpir = fpir if fpir is not None else meta.fpir if meta.fpir is not None else FPIR
     known = gallery_thresholds(meta)
-    own = None if meta.own is None else Tail.of(meta.own.tail)
+    own = None if meta.own is None or meta.own.stale else Tail.of(meta.own.tail)
     tail = own or Tail.of(known)
     if people == 0:
         return None
@@ -128,6 +128,12 @@ def alike_tail(templates: Array, known: Tail | None) -> Tail | None:
     own = np.arange(len(templates))
     fit = fit_tail(highest_scores(templates, own, templates), own, known, len(templates))
     return known if fit is None else fit.tail
+
+
+def kept_scores(home: GalleryTable, table: PhotoTable | None) -> OwnScores | None:
+    """What is known of the gallery's own scores, measured anew where too many people were written since."""
+    own = home.meta.own
+    return own_scores(home, table) if own is None or own.stale else own
 
 
 def own_scores(home: GalleryTable, table: PhotoTable | None) -> OwnScores | None:

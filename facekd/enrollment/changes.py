@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from facekd.core.printable import printable_line
-from facekd.enrollment.calibration import own_scores
+from facekd.enrollment.calibration import kept_scores
 from facekd.enrollment.people import fuse
 from facekd.errors import UserError
+from facekd.gallery.decisions import Remembered
 from facekd.gallery.gallery import LEDGER, GalleryTable
 from facekd.gallery.people import Person, template_of
 from facekd.gallery.photos import PhotoTable
@@ -54,7 +55,7 @@ def rename(home: GalleryTable, old: str, new: str) -> None:
 
 
 def merge(home: GalleryTable, kept: str, other: str) -> Person:
-    """Make one person of two ids: the photos of `other` count for `kept`, and `other` is erased. Inside `writing`.
+    """Make one person of two ids: the photos of `other` count for `kept`, now and later. Inside `writing`.
 
     Where a gallery has no photos of them, as after an import, the template is the mean of both by their numbers of
     photos. After a kill the same call ends it.
@@ -84,9 +85,10 @@ def merge(home: GalleryTable, kept: str, other: str) -> Person:
     made = replace(made, metadata={**two.metadata, **one.metadata})
     home.upsert([made])
     _move_ledger(home, other, kept, lambda source: source)
-    home.remember(home.decisions().renamed(other, kept))
-    home.delete_all([other])
-    home.keep(replace(home.meta, own=own_scores(home, photo_table(home))))  # opened anew: erasing left no old file
+    alias = Remembered(case="", choice="same", effect="alias", person=other, other=kept)
+    home.remember(home.decisions().renamed(other, kept).added([alias]))
+    home.erase_all([other])
+    home.keep(replace(home.meta, own=kept_scores(home, photo_table(home))))  # opened anew: erasing left no old file
     return made
 
 

@@ -50,7 +50,7 @@ def as_remembered(work: Workplace, found: People, dry_run: bool) -> People:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Decided:
     """A plan that every answer has gone into."""
 
     plan: EnrollPlan
@@ -66,7 +66,7 @@ def settle(
     meta: GalleryMeta,
     answers: Sequence[Answered],
     review: bool,
-) -> Settled:
+) -> Decided:
     """Plan the enrollment, take the answers that fit what is suspected, and plan anew until none is left that fits.
 
     What is taken is remembered first and then done, so that a run after a kill does the rest of it.
@@ -90,7 +90,7 @@ def settle(
         fitting = [(one, by_key[one.key]) for one in left if one.key in by_key and _fits(one, by_key[one.key])]
         if not fitting:
             plan.notes += _told(answers, left, cases, before)
-            return Settled(plan, found, tuple(cases), count)
+            return Decided(plan, found, tuple(cases), count)
         count += len(fitting)
         left = [answer for answer in left if answer not in {one for one, _ in fitting}]
         same = [case for answer, case in fitting if answer.choice == "same" and case.suspect.other is not None]

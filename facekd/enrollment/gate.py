@@ -10,6 +10,7 @@ from facekd.gallery.photos import KnownPhoto
 from facekd.settings.photos import QualityGate
 
 MIN_EYES, MIN_SCORE, MAX_YAW = 16.0, 0.8, 60.0  # benchmarks/enroll.py --only gate
+MIN_DETAIL = 4.0  # benchmarks/quality.py
 
 
 def gate_for(detector: str, asked: QualityGate) -> QualityGate:
@@ -21,6 +22,7 @@ def gate_for(detector: str, asked: QualityGate) -> QualityGate:
         min_eyes=MIN_EYES if asked.min_eyes is None else asked.min_eyes,
         min_score=MIN_SCORE if asked.min_score is None else asked.min_score,
         max_yaw=MAX_YAW if asked.max_yaw is None else asked.max_yaw,
+        min_detail=MIN_DETAIL if asked.min_detail is None else asked.min_detail,
     )
 
 
@@ -35,4 +37,10 @@ def refusal(gate: QualityGate, face: AlignedCrop | KnownPhoto) -> str:
         return f"the head is turned by {yaw:.0f} degrees, over {gate.max_yaw:g}"
     if gate.min_sharpness is not None and face.quality < gate.min_sharpness:
         return f"sharpness {face.quality:.1f}, under {gate.min_sharpness:g}"
+    # What is not known, None or NaN, is not judged.
+    if gate.min_detail is not None and face.detail is not None and face.detail < gate.min_detail:
+        return (
+            f"no detail in the face ({face.detail:.1f}, under {gate.min_detail:g}): the photo was blown up, is smeared "
+            "or out of focus; take one in which the face is sharp"
+        )
     return ""

@@ -48,7 +48,7 @@ def known_threshold(
         return given
     if home.meta.threshold is not None and fpir is None:
         return home.meta.threshold
-    promised = promise(home.meta, len(home), fpir)
+    promised = promise(home.meta, max(1, len(home)), fpir)
     if promised is not None:
         say(promised.said(), quiet)
         return promised.threshold
@@ -203,9 +203,12 @@ def _answers(
 ) -> Iterator[IdentifiedFace]:
     """Who some probes show, in their order."""
     found = home.search(probes, top, where=where or None)
-    if not all(found):
+    if not all(found) and len(home):
         home.identify(probes, threshold, where=where or None)  # says why nobody can be named
     for (source, box, quality), crop_id, matches in zip(places, probes.ids, found, strict=True):
+        if not matches:  # a gallery whose last person was erased, or refused, still answers
+            yield IdentifiedFace(source, crop_id, box, None, None, (), quality)
+            continue
         best = matches[0]
         person = best.person_id if best.score >= threshold else None
         shown = matches if top > 1 or person is not None else []

@@ -15,7 +15,7 @@ from facekd.crops.cropset import CropSet
 from facekd.crops.store import CropStore
 from facekd.deploy.embedder import CropEmbedder
 from facekd.enrollment.people import fuse
-from facekd.enrollment.photos import settings_of
+from facekd.enrollment.photos import FACE, settings_of
 from facekd.errors import UserError
 from facekd.gallery.gallery import LEDGER, GalleryTable
 from facekd.gallery.meta import GalleryMeta
@@ -184,7 +184,7 @@ def _photo_rows(kept: CropSet, settings: str) -> pa.Table | None:
     if not (kept.path / "store.json").is_file():
         return None
     lying, rows = CropStore.open(kept.path).mapped()
-    known = lying.select(["source", "sha256", "score", "quality", "eyes", "yaw", "pitch"]).take(pa.array(rows))
+    known = lying.select(["source", "sha256", *FACE]).take(pa.array(rows))
     fixed = {"stamp": None, "settings": settings, "status": "ok", "reason": "", "accepted": False}
     for name, value in fixed.items():
         known = known.append_column(name, pa.array([value] * len(known), pa.bool_() if value is False else pa.string()))

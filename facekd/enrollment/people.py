@@ -32,6 +32,7 @@ class Fused:
     person_id: str
     person: Person | None  # None: no photo can be used, or none is known to be theirs
     photos: tuple[Outcome, ...]  # what became of each photo, sorted by source
+    details: tuple[float, ...]  # of the same photos' faces, percent; NaN where it is not known
     odd: tuple[tuple[str, float], ...]  # photos that do not match the rest: source and score with it
     divided: bool  # no more than half of the photos match each other, so it can't be told who the person is
 
@@ -55,7 +56,7 @@ def fuse(table: PhotoTable, ids: Sequence[str], threshold: float | None, accept:
     vectors = _vectors(table, {person: own for person, own in usable.items() if len(own) <= TOGETHER})
     for person in ids:
         if person not in people:
-            yield Fused(person, None, (), (), False)
+            yield Fused(person, None, (), (), (), False)
             continue
         own, held = usable[person], vectors.pop(person, None)
         blocks = partial(_blocks, table, person, own) if held is None else partial(_whole, held)
@@ -140,7 +141,7 @@ def _fuse(
         elif source in odd and not accept:
             status, reason = "suspect", f"scores {odd[source]:.3f} with the other photos of this person"
         outcomes.append(Outcome(source, status, reason))
-    return Fused(person, made, tuple(outcomes), tuple(odd.items()), divided)
+    return Fused(person, made, tuple(outcomes), tuple(photo.detail for photo in photos), tuple(odd.items()), divided)
 
 
 def _weights(sharpness: Array) -> Array:

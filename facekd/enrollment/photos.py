@@ -25,7 +25,7 @@ from facekd.settings.photos import FaceSearch, QualityGate
 
 PART = 512  # photos written together: what a kill can cost
 GROUP = 4096  # photos whose people are looked up together
-FACE = ("score", "quality", "eyes", "yaw", "pitch")
+FACE = ("score", "quality", "eyes", "yaw", "pitch", "detail")
 
 
 def settings_of(min_face: int, weights_sha256: str | None) -> str:
@@ -131,7 +131,7 @@ class NewPhotos:
         without = pa.array([row["status"] != "ok" for row in rows])
         table = pa.Table.from_pylist(rows, self.table.schema.remove(self.table.schema.get_field_index("embedding")))
         embeddings = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim, mask=without)
-        return table.append_column(self.table.schema.field("embedding"), embeddings)
+        return table.append_column(self.table.schema.field("embedding"), embeddings).select(self.table.schema.names)
 
 
 def forget_untaken(table: PhotoTable, found: People, home: GalleryTable) -> None:

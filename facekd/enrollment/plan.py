@@ -48,13 +48,15 @@ class Ledger:
     persons: list[str | None] = field(default_factory=list)
     statuses: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    details: list[float] = field(default_factory=list)
 
-    def add(self, source: str, person: str | None, status: str, reason: str) -> None:
+    def add(self, source: str, person: str | None, status: str, reason: str, detail: float = math.nan) -> None:
         """One photo more."""
         self.sources.append(source)
         self.persons.append(person)
         self.statuses.append(status)
         self.reasons.append(reason)
+        self.details.append(detail)
 
     def hold(self, held: Mapping[str, str]) -> None:
         """The used photos of people who are not written are held back, for a reason."""
@@ -70,7 +72,8 @@ class Ledger:
     def table(self) -> pa.Table:
         """As the gallery keeps it."""
         columns = (self.sources, self.persons, self.statuses, self.reasons)
-        return pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=LEDGER)
+        details = pa.array(self.details, pa.float64(), from_pandas=True)  # NaN becomes null
+        return pa.Table.from_arrays([*(pa.array(column, pa.string()) for column in columns), details], schema=LEDGER)
 
 
 @dataclass(slots=True)
@@ -225,7 +228,7 @@ def _pair_limit(asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta, pl
         return meta.threshold
     far = min(asked.false_alarms / comparisons, MILDEST)
     own = home.meta.own
-    if own is not None and changed < MANY * own.people:
+    if own is not None and not own.stale and changed < MANY * own.people:
         tail = Tail.of(own.alike)
     else:
         new = {person.person_id for person in plan.changed}
@@ -292,8 +295,8 @@ def _take(
     keep_until: str | None,
 ) -> None:
     person_id = fused.person_id
-    for photo in fused.photos:
-        plan.ledger.add(photo.source, person_id, photo.status, photo.reason)
+    for photo, detail in zip(fused.photos, fused.details, strict=True):
+        plan.ledger.add(photo.source, person_id, photo.status, photo.reason, detail)
     plan.suspects += [Suspect("two_people", person_id, None, source, score) for source, score in fused.odd]
     if fused.divided and fused.person is None:
         plan.held[person_id] = DIVIDED

@@ -82,7 +82,7 @@ def agree(
     search = search_of(gallery, faces)
     if search.weights is not None:
         detector_of(search)  # wrong weights are the user's mistake: said before anything is written
-    gate = gate_for(search.detector_name, quality if before is None else replace(quality, **_open(quality, before)))
+    gate = _gate(search, quality, before)
     threshold, fpir = decision.threshold, decision.fpir
     if before is not None and threshold is None and fpir is None:
         threshold = before.threshold
@@ -103,6 +103,16 @@ def agree(
         gate=_limits(gate),
     )
     return Agreed(meta, search, gate)
+
+
+def _gate(search: FaceSearch, quality: QualityGate, before: GalleryMeta | None) -> QualityGate:
+    """The limits asked for, else those of the gallery, else the usual ones."""
+    if before is None:
+        return gate_for(search.detector_name, quality)
+    gate = gate_for(search.detector_name, replace(quality, **_open(quality, before)))
+    if quality.min_detail is None and "min_detail" not in (before.gate or {}):  # begun before there was this limit
+        return replace(gate, min_detail=None)
+    return gate
 
 
 def _settings(meta: GalleryMeta) -> dict[str, float | None]:

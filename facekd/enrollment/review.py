@@ -72,9 +72,8 @@ def write_review(
 def _faces(cases: Sequence[Case], found: People, search: FaceSearch, quiet: bool) -> dict[Photo, bytes]:
     """The face in each photo that the cases show; without those that can't be read any more."""
     wanted = {photo for case in cases for side in _sides(case) for photo in side[:FACES]}
-    files = [
-        photo for photo in found.photos if isinstance(photo, PhotoFile) and (photo.identity, photo.source) in wanted
-    ]
+    looked = (photo for photo in found.photos if isinstance(photo, PhotoFile))  # a ready embedding shows nothing
+    files = [photo for photo in looked if (photo.identity, photo.source) in wanted] if wanted else []
     if not files:
         return {}
     detector_of(search)  # once, before the cores want it all together

@@ -11,6 +11,7 @@ from facekd.core.geometry import ARCFACE, similarity, template_points, warp
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, Crop, Faces, Photo
 from facekd.errors import UserError
+from facekd.faces.detail import detail
 
 CHOICES = ("largest", "center", "best", "all")
 # A head seen from the front, in distances between the eyes: the template, made symmetric, and a nose whose tip stands
@@ -61,7 +62,7 @@ def align_face(photo: Photo, box: Array, landmarks: Array, size: int = 112, temp
     """
     matrix = similarity(landmarks, template_points(template, size))
     pixels = warp(photo.pixels, matrix, size)
-    return Crop(pixels, matrix, crop_id(photo.sha256, box), sharpness(pixels))
+    return Crop(pixels, matrix, crop_id(photo.sha256, box), sharpness(pixels), detail(pixels))
 
 
 def crop_id(sha256: str, box: Array) -> str:

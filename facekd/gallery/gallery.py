@@ -57,7 +57,15 @@ QUERIES = 64  # probes searched together: one pass over the templates for all of
 ERASED = 8  # erasures by others during one search, each of which makes it begin again
 KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
 
-LEDGER = pa.schema([("source", pa.string()), ("person", pa.string()), ("status", pa.string()), ("reason", pa.string())])
+LEDGER = pa.schema(
+    [
+        ("source", pa.string()),
+        ("person", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.float64()),  # of the face, percent; null where none was found, and in a ledger of before
+    ]
+)
 
 
 class GalleryTable:
@@ -277,7 +285,9 @@ class GalleryTable:
             rows = to_table(changed, self.meta.contract.dim, datetime.datetime.now(datetime.UTC))
             merge = self.table.merge_insert("person_id").when_matched_update_all().when_not_matched_insert_all()
             before = self.table.version
-            self.keep(replace(self.meta, own=None))  # first: what was measured on others is never believed of these
+            if self.meta.own is not None:  # first: what was measured on others is not believed of these after a kill
+                aged = replace(self.meta.own, written=self.meta.own.written + len(changed))
+                self.keep(replace(self.meta, own=aged))
             with told(self.place, "written"):
                 merge.execute(rows)
                 self._fresh += len(ids)
@@ -324,6 +334,8 @@ class GalleryTable:
         except (OSError, pa.ArrowInvalid) as error:
             raise UserError(f"{self.place}/{LEDGER_FILE}: damaged ({error}); remove it and enroll again") from error
         check_format("ledger", (table.schema.metadata or {}).get(METADATA.encode()), f"{self.place}/{LEDGER_FILE}")
+        if "detail" not in table.schema.names:
+            table = table.append_column(LEDGER.field("detail"), pa.nulls(len(table), pa.float64()))
         return table.replace_schema_metadata()
 
     def decisions(self) -> Decisions:
@@ -429,6 +441,9 @@ class GalleryTable:
     def _write_ledger(self, ledger: pa.Table) -> None:
         numbered = ledger.replace_schema_metadata({METADATA: str(FORMATS["ledger"])})
         self.place.write(LEDGER_FILE, table_bytes(numbered))
+
+
+Gallery = GalleryTable  # as it was called before facekd.Gallery was there
 
 
 @contextlib.contextmanager

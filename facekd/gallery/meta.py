@@ -16,6 +16,7 @@ from facekd.gallery.place import Place
 
 META = "gallery.json"
 CONTRACT = "contract.json"
+STALE = 0.05  # share of the people
 TABLES = ("tail", "alike", "genuine")  # of OwnScores, whose keys JSON makes text
 
 
@@ -30,6 +31,12 @@ class OwnScores:
     alike: Mapping[float, float]  # the same between two templates
     genuine: Mapping[float, float]  # share of the people's own photos -> cosine with the others under which they score
     genuine_people: int  # with two photos or more, of whom these are
+    written: int = 0  # people since
+
+    @property
+    def stale(self) -> bool:
+        """Whether so many were written since that it says too little of those who are enrolled now."""
+        return self.written > STALE * self.people
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +54,7 @@ class GalleryMeta:
     calibrated: Mapping[float, float] = field(default_factory=dict)  # FAR -> cosine, written by the model's export
     mapped: str | None = None  # model_id from which templates were mapped, where not all were made by the model itself
     fpir: float | None = None  # promised of one search, (0, 1); None in galleries of before it was kept
-    own: OwnScores | None = None  # None where people were written since, or are too few
+    own: OwnScores | None = None  # None where it was not measured, as where people are too few
     gallery_id: str | None = None  # by chance, of this gallery alone; None in galleries of before it was kept
     gate: Mapping[str, float] | None = None  # the least quality of a photo, by the fields of QualityGate that are set
 

@@ -46,6 +46,8 @@ def schema(dim: int) -> pa.Schema:
             ("yaw", pa.float64()),  # radians, as pitch
             ("pitch", pa.float64()),
             ("embedding", pa.list_(pa.float32(), dim)),  # unit norm; null unless ok
+            # Last, where it is added to a table of before; null in its rows, which no limit of detail judges.
+            ("detail", pa.float64()),  # of the crop, percent
         ]
     )
 
@@ -67,6 +69,7 @@ class KnownPhoto:
     eyes: float
     yaw: float
     pitch: float
+    detail: float
 
 
 class PhotoTable:
@@ -85,7 +88,10 @@ class PhotoTable:
         self.dim = dim
         self.schema = schema(dim)
         with told(place, "opened"), private():
-            self.table: Any = _connect(place).create_table(TABLE, schema=self.schema, exist_ok=True)
+            connection = _connect(place)
+            self.table: Any = connection.open_table(TABLE) if self.exists(place) else None
+            if self.table is None or not self._before():
+                self.table = connection.create_table(TABLE, schema=self.schema, exist_ok=True)
 
     @staticmethod
     def exists(place: Place) -> bool:
@@ -96,8 +102,7 @@ class PhotoTable:
     def known(self, person_ids: Sequence[str]) -> list[KnownPhoto]:
         """The photos of some people, in no order."""
         names = [name for name in self.schema.names if name != "embedding"]
-        with told(self.place, "read"):
-            rows = self.table.search().where(_is_in("person_id", person_ids)).select(names).to_arrow()
+        rows = self._read(_is_in("person_id", person_ids), names)
         columns = [rows[name] for name in names]
         filled = [pc.fill_null(one, math.nan) if pa.types.is_floating(one.type) else one for one in columns]
         return [KnownPhoto(*values) for values in zip(*(one.to_pylist() for one in filled), strict=True)]
@@ -105,17 +110,14 @@ class PhotoTable:
     def rows(self, person_id: str, sources: Sequence[str]) -> pa.Table:
         """Some whole rows of a person, in no order."""
         pieces = [self.schema.empty_table()]
-        with told(self.place, "read"):
-            for start in range(0, len(sources), IN_LIST):
-                named = _is_in("source", sources[start : start + IN_LIST])
-                where = f"{_is_in('person_id', [person_id])} AND {named}"
-                pieces.append(self.table.search().where(where).select(self.schema.names).to_arrow())
+        for start in range(0, len(sources), IN_LIST):
+            named = _is_in("source", sources[start : start + IN_LIST])
+            pieces.append(self._read(f"{_is_in('person_id', [person_id])} AND {named}", self.schema.names))
         return pa.concat_tables(pieces)
 
     def of(self, person_ids: Sequence[str]) -> pa.Table:
         """The whole rows of some people, in no order."""
-        with told(self.place, "read"):
-            return self.table.search().where(_is_in("person_id", person_ids)).select(self.schema.names).to_arrow()
+        return self._read(_is_in("person_id", person_ids), self.schema.names)
 
     def embeddings(self, person_ids: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """person_id, source and embedding of the photos of some people that have one, in no order, as they are read."""
@@ -135,6 +137,8 @@ class PhotoTable:
         if len(rows) == 0:
             return
         with told(self.place, "written"), private():
+            if self._before():
+                self.table.add_columns(self.schema.field("detail"))
             if new:
                 self.table.add(rows)
             else:
@@ -171,6 +175,19 @@ class PhotoTable:
         """See what was written past this object, as by an erasure."""
         with told(self.place, "read"):
             self.table.checkout_latest()
+
+    def _read(self, where: str, names: Sequence[str]) -> pa.Table:
+        """Columns of the rows that a condition holds for, in no order."""
+        there = [name for name in names if name in self.table.schema.names]
+        with told(self.place, "read"):
+            rows = self.table.search().where(where).select(there).to_arrow()
+        for name in names[len(there) :]:
+            rows = rows.append_column(self.schema.field(name), pa.nulls(len(rows), self.schema.field(name).type))
+        return rows
+
+    def _before(self) -> bool:
+        """Whether the table is one of before detail was measured."""
+        return bool(self.table.schema.append(self.schema.field("detail")).equals(self.schema))
 
     def tidy(self) -> None:
         """Join small files and drop old versions."""

@@ -134,6 +134,7 @@ def _add_crops(record: PhotoRecord, photo: Photo, faces: Faces, choose: str, siz
                 yaw=yaw,
                 pitch=pitch,
                 roll=roll,
+                detail=crop.detail,
             )
         )
     record.status = "ok" if record.crops else "no_face"

@@ -11,7 +11,7 @@ from facekd.core.choices import DETECTOR, DetectorName
 from facekd.core.files import sha256_bytes
 from facekd.crops.records import PhotoRecord
 from facekd.crops.store import CropStore
-from facekd.photos.find import FoundPhotos, PhotoFile, read_bytes
+from facekd.photos.find import FoundPhotos, NoPhoto, PhotoFile, read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class AlignSummary:
     new: int  # aligned by this run; the others were done before
     statuses: dict[str, int]
     others: int  # files that are no photos, by their suffix and by their first bytes
+    without: tuple[NoPhoto, ...]  # folders without a photo, links that are not followed
 
     @property
     def failed(self) -> int:
@@ -92,4 +93,4 @@ def summarize(out: Path, found: FoundPhotos, new: int, store: CropStore) -> Alig
     ledger = store.ledger().select(["source", "status"]).to_pylist()
     statuses = Counter(row["status"] for row in ledger if row["source"] in sources)
     assert sum(statuses.values()) == len(sources), "a photo has no ledger row"
-    return AlignSummary(out, len(sources), new, dict(statuses), len(found.others))
+    return AlignSummary(out, len(sources), new, dict(statuses), len(found.others), found.without)

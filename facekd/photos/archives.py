@@ -137,6 +137,8 @@ class _Zip:
         self.file = zipfile.ZipFile(path)
         entries = self.file.infolist()
         names = [_name(entry) for entry in entries]
+        if not any(name and "/" in name for name in names):  # .NET parted folders by backslashes
+            names = [name and name.replace("\\", "/") for name in names]
         wrong = (place for place, name in enumerate(names) if name is None and not _hidden(entries[place].filename))
         self.unnamed = next((entries[place].orig_filename for place in wrong), None)
         self.kinds = {
@@ -184,7 +186,7 @@ def _zip(path: Path, stamp: tuple[int, int]) -> _Zip:
 
 
 def _name(entry: zipfile.ZipInfo) -> str | None:
-    """An entry's name, its folders parted by slashes; None where its encoding is not known.
+    """An entry's name; None where its encoding is not known.
 
     Without flag bit 11 a name is of code page 437 by the format, and of any other in practice: macOS writes UTF-8,
     Windows the code page of its language. Bytes that are UTF-8 are taken for it.
@@ -196,8 +198,7 @@ def _name(entry: zipfile.ZipInfo) -> str | None:
             name = _unicode_path(entry.extra, raw) or raw.decode("utf-8")
         except UnicodeDecodeError:
             return None
-    name = name.split("\0", 1)[0]
-    return name.replace("\\", "/") if "/" not in name else name  # as .NET wrote zips
+    return name.split("\0", 1)[0]
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:

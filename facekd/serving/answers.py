@@ -42,7 +42,7 @@ class Named(Found):
 
     verdict: Literal["known", "unknown"]
     person: str | None = Field(description="Who it shows; null where unknown.")
-    score: float = Field(description="Cosine to the most alike person, named or not.")
+    score: float | None = Field(description="Cosine to the most alike person, named or not; null: nobody is enrolled.")
     candidates: list[Candidate] = Field(description="The most alike people; with top=1 of a known face only.")
 
 

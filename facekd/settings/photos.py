@@ -146,9 +146,12 @@ class QualityGate:
     """Photos with the head turned further, degrees, are not taken; 60, no limit for crops."""
     min_sharpness: float | None = None
     """Photos whose crop is less sharp (standard deviation of its Laplacian) are not taken; no limit."""
+    min_detail: float | None = None
+    """Photos whose face has less detail, percent, are not taken: blown up, smeared, out of focus or blank; 4 unless
+    told otherwise, no limit for crops."""
 
     def __post_init__(self) -> None:
-        for name in ("min_eyes", "min_score", "max_yaw", "min_sharpness"):
+        for name in ("min_eyes", "min_score", "max_yaw", "min_sharpness", "min_detail"):
             value = getattr(self, name)
             if value is not None and not (0 <= value < math.inf):
                 raise UserError(f"--{name.replace('_', '-')} {value}: give a number from 0 up")

@@ -20,6 +20,7 @@ from facekd.crops.read import read_crops
 from facekd.crops.records import STATUSES
 from facekd.crops.store import CropStore
 from facekd.photos import find
+from facekd.photos.kinds import SUFFIXES
 
 KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tif", "BMP": "bmp", "PPM": "ppm",
          "JPEG2000": "jp2", "AVIF": "avif"}  # fmt: skip
@@ -78,7 +79,7 @@ def truncated(corpus: Corpus) -> None:
 
 def random_bytes(corpus: Corpus) -> None:
     rng = np.random.default_rng(2)
-    for suffix in sorted(find.SUFFIXES):
+    for suffix in sorted(SUFFIXES):
         for length in (0, 1, 64, 5000):
             corpus.add(f"random/{length}{suffix}", rng.bytes(length), "unreadable")
     for kind, suffix in KINDS.items():
@@ -204,6 +205,7 @@ def test_every_file_of_the_corpus_has_one_row(corpus: Corpus, tmp_path: Path, mo
     assert not wrong
     assert all((row["status"] == "ok") == (row["reason"] == "") for row in ledger)
     assert summary.others == 1  # the link to a folder
+    assert [(one.source, one.reason) for one in summary.without] == [("place/empty.jpg", "an empty folder")]
     assert len(read_crops(tmp_path / "crops")) == summary.statuses["ok"] > 80
 
 

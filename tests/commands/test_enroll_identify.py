@@ -17,6 +17,7 @@ from people import write_model
 from PIL import Image
 from scipy import ndimage
 
+import facekd
 from facekd import api
 from facekd.cli import run
 from facekd.commands.embed import embed
@@ -159,7 +160,9 @@ def test_bad_photos_have_a_row_and_a_reason_and_the_good_ones_go_through(
     assert run(["enroll", str(people), str(gallery), "--model", str(model), "--detector", "none"]) == 1
     ledger = {row["source"]: row for row in pq.read_table(gallery / "ledger.parquet").to_pylist()}
     assert len(ledger) == 9
+    assert ledger["anna/0.png"].pop("detail") > 0
     assert ledger["anna/0.png"] == {"source": "anna/0.png", "person": "anna", "status": "ok", "reason": ""}
+    assert ledger["anna/torn.jpg"]["detail"] is None
     assert (ledger["anna/torn.jpg"]["person"], ledger["anna/torn.jpg"]["status"]) == ("anna", "unreadable")
     assert ledger["dora/empty.jpg"]["reason"].startswith("an empty file")
     assert ledger["stray.png"]["person"] is None
@@ -298,6 +301,23 @@ def test_what_is_no_folder_of_people_or_no_gallery(tmp_path: Path, people: Path,
     assert not (tmp_path / "g").exists()
     with pytest.raises(UserError, match="no gallery; make one"):
         identify(people, people, threshold=0.5, quiet=True)
+
+
+def test_a_gallery_without_people_knows_nobody(
+    tmp_path: Path, people: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its last person may have been erased, or refused: a job that asks it is answered."""
+    model = write_model(tmp_path / "m.onnx", {1e-2: 0.1, 1e-3: 0.9999})
+    gallery = tmp_path / "g"
+    enroll(people, gallery, model=model, detector="none", accept_suspects=True, quiet=True)
+    facekd.gallery_delete(str(gallery), *PEOPLE, quiet=True)
+    for how in ({}, {"threshold": 0.3}):
+        found = identify(gallery, people / "anna" / "0.png", out=tmp_path / "who.json", **how)
+        assert found.exit_code == 0
+        assert str(found) == "0.png: unknown, nobody is enrolled"
+        assert "nobody is enrolled, so every face is unknown" in " ".join(capsys.readouterr().err.split())
+        (row,) = json.loads((tmp_path / "who.json").read_text())["rows"]
+        assert (row["verdict"], row["person"], row["score"]) == ("unknown", None, None)
 
 
 def test_real_detection_from_photos_to_names(tmp_path: Path, model: Path) -> None:

@@ -73,6 +73,9 @@ def test_two_ids_become_one_person(tmp_path: Path, model: Path) -> None:
     merge(str(gallery), "p01", "twin", quiet=True)
     assert sorted(contents(gallery)) == ["p00", "p01", "p02"]
     assert contents(gallery)["p01"][1] == ("p01/0.png", "p01/1.png", "twin/9.png")
+    # The folders may stay as they are.
+    later = enrolled(people, gallery, model)
+    assert (later.held_back, later.suspects, later.unchanged, later.exit_code) == ((), (), 3, 0)
     # As if the photos had lain in one folder from the start, to the last bit.
     (people / "twin" / "9.png").rename(people / "p01" / "2.png")
     (people / "twin").rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,21 @@ def test_rows_and_crops_come_back_in_the_order_of_the_sources(tmp_path: Path) ->
     again = CropStore.open(tmp_path / "store")
     assert again.crops().equals(store.crops())
     assert again.settings == SETTINGS
+
+
+def test_a_store_of_before_detail_was_measured_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    store.append([record("a/1")])
+    path = tmp_path / "store" / "crops" / "part-00000.arrow"
+    with pa.OSFile(str(path)) as file:
+        table = pa.ipc.open_file(file).read_all().drop_columns(["detail"])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    assert CropStore.open(tmp_path / "store").crops()["detail"].to_pylist() == [None]
+    new = record("b/1")
+    new.crops = [replace(new.crops[0], detail=12.5)]
+    store.append([new])
+    assert CropStore.open(tmp_path / "store").crops()["detail"].to_pylist() == [None, 12.5]
 
 
 def test_an_empty_store(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_gallery_has_an_id_that_no_other_has_and_that_stays(tmp_path: Path) ->
     assert read_meta(tmp_path / "b").gallery_id == made
 
 
-def test_what_was_measured_on_a_gallery_goes_when_people_are_written(tmp_path: Path) -> None:
+def test_what_was_measured_on_a_gallery_ages_with_the_people_written(tmp_path: Path) -> None:
     own = OwnScores(
         people=60, compared=60, tail={1e-2: 0.3, 1e-6: 0.5}, sd=0.01, alike={1e-2: 0.3, 1e-6: 0.5},
         genuine={0.01: 0.4}, genuine_people=9,
@@ -217,7 +217,11 @@ def test_what_was_measured_on_a_gallery_goes_when_people_are_written(tmp_path: P
         gallery.upsert([])
         assert read_meta(tmp_path / "g").own == own
         gallery.upsert([Person("a", directions(1)[0], ("a/0.jpg",))])
-    assert nameless(read_meta(tmp_path / "g")) == replace(META, own=None, fpir=0.02, gate={"min_eyes": 16.0})
+    assert read_meta(tmp_path / "g").own == replace(own, written=1)
+    assert not read_meta(tmp_path / "g").own.stale
+    with gallery.writing():
+        gallery.upsert(persons(("b", "c", "d"), directions(3, 1)))
+    assert read_meta(tmp_path / "g").own.stale  # of sixty people
 
 
 def test_the_folder_is_its_owners_only(tmp_path: Path) -> None:
@@ -257,7 +261,7 @@ def test_the_ledger_keeps_the_latest_enrollment_of_each_person(tmp_path: Path) -
     gallery = GalleryTable.create(tmp_path / "g", META)
 
     def row(source: str, person: str | None, status: str) -> dict[str, str | None]:
-        return {"source": source, "person": person, "status": status, "reason": ""}
+        return {"source": source, "person": person, "status": status, "reason": "", "detail": None}
 
     first = [row("a/1", "a", "ok"), row("a/2", "a", "no_face"), row("b/1", "b", "ok"), row("x", None, "no_person")]
     second = [row("b/2", "b", "ok"), row("y", None, "no_person")]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import stat
 from pathlib import Path
 
+import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -52,6 +54,27 @@ def test_rows_come_back_by_person(tmp_path: Path) -> None:
         np.testing.assert_array_equal(batch["embedding"].flatten().to_numpy(), vector)
     assert len(photos.known(list(ODD))) == len(ODD) + 1
     assert photos.known(["nobody"]) == []
+
+
+def test_a_table_of_before_detail_was_measured(tmp_path: Path) -> None:
+    schema = table(tmp_path / "other").schema
+    before = schema.remove(schema.get_field_index("detail"))
+    connection = lancedb.connect(str(tmp_path / "g"))
+    old = rows(table(tmp_path / "other"), [("a", "1"), ("a", "2")], directions(2)).select(before.names)
+    connection.create_table("photos", schema=before).add(old)
+    photos = table(tmp_path / "g")
+    assert [math.isnan(photo.detail) for photo in photos.known(["a"])] == [True, True]
+    assert photos.of(["a"]).schema.equals(schema)
+    assert photos.rows("a", ["2"])["detail"].to_pylist() == [None]
+    assert connection.open_table("photos").schema.equals(before), "reading changes nothing"
+    new = rows(photos, [("a", "1"), ("b", "1")], directions(2)).drop_columns(["detail"])
+    photos.put(new.append_column("detail", pa.array([7.5, 8.0], pa.float64())), new=False)
+    for now in (photos, table(tmp_path / "g")):
+        known = {(photo.person_id, photo.source): photo.detail for photo in now.known(["a", "b"])}
+        assert known.pop(("a", "1")) == 7.5
+        assert known.pop(("b", "1")) == 8.0
+        assert math.isnan(known.pop(("a", "2")))
+        assert not known
 
 
 def test_a_row_replaces_the_one_of_its_person_and_photo(tmp_path: Path) -> None:
