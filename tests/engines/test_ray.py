@@ -191,11 +191,11 @@ def test_a_cluster_of_its_own_listens_on_this_machine_alone(ray: Any) -> None:
 
 
 def listening(*names: str) -> set[tuple[str, int]]:
-    """Address and port of each TCP socket on which processes of such names wait for others."""
+    """Address and port of each TCP socket on which this process's children of such names wait for others."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if not (process / "comm").read_text().startswith(names):
+            if not (process / "comm").read_text().startswith(names) or not is_below(int(process.name), os.getpid()):
                 continue
             links = [os.readlink(handle) for handle in (process / "fd").iterdir()]
             sockets = {link[8:-1] for link in links if link.startswith("socket:")}
@@ -207,3 +207,12 @@ def listening(*names: str) -> set[tuple[str, int]]:
                         parts = [bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8)]
                         found.add((socket.inet_ntop(family, b"".join(parts)), int(port, 16)))
     return found
+
+
+def is_below(process: int, ancestor: int) -> bool:
+    """Whether a process was started by another, or by one that this one started."""
+    while process > 1:
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])  # its parent
+        if process == ancestor:
+            return True
+    return False
