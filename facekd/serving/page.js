@@ -102,7 +102,7 @@ function show(card, photo, threshold) {
     row.insertCell().append(name);
     const score = row.insertCell();
     score.className = "number";
-    score.textContent = face.score.toFixed(3);
+    score.textContent = face.score === null ? "–" : face.score.toFixed(3);  // null: nobody is enrolled
   });
   card.querySelector(".scroll").hidden = false;
 }
