@@ -161,7 +161,7 @@ class Merging:
         """
         between *= threshold
         ratio = between / (1 - between)
-        counts = np.arange(int(sizes.sum()) + 1)
+        counts = np.arange(2 * int(sizes.sum()) + 1)
         self._gain = ratio / (2 * (1 - between)) / (1 + counts * ratio)  # of a group's squared sum, by its size
         self._cost = np.log1p(counts * ratio) / 2
         self._least = evidence(threshold, between) - 1e-6  # float32's rounding
@@ -172,6 +172,7 @@ class Merging:
             survey.nearest.copy(),
             np.array([evidence(float(score), between) for score in survey.scores], np.float32),
         )
+        self._second = self._scores.copy()  # at least as near as all others than the nearest
         self._live = np.ones(len(vectors), bool)
         self._into = np.arange(len(vectors))  # the group that each face's group went into
         several = sizes > 1
@@ -218,9 +219,17 @@ class Merging:
         stale = stale & self._live
         stale[new] = False
         for rows, scores in self._against(new):
-            best, row = scores.max(axis=0), scores.argmax(axis=0)
-            # As near as its former nearest was: nobody else can be nearer, so that is all there is to find.
-            better = self._live & ((best > self._scores) | (stale & (best == self._scores)))
+            everybody = np.arange(scores.shape[1])
+            row = scores.argmax(axis=0)
+            best = scores[row, everybody]
+            scores[row, everybody] = -np.inf
+            next_best = scores.max(axis=0)
+            scores[row, everybody] = best
+            # Where the nearest has changed, and nobody else was nearer than what it is now, nothing is left to find.
+            better = self._live & np.where(stale, best >= self._second, best > self._scores)
+            former = np.where(stale, -np.inf, self._scores)
+            bound = np.where(better, np.maximum(former, next_best), best)
+            np.maximum(self._second, bound, out=self._second, where=self._live)
             self._nearest[better], self._scores[better] = rows[row[better]], best[better]
             stale &= ~better
             self._set(rows, scores)
@@ -228,8 +237,12 @@ class Merging:
             self._set(rows, scores)
 
     def _set(self, rows: Array, scores: Array) -> None:
+        """Take these rows' nearest from their scores with everybody, which are used up."""
+        each = np.arange(len(rows))
         self._nearest[rows] = scores.argmax(axis=1)
-        self._scores[rows] = scores[np.arange(len(rows)), self._nearest[rows]]
+        self._scores[rows] = scores[each, self._nearest[rows]]
+        scores[each, self._nearest[rows]] = -np.inf
+        self._second[rows] = scores.max(axis=1)
 
     def _against(self, rows: Array) -> Iterator[tuple[Array, Array]]:
         """Some of the rows, all of one size, and the evidence of each with everybody: float32[rows, N]."""
@@ -261,7 +274,8 @@ class Merging:
         place[kept] = np.arange(len(kept))
         self._nearest = place[self._nearest[kept]]
         self._sums, self._sizes, self._squares = self._sums[kept], self._sizes[kept], self._squares[kept]
-        self._ids, self._scores, self._live = self._ids[kept], self._scores[kept], self._live[kept]
+        self._scores, self._second = self._scores[kept], self._second[kept]
+        self._ids, self._live = self._ids[kept], self._live[kept]
 
 
 def distinct(vectors: Array) -> tuple[Array, Array, Array]:
