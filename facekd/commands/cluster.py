@@ -27,7 +27,7 @@ class ClusterSummary:
     faces: int
     clusters: int  # of two faces or more
     alone: int  # faces
-    unsure: int  # faces in clusters whose cosine with the mean of the others is under the threshold
+    unsure: int  # faces in clusters whose mean cosine with the others is under the threshold
     threshold: float  # cosine from which two faces that are alone show one person
 
 
@@ -120,7 +120,7 @@ def _cluster(found: Faces, src: Path, files: ClusterFiles, decision: OnePerson, 
     import numpy as np
 
     from facekd.enrollment.cluster_sheet import write_sheet
-    from facekd.enrollment.clustered import PEOPLE, SHEET, doubtful, write_people
+    from facekd.enrollment.clustered import PEOPLE, SHEET, write_people
     from facekd.enrollment.clusters import cluster_faces
 
     result = cluster_faces(found.embeddings.vectors, found.thresholds, decision.threshold, quiet)
@@ -134,7 +134,7 @@ def _cluster(found: Faces, src: Path, files: ClusterFiles, decision: OnePerson, 
         len(result.clusters),
         int((sizes > 1).sum()),
         int((sizes == 1).sum()),
-        int(doubtful(result).sum()),
+        int(result.unsure.sum()),
         result.threshold,
     )
     whence = "given" if decision.threshold is not None else "from the network's thresholds and the pairs found"

@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 
 from facekd.core.run import environment
-from facekd.core.types import Array
-from facekd.enrollment.clustered import doubtful
 from facekd.enrollment.clusters import Clusters
 from facekd.enrollment.unnamed import Faces
 from facekd.reports.clusters import ShownCluster, ShownFace, write_clusters
@@ -27,7 +25,7 @@ def write_sheet(path: Path, faces: Faces, found: Clusters, show: int, with_faces
         with_faces: show what they look like, where that is known.
         command: the shell line that does it again.
     """
-    unsure = doubtful(found)
+    unsure = found.unsure
     sizes = np.bincount(found.clusters)
     order = np.lexsort((-found.scores, found.clusters))  # NaN is of clusters of one
     starts = np.searchsorted(found.clusters[order], np.arange(1, len(sizes) + 1))
@@ -49,7 +47,7 @@ def write_sheet(path: Path, faces: Faces, found: Clusters, show: int, with_faces
     write_clusters(
         path,
         lead=summary(found),
-        notes=notes(found, unsure),
+        notes=notes(found),
         least=[(int(found.clusters[row]), shown(row)) for row in worst.tolist()],
         clusters=clusters,
         rest=_rest(several - len(clusters), int((sizes == 1).sum())),
@@ -66,13 +64,13 @@ def summary(found: Clusters) -> str:
     )
 
 
-def notes(found: Clusters, unsure: Array) -> list[str]:
+def notes(found: Clusters) -> list[str]:
     """How to read the sheet."""
     return [
         f"Two faces that are alone show one person from a cosine of {found.threshold:.4f}; the more faces two groups "
         "have, the less it takes. Look at each cluster: children and relatives look alike to every network.",
-        f"Below a face: its cosine with the mean of the cluster's other faces. {int(unsure.sum())} faces under the "
-        "threshold are marked as unsure. Tab goes from cluster to cluster.",
+        f"Below a face: its cosine with the center of the cluster's other faces. {int(found.unsure.sum())} faces are "
+        "marked as unsure: their mean cosine with the others is under the threshold. Tab goes from cluster to cluster.",
     ]
 
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facekd.core.files import atomic_write, unquoted, write_csv
-from facekd.core.types import Array
 from facekd.crops.columns import read_csv
 from facekd.crops.cropset import CropSet
 from facekd.enrollment.clusters import Clusters
@@ -190,9 +189,3 @@ def write_training_set(path: Path, named: Sequence[NamedFace], crops: CropSet) -
             table = pa.table([pa.array(images, image), pa.array([one.person for one in some])], schema=schema)
             writer.write_table(table)
             yield len(some)
-
-
-def doubtful(found: Clusters) -> Array:
-    """bool[N]: the faces in clusters whose cosine with the mean of the others is under the threshold."""
-    under: Array = found.scores < found.threshold  # NaN of a face that is alone is not
-    return under

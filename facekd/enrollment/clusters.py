@@ -35,7 +35,8 @@ class Clusters:
     """A partition of faces, and the threshold that it was made with."""
 
     clusters: Array  # int64[N], from 1 on, the largest first
-    scores: Array  # float32[N], cosine with the mean of the cluster's other faces; NaN of one that is alone
+    scores: Array  # float32[N], cosine with the center of the cluster's other faces; NaN of one that is alone
+    unsure: Array  # bool[N], in a cluster, but at a mean cosine with its other faces that is under the threshold
     threshold: float  # cosine from which two faces that are alone show one person
 
 
@@ -69,7 +70,8 @@ def cluster_faces(
         groups = merging.groups()
         further = len(groups) / len(np.unique(groups)) - 1
     clusters = numbered(groups[of])
-    return Clusters(clusters, own_scores(vectors, clusters), at)
+    scores, means = own_scores(vectors, clusters)
+    return Clusters(clusters, scores, means < at, at)  # NaN of who is alone is not
 
 
 class Survey:
@@ -300,17 +302,21 @@ def numbered(groups: Array) -> Array:
     return found
 
 
-def own_scores(vectors: Array, clusters: Array) -> Array:
-    """float32[N]: the cosine of each face with the mean of its cluster's other faces; NaN of one that is alone.
+def own_scores(vectors: Array, clusters: Array) -> tuple[Array, Array]:
+    """How alike each face is to its cluster's others: the cosine with their center, and the mean of the cosines.
 
     Args:
         vectors: float32[N, D], unit norm.
         clusters: int64[N], from 1 on without a gap.
+
+    Returns:
+        float32[N] twice, NaN of one that is alone.
     """
     sums = np.zeros((int(clusters.max()), vectors.shape[1]))
     np.add.at(sums, clusters - 1, vectors)
     others = sums[clusters - 1] - vectors
-    others[np.bincount(clusters)[clusters] == 1] = np.nan
-    scores = np.einsum("nd,nd->n", others, vectors) / np.maximum(np.linalg.norm(others, axis=1), 1e-12)
-    found: Array = scores.astype(np.float32)
-    return found
+    counts = np.bincount(clusters)[clusters] - 1
+    others[counts == 0] = np.nan
+    scores = np.einsum("nd,nd->n", others, vectors)
+    lengths = np.maximum(np.linalg.norm(others, axis=1), 1e-12)
+    return (scores / lengths).astype(np.float32), (scores / np.maximum(counts, 1)).astype(np.float32)

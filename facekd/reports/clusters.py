@@ -15,7 +15,7 @@ class ShownFace:
     """A face of a cluster."""
 
     photo: str
-    score: str  # with the mean of the cluster's other faces, as text; empty of one that is alone
+    score: str  # with the center of the cluster's other faces, as text; empty of one that is alone
     doubtful: bool
     picture: Picture | None
 

@@ -204,6 +204,7 @@ def test_numbers_go_by_size_and_then_by_the_first_face() -> None:
 
 def test_a_score_leaves_its_own_face_out() -> None:
     vectors = np.array([[1, 0], [0.6, 0.8], [0.6, 0.8], [0, 1]], np.float32)
-    scores = own_scores(vectors, np.array([1, 1, 1, 2]))
-    mean = np.array([1.6, 0.8]) / np.hypot(1.6, 0.8)
-    np.testing.assert_allclose(scores, [0.6, mean @ [0.6, 0.8], mean @ [0.6, 0.8], np.nan], rtol=1e-6)
+    scores, means = own_scores(vectors, np.array([1, 1, 1, 2]))
+    center = np.array([1.6, 0.8]) / np.hypot(1.6, 0.8)
+    np.testing.assert_allclose(scores, [0.6, center @ [0.6, 0.8], center @ [0.6, 0.8], np.nan], rtol=1e-6)
+    np.testing.assert_allclose(means, [0.6, 0.8, 0.8, np.nan], rtol=1e-6)
