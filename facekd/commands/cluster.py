@@ -16,7 +16,7 @@ from facekd.settings.group import flat
 from facekd.settings.photos import ModelFile, UnnamedFaces
 
 if TYPE_CHECKING:
-    from facekd.enrollment.unnamed import Faces
+    from facekd.enrollment.unnamed import Gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _faces(
     search: UnnamedFaces,
     decision: OnePerson,
     quiet: bool,
-) -> Faces:
+) -> Gathered:
     """The faces at `src`; of photos, of their crops in OUT/crops."""
     from facekd.enrollment.clustered import ALIGNED
     from facekd.enrollment.unnamed import faces_of_crops, faces_of_embeddings, holds_embeddings, is_photos
@@ -116,7 +116,7 @@ def _faces(
     return faces_of_crops(src, network, embeddings, decision, quiet)
 
 
-def _cluster(found: Faces, src: Path, files: ClusterFiles, decision: OnePerson, quiet: bool) -> ClusterSummary:
+def _cluster(found: Gathered, src: Path, files: ClusterFiles, decision: OnePerson, quiet: bool) -> ClusterSummary:
     import numpy as np
 
     from facekd.enrollment.cluster_sheet import write_sheet

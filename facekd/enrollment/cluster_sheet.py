@@ -9,7 +9,7 @@ import numpy as np
 
 from facekd.core.run import environment
 from facekd.enrollment.clusters import Clusters
-from facekd.enrollment.unnamed import Faces
+from facekd.enrollment.unnamed import Gathered
 from facekd.reports.clusters import ShownCluster, ShownFace, write_clusters
 from facekd.reports.document import Picture, Repeat
 
@@ -18,7 +18,7 @@ SUREST, LEAST = 9, 3  # faces of a large cluster that are shown
 DOUBTS = 24  # of the least sure faces of all
 
 
-def write_sheet(path: Path, faces: Faces, found: Clusters, show: int, with_faces: bool, command: str) -> None:
+def write_sheet(path: Path, faces: Gathered, found: Clusters, show: int, with_faces: bool, command: str) -> None:
     """Write the `show` largest clusters of two faces or more, some faces of each, and the least sure of all.
 
     Args:
@@ -83,7 +83,7 @@ def _rest(clusters: int, alone: int) -> str:
     return f"Not shown: {said}; people.csv has them all." if said else ""
 
 
-def _picture(faces: Faces, row: int, score: str) -> Picture:
+def _picture(faces: Gathered, row: int, score: str) -> Picture:
     assert faces.crops is not None
     pixels = cv2.resize(faces.crops.pixels(row), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     label = f"{faces.sources[row]}, {score}" if score else faces.sources[row]

@@ -18,7 +18,7 @@ from facekd.core.files import atomic_write, unquoted, write_csv
 from facekd.crops.columns import read_csv
 from facekd.crops.cropset import CropSet
 from facekd.enrollment.clusters import Clusters
-from facekd.enrollment.unnamed import Faces
+from facekd.enrollment.unnamed import Gathered
 from facekd.errors import UserError
 from facekd.photos.find import printable
 from facekd.photos.listed import DELIMITERS, PERSON, PHOTO
@@ -31,7 +31,7 @@ ROWS = 1024  # crops written together
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListedFace:
     """A line of people.csv."""
 
     cluster: str
@@ -77,7 +77,7 @@ def refuse_names(out: Path) -> None:
         raise UserError(f"{out / PEOPLE}: names are filled in; use them with --names, or give another --out")
 
 
-def write_people(path: Path, faces: Faces, found: Clusters) -> None:
+def write_people(path: Path, faces: Gathered, found: Clusters) -> None:
     """A line for each face, cluster by cluster, the surest of each first."""
     score = [0.0 if math.isnan(value) else -float(value) for value in found.scores]
     order = sorted(range(len(score)), key=lambda row: (found.clusters[row], score[row], faces.embeddings.ids[row]))
@@ -94,7 +94,7 @@ def write_people(path: Path, faces: Faces, found: Clusters) -> None:
     write_csv(path, COLUMNS, rows)
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[ListedFace]:
     """The lines of a people.csv, also after a spreadsheet has saved it.
 
     Raises:
@@ -113,7 +113,7 @@ def read_rows(path: Path) -> list[Row]:
         raise UserError(f"{path}: has no column {missing[0]}; {why}")
     values = zip(*(columns[name] for name in ("cluster", "name", "photo", "crop")), strict=True)
     rows = [
-        Row(cluster, unicodedata.normalize("NFC", unquoted(name).strip()), unquoted(photo), unquoted(crop))
+        ListedFace(cluster, unicodedata.normalize("NFC", unquoted(name).strip()), unquoted(photo), unquoted(crop))
         for cluster, name, photo, crop in values
     ]
     twice = [crop for crop, count in Counter(row.crop for row in rows).items() if count > 1]
@@ -122,7 +122,7 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def named_faces(path: Path, rows: Sequence[Row], unnamed: bool) -> list[NamedFace]:
+def named_faces(path: Path, rows: Sequence[ListedFace], unnamed: bool) -> list[NamedFace]:
     """Whose each face is: one name in a cluster is everybody's there who has none; ``-`` leaves a face out.
 
     Args:
@@ -132,7 +132,7 @@ def named_faces(path: Path, rows: Sequence[Row], unnamed: bool) -> list[NamedFac
     Raises:
         UserError: a cluster with several names and lines without one, or nobody with a name.
     """
-    clusters: dict[str, list[Row]] = {}
+    clusters: dict[str, list[ListedFace]] = {}
     for row in rows:
         clusters.setdefault(row.cluster, []).append(row)
     found = []
@@ -151,7 +151,7 @@ def named_faces(path: Path, rows: Sequence[Row], unnamed: bool) -> list[NamedFac
     return found
 
 
-def write_list(path: Path, named: Sequence[NamedFace], rows: Sequence[Row]) -> int:
+def write_list(path: Path, named: Sequence[NamedFace], rows: Sequence[ListedFace]) -> int:
     """Write the list that 'facekd enroll' takes; how many faces are not in it.
 
     Enrolling looks for the face in the photo anew, so a photo of several faces would be anybody's: it is left out.

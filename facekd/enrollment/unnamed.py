@@ -28,7 +28,7 @@ SLOW = 20_000  # crops whose embedding takes minutes
 
 
 @dataclass(frozen=True, slots=True)
-class Faces:
+class Gathered:
     """Faces of whoever, their embeddings, and the thresholds of the network that made these."""
 
     embeddings: Embeddings
@@ -54,7 +54,9 @@ def is_photos(path: Path) -> bool:
     return crops_at(path) is None and path.suffix != ".npz"
 
 
-def faces_of_crops(path: Path, network: ModelFile, embeddings: Path | None, decision: OnePerson, quiet: bool) -> Faces:
+def faces_of_crops(
+    path: Path, network: ModelFile, embeddings: Path | None, decision: OnePerson, quiet: bool
+) -> Gathered:
     """The crops at `path`, embedded now or taken from a file.
 
     Raises:
@@ -78,10 +80,10 @@ def faces_of_crops(path: Path, network: ModelFile, embeddings: Path | None, deci
     for start in progress(range(0, len(crops), CROPS), len(crops), "embed", quiet, unit=CROPS):
         pieces.append(embedder.embed(crops.batch(np.arange(start, min(start + CROPS, len(crops))))))
     vectors = Embeddings(np.concatenate(pieces), crops.ids, embedder.model_id)
-    return Faces(vectors, crops.sources, crops, known)
+    return Gathered(vectors, crops.sources, crops, known)
 
 
-def faces_of_embeddings(path: Path, network: ModelFile, decision: OnePerson) -> Faces:
+def faces_of_embeddings(path: Path, network: ModelFile, decision: OnePerson) -> Gathered:
     """The embeddings in a file; their thresholds are those of the named model, else those carried for theirs.
 
     Raises:
@@ -92,11 +94,11 @@ def faces_of_embeddings(path: Path, network: ModelFile, decision: OnePerson) -> 
         found = read_embeddings(path)
         carried = calibration_of(found.embeddings.model_id)
         known = _enough({} if carried is None else carried.by_far(), path, decision)
-        return Faces(found.embeddings, found.sources, None, known)
+        return Gathered(found.embeddings, found.sources, None, known)
     contract = CropEmbedder.load(network.model, network.contract).contract
     found = read_embeddings(path, contract.model_id)
     known = _enough(model_thresholds(network.model, contract), network.model, decision)
-    return Faces(found.embeddings, found.sources, None, known)
+    return Gathered(found.embeddings, found.sources, None, known)
 
 
 def _enough(known: Mapping[float, float], whose: Path, decision: OnePerson) -> Mapping[float, float]:
@@ -115,7 +117,7 @@ def _enough(known: Mapping[float, float], whose: Path, decision: OnePerson) -> M
     return known
 
 
-def _matched(crops: CropSet, found: Faces, path: Path) -> Faces:
+def _matched(crops: CropSet, found: Gathered, path: Path) -> Gathered:
     """Embeddings in the crops' order."""
     place = {crop_id: row for row, crop_id in enumerate(found.embeddings.ids)}
     missing = [crop_id for crop_id in crops.ids if crop_id not in place]
@@ -126,4 +128,4 @@ def _matched(crops: CropSet, found: Faces, path: Path) -> Faces:
         )
     rows: Array = np.array([place[crop_id] for crop_id in crops.ids])
     vectors = Embeddings(found.embeddings.vectors[rows], crops.ids, found.embeddings.model_id)
-    return Faces(vectors, crops.sources, crops, found.thresholds)
+    return Gathered(vectors, crops.sources, crops, found.thresholds)

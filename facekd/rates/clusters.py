@@ -12,7 +12,7 @@ from facekd.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class ClusterAgreement:
     """A precision, a recall and their harmonic mean, each in [0, 1]; None where there is nothing to count."""
 
     precision: float | None
@@ -29,10 +29,10 @@ class ClusterRates:
     people: int
     # Of two photos in one cluster, how often they show one person; of two photos of one person, how often they lie in
     # one cluster. A cluster of n photos has n (n - 1) / 2 such pairs, so the large ones decide.
-    pairwise: Agreement
+    pairwise: ClusterAgreement
     # Of a photo's cluster, itself included, the share that shows its person; of its person's photos, the share in its
     # cluster: means over photos (Bagga and Baldwin, COLING 1998; Amigó et al., Information Retrieval 2009).
-    bcubed: Agreement
+    bcubed: ClusterAgreement
 
 
 def cluster_rates(clusters: Array, persons: Array) -> ClusterRates:
@@ -62,8 +62,8 @@ def cluster_rates(clusters: Array, persons: Array) -> ClusterRates:
         photos=len(cluster),
         clusters=len(in_cluster),
         people=len(of_person),
-        pairwise=Agreement(_share(right, together), _share(right, wanted), _share(2 * right, together + wanted)),
-        bcubed=Agreement(precision, recall, 2 * precision * recall / (precision + recall)),
+        pairwise=ClusterAgreement(_share(right, together), _share(right, wanted), _share(2 * right, together + wanted)),
+        bcubed=ClusterAgreement(precision, recall, 2 * precision * recall / (precision + recall)),
     )
 
 

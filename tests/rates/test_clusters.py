@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facekd.errors import UserError
-from facekd.rates.clusters import Agreement, cluster_rates
+from facekd.rates.clusters import ClusterAgreement, cluster_rates
 
 labels = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=24)
 
@@ -18,7 +18,7 @@ def as_floats(values: tuple[object, ...]) -> tuple[float | None, ...]:
     return tuple(None if value is None else float(value) for value in values)  # type: ignore[arg-type]
 
 
-def fields(one: Agreement) -> tuple[float | None, ...]:
+def fields(one: ClusterAgreement) -> tuple[float | None, ...]:
     return one.precision, one.recall, one.f
 
 
