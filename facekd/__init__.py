@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which run nothing
     from facekd.commands.cache import build as cache_build
     from facekd.commands.cache import gc as cache_gc
     from facekd.commands.cache import verify as cache_verify
+    from facekd.commands.cluster import cluster as cluster
     from facekd.commands.compare import compare as compare
     from facekd.commands.distill import distill as distill
     from facekd.commands.doctor import doctor as doctor

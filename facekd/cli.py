@@ -38,6 +38,7 @@ COMMANDS = {
     "compare": ("facekd.commands.compare:compare", "Say how much of the gap to its teacher a student closes."),
     "export": ("facekd.commands.export:export", "Write a trained network as one ONNX file, checked."),
     "embed": ("facekd.commands.embed:embed", "Embed crops or photos into a Parquet file."),
+    "cluster": ("facekd.commands.cluster:cluster", "Sort faces of unnamed photos into people."),
     "enroll": ("facekd.commands.enroll:enroll", "Enroll people into a gallery."),
     "same": ("facekd.commands.same:same", "Say whether two photos show the same person."),
     "identify": ("facekd.commands.identify:identify", "Name the people in photos, or say that they are unknown."),

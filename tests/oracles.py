@@ -254,3 +254,34 @@ def moved_centers(centers, students, teachers, labels):
         alpha = min(max(dot(unit(student), seen) * max(near, 0.0), 0.0), 1.0)
         moves.setdefault(label, []).append([alpha * w + (1 - alpha) * t for w, t in zip(old, seen, strict=True)])
     return {label: [sum(column) / len(column) for column in zip(*rows, strict=True)] for label, rows in moves.items()}
+
+
+def harmonic(precision, recall):
+    return 2 * precision * recall / (precision + recall) if precision + recall else Fraction(0)
+
+
+def pairwise_agreement(clusters, persons):
+    """(precision, recall, F) as Fractions, by looking at each pair of photos; None where there is none to look at."""
+    found = [
+        (clusters[i] == clusters[j], persons[i] == persons[j])
+        for i, j in itertools.combinations(range(len(clusters)), 2)
+    ]
+    right = sum(together and same for together, same in found)
+    together, same = sum(together for together, _ in found), sum(same for _, same in found)
+    precision, recall = (Fraction(right, n) if n else None for n in (together, same))
+    if precision is None or recall is None:
+        return precision, recall, Fraction(0) if together + same else None
+    return precision, recall, harmonic(precision, recall)
+
+
+def bcubed_agreement(clusters, persons):
+    """(precision, recall, F) as Fractions: for each photo, those in its cluster and those of its person, listed."""
+    n = len(clusters)
+    precision = recall = Fraction(0)
+    for i in range(n):
+        own = [j for j in range(n) if clusters[j] == clusters[i]]
+        same = [j for j in range(n) if persons[j] == persons[i]]
+        both = len(set(own) & set(same))
+        precision += Fraction(both, len(own) * n)
+        recall += Fraction(both, len(same) * n)
+    return precision, recall, harmonic(precision, recall)

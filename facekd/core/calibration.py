@@ -65,11 +65,20 @@ def known_calibration(contract: Contract, folder: Path = KNOWN_THRESHOLDS) -> Ca
     Raises:
         UserError: a damaged file.
     """
+    return calibration_of(contract.model_id, folder)
+
+
+def calibration_of(model_id: str, folder: Path = KNOWN_THRESHOLDS) -> Calibration | None:
+    """What facekd carries for the network of this model_id; None for any other.
+
+    Raises:
+        UserError: a damaged file.
+    """
     for path in sorted(folder.glob("*.yaml")):
         text = _text(path)
-        if contract.model_id in text:  # else it need not be parsed
+        if model_id in text:  # else it need not be parsed
             found = _calibration(path, text)
-            if found.model_id == contract.model_id:
+            if found.model_id == model_id:
                 return found
     return None
 

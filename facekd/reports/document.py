@@ -102,9 +102,12 @@ def write_html(path: Path, *, title: str, lead: str, sections: Sequence[Section]
     Raises:
         UserError: the file can't be written.
     """
-    template = page_environment().get_template("report.html.j2")
-    page = template.render(title=title, lead=lead, sections=sections, repeat=repeat)
-    write_text(path, page)
+    write_text(path, rendered("report.html.j2", title=title, lead=lead, sections=sections, repeat=repeat))
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A page by one of the templates; all text in its values is escaped."""
+    return page_environment().get_template(template).render(**values)
 
 
 def to_markdown(*, title: str, lead: str, sections: Sequence[Section], repeat: Repeat) -> str:

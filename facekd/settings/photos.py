@@ -134,6 +134,15 @@ class OneFace(FaceChoice):
     middle."""
 
 
+@settings("Faces")
+class UnnamedFaces(FaceChoice):
+    """Of photos of whoever is in them."""
+
+    choose: Annotated[Choice, Parameter(show_choices=False)] = "all"
+    """Which face of several in a photo: largest; center, nearest to the middle; best, a large one near the middle; or
+    all."""
+
+
 @settings("Quality")
 class QualityGate:
     """The least quality of a photo that stands for a person; None: the gallery's, else `enrollment.gate.gate_for`."""
