@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray._private import ray_constants
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
 from facekd.errors import UserError
 
@@ -85,9 +86,13 @@ def connected(address: str | None = None) -> Iterator[None]:
 def _connect(address: str, quiet: dict[str, Any]) -> None:
     """Try a cluster that has just started, or is busy, again: it may fail to start a server for us, though it answers.
 
+    Where this user has a token of Ray's, a cluster that they started asks for it (Ray 2.60); a client of ``ray://``
+    does not send it by itself and would try in vain for half a minute.
+
     Raises:
         UserError: no cluster at `address`.
     """
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     for left in reversed(range(TRIES)):
         try:
             ray.init(address=address, **quiet)
