@@ -110,7 +110,7 @@ def doubles(faces: dict[str, Faces]) -> set[int]:
         sums = np.stack([some.vectors[own].sum(axis=0) for own in some.people])
         means[name] = sums / np.linalg.norm(sums, axis=1, keepdims=True)
     alike = [mean @ mean.T >= ONE[name] for name, mean in means.items()]
-    first, second = np.nonzero(np.triu(np.logical_and.reduce(alike), 1))
+    _, second = np.nonzero(np.triu(np.logical_and.reduce(alike), 1))
     return set(second.tolist())
 
 
