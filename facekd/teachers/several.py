@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -63,14 +64,28 @@ def together(teachers: Sequence[Teacher], mix: Mix, how: str) -> Together:
         weights_sha256=sha256_bytes("\n".join([how, *ids]).encode()),
     )
 
+    inputs = [_input_of(teacher.contract) for teacher in teachers]
+
     def embed(images_BCHW: Tensor) -> Tensor:
-        crops = images_BCHW.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-        inputs = [to_input(crops, teacher.contract, template=first.template) for teacher in teachers]
-        return mix([teacher.embed(torch.from_numpy(x)) for teacher, x in zip(teachers, inputs, strict=True)])
+        return mix([teacher.embed(own(images_BCHW)) for teacher, own in zip(teachers, inputs, strict=True)])
 
     path = Path(" + ".join(str(teacher.path) for teacher in teachers))
     one = Teacher(path, contract, embed, None, None, (), "are several teachers")
     return Together(one, tuple(teachers), mix)
+
+
+def _input_of(contract: Contract) -> Callable[[Tensor], Tensor]:
+    """`to_input` for plain pixels float32[B, 3, S, S] on any device: a factor and a summand for each channel."""
+    flat = np.zeros((2, contract.size, contract.size, 3), np.uint8)
+    flat[1] = 255
+    black, white = torch.from_numpy(to_input(flat, contract, template=contract.template)[:, :, :1, :1])
+    order = [0, 1, 2] if contract.channels == "RGB" else [2, 1, 0]
+
+    def call(images_BCHW: Tensor) -> Tensor:
+        factor = ((white - black) / 255).to(images_BCHW)
+        return images_BCHW[:, order] * factor + black.to(images_BCHW)
+
+    return call
 
 
 def concatenated(said: Sequence[Tensor]) -> Tensor:
