@@ -83,7 +83,8 @@ def _input_of(contract: Contract) -> Callable[[Tensor], Tensor]:
 
     def call(images_BCHW: Tensor) -> Tensor:
         factor = ((white - black) / 255).to(images_BCHW)
-        return images_BCHW[:, order] * factor + black.to(images_BCHW)
+        found: Tensor = images_BCHW[:, order] * factor + black.to(images_BCHW)
+        return found
 
     return call
 
