@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from facekd.core.contract import Contract, known_contract
 from facekd.core.files import sha256_bytes, sha256_file
-from facekd.core.pixels import to_input
+from facekd.core.pixels import channel_scale
 from facekd.errors import UserError
 from facekd.nets.files import METADATA, read_onnx
 from facekd.teachers.teacher import Teacher
@@ -75,15 +74,12 @@ def together(teachers: Sequence[Teacher], mix: Mix, how: str) -> Together:
 
 
 def _input_of(contract: Contract) -> Callable[[Tensor], Tensor]:
-    """`to_input` for plain pixels float32[B, 3, S, S] on any device: a factor and a summand for each channel."""
-    flat = np.zeros((2, contract.size, contract.size, 3), np.uint8)
-    flat[1] = 255
-    black, white = torch.from_numpy(to_input(flat, contract, template=contract.template)[:, :, :1, :1])
-    order = [0, 1, 2] if contract.channels == "RGB" else [2, 1, 0]
+    """`to_input` for plain pixels float32[B, 3, S, S] on any device."""
+    order, *numbers = channel_scale(contract)
+    factor, summand = (torch.from_numpy(one).view(1, 3, 1, 1) for one in numbers)
 
     def call(images_BCHW: Tensor) -> Tensor:
-        factor = ((white - black) / 255).to(images_BCHW)
-        found: Tensor = images_BCHW[:, order] * factor + black.to(images_BCHW)
+        found: Tensor = images_BCHW[:, order.tolist()] * factor.to(images_BCHW) + summand.to(images_BCHW)
         return found
 
     return call
