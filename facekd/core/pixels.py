@@ -37,6 +37,17 @@ def to_input(crops: Array, contract: Contract, *, template: str = "arcface") -> 
     return made
 
 
+def channel_scale(contract: Contract) -> tuple[Array, Array, Array]:
+    """`to_input` channel by channel, for pixels that are on a GPU: ``pixels[order] * factor + summand``.
+
+    Returns:
+        int64[3], the RGB channel that each channel of the input is; float32[3]; float32[3].
+    """
+    mean, std = np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
+    order = np.arange(3) if contract.channels == "RGB" else np.arange(3)[::-1]
+    return order, 1 / std, -mean / std
+
+
 def crops_problem(crops: Any, size: int) -> str:
     """A sentence where `crops` is not uint8[N, S, S, 3], with what to do; nothing where it is."""
     wanted = f"uint8 RGB crops of shape [N, {size}, {size}, 3] are needed"

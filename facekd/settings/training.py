@@ -220,8 +220,8 @@ class Teaching:
     """Of several teachers. concat, unless given: their embeddings one after another, so that cosines are the mean of
     theirs. average: turned into the first one's space and averaged."""
     teacher_backend: Backend | None = None
-    """What runs ONNX teachers; onnxruntime unless given. openvino can be much quicker; torch, through onnx2torch, runs
-    on the GPU too."""
+    """What runs ONNX teachers; onnxruntime unless given, or torch where the training runs on a GPU and onnx2torch is
+    installed. openvino can be much quicker on a CPU."""
     joint: str | None = None
     """Instead of --teacher, the network of one that learns in this run, such as iresnet18."""
 
@@ -278,8 +278,8 @@ class TeacherViews(TrainingData, KeptViews):
     contract: Path | None = None
     """What an ONNX teacher expects of a crop, where facekd does not know it."""
     teacher_backend: Backend | None = None
-    """What runs an ONNX teacher; onnxruntime unless given. openvino can be much quicker; torch, through onnx2torch,
-    runs on the GPU too."""
+    """What runs an ONNX teacher; onnxruntime unless given, or torch where the training runs on a GPU and onnx2torch is
+    installed. openvino can be much quicker on a CPU."""
     views: int = 8
     """Views of each crop; training shows them in turn."""
     seed: int = 0

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from facekd.core.contract import Contract, known_contract
 from facekd.core.files import sha256_bytes, sha256_file
-from facekd.core.pixels import to_input
+from facekd.core.pixels import channel_scale
 from facekd.errors import UserError
 from facekd.nets.files import METADATA, read_onnx
 from facekd.teachers.teacher import Teacher
@@ -63,14 +63,26 @@ def together(teachers: Sequence[Teacher], mix: Mix, how: str) -> Together:
         weights_sha256=sha256_bytes("\n".join([how, *ids]).encode()),
     )
 
+    inputs = [_input_of(teacher.contract) for teacher in teachers]
+
     def embed(images_BCHW: Tensor) -> Tensor:
-        crops = images_BCHW.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-        inputs = [to_input(crops, teacher.contract, template=first.template) for teacher in teachers]
-        return mix([teacher.embed(torch.from_numpy(x)) for teacher, x in zip(teachers, inputs, strict=True)])
+        return mix([teacher.embed(own(images_BCHW)) for teacher, own in zip(teachers, inputs, strict=True)])
 
     path = Path(" + ".join(str(teacher.path) for teacher in teachers))
     one = Teacher(path, contract, embed, None, None, (), "are several teachers")
     return Together(one, tuple(teachers), mix)
+
+
+def _input_of(contract: Contract) -> Callable[[Tensor], Tensor]:
+    """`to_input` for plain pixels float32[B, 3, S, S] on any device."""
+    order, *numbers = channel_scale(contract)
+    factor, summand = (torch.from_numpy(one).view(1, 3, 1, 1) for one in numbers)
+
+    def call(images_BCHW: Tensor) -> Tensor:
+        found: Tensor = images_BCHW[:, order.tolist()] * factor.to(images_BCHW) + summand.to(images_BCHW)
+        return found
+
+    return call
 
 
 def concatenated(said: Sequence[Tensor]) -> Tensor:

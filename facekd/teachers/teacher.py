@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,8 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device, b
     Args:
         device: where its embeddings are wanted; a torch network runs there, an ONNX file on the CPU unless it is made
             a torch network.
-        backend: what runs an ONNX file: ``onnxruntime``, the default, ``openvino``, or ``torch``, see
-            `teachers.onnx_torch`.
+        backend: what runs an ONNX file: ``onnxruntime``, ``openvino``, or ``torch``, see `teachers.onnx_torch`. None is
+            `default_backend`.
 
     Raises:
         UserError: as `nets.files.load_network` and this package's loaders; a head of another network; or no finite
@@ -63,6 +64,8 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device, b
         call = _torch_call(inception, device)
         teacher = Teacher(path, contract, call, None, None, (), "is facenet-pytorch's network")
     elif path.suffix == ".onnx" or contract_file is not None:
+        if backend is None and path.suffix == ".onnx":
+            backend = default_backend(device)
         network = load_network(path, contract_file, backend=None if backend == "torch" else backend)
         call = _torch_call(onnx_module(network), device) if backend == "torch" else _numpy_call(network, device)
 
@@ -85,6 +88,13 @@ def load_teacher(path: Path, contract_file: Path | None, device: torch.device, b
     if not torch.isfinite(teacher.embed(torch.zeros(1, 3, size, size, device=device))).all():
         raise UserError(f"{path}: gives embeddings that are not finite; it can't teach, choose another teacher")
     return teacher
+
+
+def default_backend(device: torch.device) -> str:
+    """What runs an ONNX teacher: PyTorch where the training runs on another device than the CPU and onnx2torch is at
+    hand, for ONNX Runtime would hold up the device; ONNX Runtime elsewhere."""
+    found = device.type != "cpu" and importlib.util.find_spec("onnx2torch") is not None
+    return "torch" if found else "onnxruntime"
 
 
 def _numpy_call(network: Network, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from toy import SIZE, contract_file, onnx_of, tiny_net
 
 from facekd.errors import UserError
-from facekd.teachers.teacher import Teacher, load_teacher
+from facekd.teachers.teacher import Teacher, default_backend, load_teacher
 
 
 def loaded(path: Path, backend: str | None) -> Teacher:
@@ -77,3 +77,10 @@ def test_other_embeddings_than_onnxruntimes_are_refused(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "onnx2torch", Wrong)
     with pytest.raises(UserError, match="gives other embeddings in PyTorch"):
         loaded(onnx_of(tiny_net(), tmp_path / "net.onnx"), "torch")
+
+
+def test_on_a_gpu_pytorch_runs_onnx_teachers_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_backend(torch.device("cpu")) == "onnxruntime"
+    assert default_backend(torch.device("cuda")) == "torch"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # as where onnx2torch is not installed
+    assert default_backend(torch.device("cuda")) == "onnxruntime"

@@ -19,7 +19,7 @@ from facekd.core.pixels import to_input
 from facekd.errors import UserError
 from facekd.nets.files import METADATA
 from facekd.teachers.several import aligned, alone, concatenated, pair_contracts, procrustes, together
-from facekd.teachers.teacher import load_teacher
+from facekd.teachers.teacher import Teacher, load_teacher
 
 CPU = torch.device("cpu")
 OTHERS = {"channels": "BGR", "mean": "[10, 20, 30]", "std": "[50, 60, 70]"}  # than facekd's own
@@ -128,3 +128,22 @@ def test_contracts_belong_to_the_onnx_files_that_need_one_in_their_order(tmp_pat
     ]:
         with pytest.raises(UserError, match=words):
             pair_contracts(paths, files)
+
+
+@given(
+    st.sampled_from(["RGB", "BGR"]),
+    st.tuples(*[st.floats(2, 255)] * 3),
+    st.tuples(*[st.floats(1, 255)] * 3),
+    st.integers(0, 99),
+)
+def test_on_any_device_plain_pixels_become_the_input_of_a_contract(
+    channels: str, mean: tuple[float, float, float], std: tuple[float, float, float], seed: int
+) -> None:
+    contract = Contract(dim=8, size=SIZE, channels=channels, mean=mean, std=std)
+    seen = []
+    teacher = Teacher(Path("one"), contract, lambda x: seen.append(x) or x.mean((2, 3)), None, None, ())
+    pixels = np.random.default_rng(seed).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    both = together([teacher, teacher], concatenated, "concat").teacher
+    both.embed(torch.from_numpy(to_input(pixels, both.contract)))
+    for found in seen:
+        np.testing.assert_allclose(found.numpy(), to_input(pixels, contract), atol=2e-5 * 255 / min(std), rtol=1e-5)
