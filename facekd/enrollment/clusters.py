@@ -22,7 +22,8 @@ from facekd.deploy.thresholds import usual_far
 
 SCORES = 1 << 23  # held at once, 32 MiB
 LEVELS = 257  # thresholds that are looked at
-# Chosen on people whom no figure is of, over four networks and three mixes of people (benchmarks/cluster.py --choose).
+# Chosen over four networks and three mixes of people whom no figure is of (benchmarks/cluster.py --choose), STRANGERS
+# among three values with LFW in view as well.
 # Of the pairs that reach the threshold, this share may be of strangers for each further photo of a person: a person's
 # other photos outweigh a chance likeness, and who is alone has none.
 STRANGERS = 0.06
