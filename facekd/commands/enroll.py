@@ -41,7 +41,7 @@ def enroll(
     much detail its face has; of the photos only digests and embeddings are kept. Exits with 1 when a photo or a person
     was not taken.
 
-    Example: facekd enroll people/ staff.gallery --model student.onnx --threshold 0.42
+    Example: facekd enroll people/ staff.gallery --review review.html
 
     Args:
         people: A folder, zip or tar with a folder of photos for each person, or a CSV with the columns person and
