@@ -115,7 +115,7 @@ def enroll_people(
             ready = [person for person in plan.changed if person.person_id not in plan.held]
             for person, sources in plan.odd().items() if decision.accept_suspects else ():
                 table.accept(person, sources)
-            for batch in in_batches(ready, WRITTEN):
+            for batch in in_batches([*ready, *plan.dated], WRITTEN):
                 home.upsert(batch)
             if found.in_memory:
                 forget_untaken(table, found, home)

@@ -22,7 +22,7 @@ class Purged:
 
 @door
 def rename(gallery: str, old: str, new: str, *, quiet: bool = False) -> None:
-    """Give an enrolled person another id; no byte of the old one stays in the gallery.
+    """Give an enrolled person another id; the old one stays only in names of photo files that hold it.
 
     Rename the person's folder, or the id in the CSV, too: else the next enrollment takes the old name for somebody
     new. Killed, it is finished by running it again.

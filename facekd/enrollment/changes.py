@@ -28,7 +28,9 @@ def photo_table(home: GalleryTable) -> PhotoTable | None:
 
 
 def rename(home: GalleryTable, old: str, new: str) -> None:
-    """Give a person another id; no byte of the old one stays. Inside `writing`; after a kill the same call ends it.
+    """Give a person another id; the old one stays only in photos' file names that hold it.
+
+    Inside `writing`; after a kill the same call ends it.
 
     Photos that lay in a folder of the old name are looked for in one of the new name from now on.
 

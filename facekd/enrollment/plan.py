@@ -90,6 +90,7 @@ class EnrollPlan:
     kept: int  # photos of earlier runs that PEOPLE no longer has and that keep counting
     notes: list[str]
     missing: list[str] = field(default_factory=list)  # enrolled, and not in PEOPLE
+    dated: list[Person] = field(default_factory=list)  # enrolled, held back now, and kept until another day
     left_out: list[str] = field(default_factory=list)  # people all of whose photos were decided never to count
     photo_limit: float | None = None  # cosine under which a photo is not of its person
 
@@ -179,7 +180,7 @@ def make_plan(
             plan.kept += sum(photo.source not in listed[fused.person_id] for photo in fused.photos)
             _take(plan, fused, before.get(fused.person_id), found.metadata, asked.keep_until)
     _changed_people(plan, of_a_photo, asked.accept_suspects, _settled(table, found, decided))
-    limit = _pair_limit(asked, home, meta, plan)
+    limit = _pair_limit(asked, home, meta, plan) if plan.changed else None
     if limit is not None:
         pairs = [
             pair
@@ -192,12 +193,25 @@ def make_plan(
             plan.held |= {one: NO_NAMES for pair in pairs for one in (pair.person, pair.other) if one in ours}
     plan.ledger.hold(plan.held)
     plan.notes = _notes(plan, limit)
+    plan.dated = _dated(home.people([*plan.held, *plan.not_enrolled]), found.metadata, asked.keep_until)
     if asked.missing == "delete" or (asked.missing == "list" and not found.in_memory):
         there = {*found.ids(), *(person for _, person, _, _ in found.refused if person is not None)}
         aliases = decided.aliases()  # of a dry run, which erases none
         plan.missing = [person for person in home.ids() if person not in there and person not in aliases]
         _check_missing(plan.missing, len(home), asked)
     return plan
+
+
+def _dated(
+    staying: Mapping[str, Person], metadata: Mapping[str, Mapping[str, str]] | None, keep_until: str | None
+) -> list[Person]:
+    """Enrolled people whose template stays as it was, with the day until which they are kept from now on."""
+    days = {person: (metadata or {}).get(person, {}).get(KEEP_UNTIL, keep_until) for person in staying}
+    return [
+        replace(person, metadata={**person.metadata, KEEP_UNTIL: day})
+        for name, person in staying.items()
+        if (day := days[name]) is not None and person.metadata.get(KEEP_UNTIL) != day
+    ]
 
 
 def _check_missing(missing: list[str], enrolled: int, asked: EnrollDecision) -> None:
@@ -218,15 +232,14 @@ def _photo_limit(asked: EnrollDecision, meta: GalleryMeta) -> float | None:
 
 
 def _pair_limit(asked: EnrollDecision, home: GalleryTable, meta: GalleryMeta, plan: EnrollPlan) -> float | None:
-    """The cosine from which two ids are suspected: --false-alarms of all pairs compared would reach it by chance."""
+    """The cosine from which two ids are suspected: --false-alarms of all pairs of people would reach it by chance.
+
+    All pairs, though only those of changed people are compared: what is no suspicion tonight is none tomorrow.
+    """
     if asked.suspect_threshold is not None:
         return asked.suspect_threshold
-    changed = len(plan.changed)
-    others = len(home) - len(plan.before)
-    comparisons = changed * (changed - 1) // 2 + changed * others
-    if comparisons == 0:
-        return meta.threshold
-    far = min(asked.false_alarms / comparisons, MILDEST)
+    changed, size = len(plan.changed), len(home) + len(plan.changed) - len(plan.before)
+    far = min(asked.false_alarms / max(1, size * (size - 1) // 2), MILDEST)
     own = home.meta.own
     if own is not None and not own.stale and changed < MANY * own.people:
         tail = Tail.of(own.alike)
@@ -319,7 +332,7 @@ def _take(
 
 def _notes(plan: EnrollPlan, limit: float | None) -> list[str]:
     notes = []
-    if limit is None:
+    if limit is None and plan.changed:
         notes.append(
             "mix-ups were not looked for: no threshold is known; take one from 'facekd verify' and give --threshold"
         )

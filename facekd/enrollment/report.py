@@ -83,7 +83,7 @@ class EnrollSummary:
             "people not enrolled": len(self.not_enrolled),
             **({"people left out by decision": len(self.left_out)} if self.left_out else {}),
             "people not in PEOPLE": len(self.missing),
-            "photos embedded now": self.embedded,
+            "photos looked at now": self.embedded,
             **{PLACES if status == NO_PHOTO else f"photos {status}": count for status, count in photos},
         }
 

@@ -146,7 +146,7 @@ def read_meta(where: Place | Path | str) -> GalleryMeta:
     """
     place = Place.of(where)
     if not exists(place):
-        raise UserError(f"{place}: no gallery; make one with 'facekd enroll PEOPLE {place} --model MODEL'")
+        raise UserError(f"{place}: no gallery; make one with 'facekd enroll PEOPLE {place}'")
     values = _json(place, META)
     check_format("gallery", values.get(KEY), f"{place}/{META}")
     contract = Contract.from_mapping(_json(place, CONTRACT), f"{place}/{CONTRACT}")

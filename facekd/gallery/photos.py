@@ -89,7 +89,13 @@ class PhotoTable:
         self.schema = schema(dim)
         with told(place, "opened"), private():
             connection = _connect(place)
-            self.table: Any = connection.open_table(TABLE) if self.exists(place) else None
+            try:
+                self.table: Any = connection.open_table(TABLE)
+            except ValueError as error:
+                # It was not begun, or its first writer was killed before there was anything in its folder.
+                if "was not found" not in str(error):
+                    raise
+                self.table = None
             if self.table is None or not self._before():
                 self.table = connection.create_table(TABLE, schema=self.schema, exist_ok=True)
 

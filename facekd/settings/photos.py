@@ -223,8 +223,8 @@ class EnrollDecision(SearchDecision):
     """Who is written into a gallery, and who is held back."""
 
     false_alarms: float = 1.0
-    """How many pairs of different people may be suspected of being one person, by chance, in a run: two ids are
-    suspected when they are more alike than that many pairs of all that are compared would be."""
+    """How many pairs of different people may be suspected of being one person by chance, among all in the gallery: two
+    ids are suspected when they are more alike than that many of all its pairs would be."""
     suspect_threshold: float | None = None
     """Cosine from which two ids look like one person, and under which a photo does not match the rest of its person or
     a new template the old; in place of --false-alarms, and of the network's threshold at FAR 0.01 for the latter."""

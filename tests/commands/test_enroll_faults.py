@@ -25,7 +25,7 @@ KILLS = 56
 # Loads facekd once and forks: a fork begins to work at once, so that kills fall into the work and not into imports.
 # The parent opens no gallery: LanceDB's threads would not come along.
 KILLER = """
-import json, os, random, signal, sys, time, warnings
+import json, os, random, signal, sys, time, traceback, warnings
 from pathlib import Path
 warnings.filterwarnings("ignore", message="lancedb fork support")
 import facekd.deploy.thresholds, facekd.engines.local, facekd.faces.cropped, facekd.faces.turned, facekd.gallery.photos
@@ -39,7 +39,11 @@ random.seed(5)
 def work(gallery):
     child = os.fork()
     if child == 0:
-        os._exit(enroll.enroll(people, gallery, model=model, detector="none", quiet=True).exit_code)
+        try:
+            os._exit(enroll.enroll(people, gallery, model=model, detector="none", quiet=True).exit_code)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(70)
     return child
 
 def until_done(gallery):

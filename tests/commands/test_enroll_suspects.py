@@ -98,6 +98,12 @@ def test_the_more_ids_are_compared_the_more_alike_two_have_to_be(tmp_path: Path)
     assert enrolled(few, tmp_path / "i", model, suspect_threshold=0.9).held_back == ("twin0", "twin1")
 
 
+def test_a_night_without_change_warns_of_nothing(tmp_path: Path, folder: Path, model: Path) -> None:
+    enrolled(folder, tmp_path / "g", model)
+    again = enrolled(folder, tmp_path / "g", model)
+    assert (again.unchanged, again.notes) == (4, ())
+
+
 def test_another_person_than_before_is_held_back(tmp_path: Path, folder: Path, model: Path) -> None:
     enrolled(folder, tmp_path / "g", model)
     before = contents(tmp_path / "g")

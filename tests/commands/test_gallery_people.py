@@ -144,6 +144,12 @@ def test_people_are_kept_until_a_day(tmp_path: Path, folder: Path, model: Path) 
     listed.write_text(f"person,photo,keep_until\np00,p00/0.png,{yesterday}\np01,p01/0.png,{today}\n")
     enrolled(listed, gallery, model, root=folder, keep_until=tomorrow)
     assert contents(gallery)["p00"][2]["keep_until"] == yesterday
+    save(folder / "p03" / "0.png", pattern(20, 0))  # held back that night: the day is set all the same
+    save(folder / "p03" / "1.png", pattern(20, 1))
+    held = enrolled(folder, gallery, model, keep_until="2999-01-01")
+    assert held.held_back == ("p03",)
+    assert contents(gallery)["p03"][2]["keep_until"] == "2999-01-01"
+    enrolled(listed, gallery, model, root=folder, keep_until=tomorrow)
     assert purge(str(gallery), dry_run=True, quiet=True).people == ("p00",)
     assert "p00" in contents(gallery)
     found = purge(str(gallery), quiet=True)

@@ -135,3 +135,9 @@ def test_a_table_of_another_form_is_refused(tmp_path: Path) -> None:
     table(tmp_path / "g")
     with pytest.raises(UserError, match=r"can't be opened .Schema Error"):
         PhotoTable(Place.of(tmp_path / "g"), D + 1)
+
+
+def test_a_table_whose_first_writer_was_killed_before_it_wrote(tmp_path: Path) -> None:
+    GalleryTable.create(tmp_path / "g", GalleryMeta(contract=Contract(dim=D), model="m", detector="none", min_face=20))
+    (tmp_path / "g" / "photos.lance" / "_versions").mkdir(parents=True)
+    assert PhotoTable(Place.of(tmp_path / "g"), D).known(["anybody"]) == []
