@@ -19,6 +19,7 @@ from facekd.gallery.people import Person, template_of
 from facekd.gallery.photos import PhotoTable
 from facekd.settings.photos import read_date
 
+NONE_BUT_ACCEPTED = 2.0  # a threshold that no cosine reaches
 KEEP_UNTIL = "keep_until"  # key in a person's metadata; its value is an ISO 8601 date
 
 
@@ -75,7 +76,9 @@ def merge(home: GalleryTable, kept: str, other: str) -> Person:
     sources = tuple(sorted({*one.sources, *two.sources}))
     made = None
     if table is not None and set(sources) <= {photo.source for photo in table.known([kept])}:
-        (fused,) = fuse(table, [kept], None, True)
+        # What counted for either counts; a photo that was held back as somebody else's stays out.
+        table.accept(kept, sources)
+        (fused,) = fuse(table, [kept], NONE_BUT_ACCEPTED, False)
         made = fused.person
     if made is None:
         total = sum(person.template.astype(np.float64) * len(person.sources) for person in (one, two))

@@ -3,7 +3,7 @@
 A search makes N comparisons, so a stranger is named far more often than one comparison's FAR says. Where comparisons
 are independent, FPIR = 1 - (1 - FAR)**N (ISO/IEC 19795-1; P. Grother, P. J. Phillips, "Models of large population
 recognition performance", CVPR 2004). They are not quite: a probe that looks like many people does so at once, which
-makes the true FPIR lower, never higher.
+makes the true FPIR lower.
 
 The FAR needed, 1e-5 for a thousand people and 1 %, is beyond what a small gallery's own pairs show. So the tail of the
 impostor scores is that of the network, measured elsewhere, moved to fit the gallery's own highest scores; where nothing

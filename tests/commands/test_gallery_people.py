@@ -88,6 +88,21 @@ def test_two_ids_become_one_person(tmp_path: Path, model: Path) -> None:
         merge(str(gallery), "p01", "p01", quiet=True)
 
 
+def test_a_strangers_photo_stays_out_of_merged_people(tmp_path: Path, model: Path) -> None:
+    people = write_people(tmp_path / "people", 3)
+    (people / "twin").mkdir()
+    (people / "p01" / "2.png").rename(people / "twin" / "9.png")
+    gallery, clean = tmp_path / "g", tmp_path / "clean"
+    enrolled(people, clean, model, suspect_threshold=1.0, accept_suspects=True)
+    merge(str(clean), "p01", "twin", quiet=True)
+    enrolled(people, gallery, model, accept_suspects=True)
+    save(people / "p01" / "stray.png", pattern(2, 40))
+    assert [one.source for one in enrolled(people, gallery, model).suspects] == ["p01/stray.png"]
+    merge(str(gallery), "p01", "twin", quiet=True)
+    assert contents(gallery)["p01"] == contents(clean)["p01"]
+    assert "p01/stray.png" not in contents(gallery)["p01"][1]
+
+
 def test_imported_people_become_one_by_their_numbers_of_photos(tmp_path: Path, model: Path) -> None:
     enrolled(write_people(tmp_path / "people", 2, 3), tmp_path / "g", model)
     export(str(tmp_path / "g"), tmp_path / "t.parquet", quiet=True)
