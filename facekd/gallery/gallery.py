@@ -30,10 +30,8 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from facekd.core.files import exclusive
-from facekd.core.formats import FORMATS, METADATA, check_format
 from facekd.core.run import start_run
 from facekd.core.types import Embeddings
 from facekd.errors import UserError
@@ -42,6 +40,8 @@ from facekd.gallery.decisions import Decisions, read_decisions, write_decisions
 from facekd.gallery.erase import erase
 from facekd.gallery.exact import Templates, nearest
 from facekd.gallery.lease import lease
+from facekd.gallery.ledger import LEDGER as LEDGER
+from facekd.gallery.ledger import add_to_ledger, erase_from_ledger, read_ledger
 from facekd.gallery.lookup import among, by_index
 from facekd.gallery.meta import GalleryMeta, exists, other_weights, read_meta, write_meta
 from facekd.gallery.people import NAMED, one_of, people_schema, tags, to_people, to_table
@@ -49,23 +49,12 @@ from facekd.gallery.people import Answer as Answer
 from facekd.gallery.people import Match as Match
 from facekd.gallery.people import Person as Person
 from facekd.gallery.people import template_of as template_of
-from facekd.gallery.place import Place, check_fork, private, storage_options, table_bytes, told
+from facekd.gallery.place import Place, check_fork, private, storage_options, told
 
 TABLE = "people"
-LEDGER_FILE = "ledger.parquet"
 QUERIES = 64  # probes searched together: one pass over the templates for all of them
 ERASED = 8  # erasures by others during one search, each of which makes it begin again
 KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
-
-LEDGER = pa.schema(
-    [
-        ("source", pa.string()),
-        ("person", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.float64()),  # of the face, percent; null where none was found, and in a ledger of before
-    ]
-)
 
 
 class GalleryTable:
@@ -314,29 +303,13 @@ class GalleryTable:
             ledger: columns of LEDGER; replaces the earlier rows of its people and of photos without a person.
         """
         self.keep(meta)
-        before = self.ledger()
-        others = pc.and_(
-            pc.is_valid(before["person"]), pc.invert(pc.is_in(before["person"], ledger["person"].combine_chunks()))
-        )
-        after = pa.concat_tables([before.filter(others), ledger])
-        if not after.equals(before):
-            self._write_ledger(after)
+        add_to_ledger(self.place, ledger)
         with told(self.place, "written"):
             index.keep_up(self.table, KEPT)
 
     def ledger(self) -> pa.Table:
         """What became of each photo in its person's latest enrollment; columns of LEDGER."""
-        data = self.place.read(LEDGER_FILE)
-        if data is None:
-            return LEDGER.empty_table()
-        try:
-            table = pq.read_table(pa.BufferReader(data))
-        except (OSError, pa.ArrowInvalid) as error:
-            raise UserError(f"{self.place}/{LEDGER_FILE}: damaged ({error}); remove it and enroll again") from error
-        check_format("ledger", (table.schema.metadata or {}).get(METADATA.encode()), f"{self.place}/{LEDGER_FILE}")
-        if "detail" not in table.schema.names:
-            table = table.append_column(LEDGER.field("detail"), pa.nulls(len(table), pa.float64()))
-        return table.replace_schema_metadata()
+        return read_ledger(self.place)
 
     def decisions(self) -> Decisions:
         """What was decided about suspected mix-ups."""
@@ -389,9 +362,7 @@ class GalleryTable:
                 table = self.table if name == TABLE else self._connection.open_table(name)
                 if "person_id" in table.schema.names:
                     erase(table, ids)
-        ledger = self.ledger()
-        gone = pc.is_in(ledger["person"], pa.array(ids, pa.string()))
-        self._write_ledger(ledger.filter(pc.invert(gone)))
+        erase_from_ledger(self.place, ids)
         with told(self.place, "written"):
             index.keep_up(self.table, KEPT, rebuild=had_index)
         return enrolled
@@ -437,10 +408,6 @@ class GalleryTable:
     def _check_right(self) -> None:
         assert self._may_write is not None, "write inside `writing`"
         self._may_write()
-
-    def _write_ledger(self, ledger: pa.Table) -> None:
-        numbered = ledger.replace_schema_metadata({METADATA: str(FORMATS["ledger"])})
-        self.place.write(LEDGER_FILE, table_bytes(numbered))
 
 
 Gallery = GalleryTable  # as it was called before facekd.Gallery was there
