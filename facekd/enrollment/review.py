@@ -143,7 +143,9 @@ def _side(title: str, photos: Sequence[Photo], faces: Faces, empty: str) -> Revi
 
 def _of_two_ids(case: Case, person: str, other: str) -> tuple[ReviewChoice, ...]:
     made = (
-        ReviewChoice("same", "Same person", "One id stays; the photos of both count for it."),
+        ReviewChoice(
+            "same", "Same person", "All photos count for the id that is enrolled already, else for the first by name."
+        ),
         ReviewChoice("different", "Different people", "Both are enrolled, and not asked about again."),
     )
     if len(case.wrong) == 1:
