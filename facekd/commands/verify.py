@@ -56,8 +56,8 @@ def verify(
     accuracy over the list's folds, EER, AUC and the TAR at each FAR with its 95 % interval, and no TAR where the list
     holds too few impostor pairs to show that FAR; of a gallery the rank at which probes find their person, and TPIR
     at FPIR. Where all people are known the intervals allow for pairs that share people. Several models are compared
-    on the same pairs. Writes report.json, report.md, report.html and, of pairs, thresholds.json. Exits with 1 when a
-    requirement is missed.
+    on the same pairs. Writes report.json, report.md, report.html and thresholds.json. Exits with 1 when a requirement
+    is missed.
 
     Example: facekd verify --model student.onnx --crops crops/ --pairs pairs.csv --require "tar@1e-3>=0.95"
 
@@ -73,7 +73,8 @@ def verify(
     from facekd.evaluation.identification_report import search_page
     from facekd.evaluation.protocols import everybody, judged_models, read_bin_set, read_list, read_source
     from facekd.evaluation.report import pair_page
-    from facekd.evaluation.verification import everybody_report, list_report, search_report, thresholds_json
+    from facekd.evaluation.thresholds_file import save_thresholds, thresholds_json
+    from facekd.evaluation.verification import everybody_report, list_report, search_report
     from facekd.ingest.photos import own_model
 
     _check(data, asked, cluster)
@@ -85,7 +86,8 @@ def verify(
     about = data.pairs or data.split or place
     source, listed = read_bin_set(data.bin) if data.bin else (read_source(data.crops, stored), None)
     if data.pairs is not None:
-        listed = read_list(data.pairs, source, data.crops, data.group or ())
+        columns = dict.fromkeys([*(data.group or ()), *asked.columns])
+        listed = read_list(data.pairs, source, data.crops, tuple(columns))
     people = everybody(source, place) if data.all_pairs else None
     plan = planned(source, data.crops, place, data.split) if data.identification else None
     crops = source if isinstance(source, CropSet) else None
@@ -98,7 +100,7 @@ def verify(
     report: PairReport | SearchReport
     repeat = f"facekd verify --config {out}/run.yaml"
     if plan is not None:
-        report = search_report(plan, judged, asked.fars, about)
+        report = search_report(plan, judged, asked, about)
         write_gallery_split(out / "split.csv", plan.split)
         page = search_page(report, repeat)
     else:
@@ -107,8 +109,10 @@ def verify(
         else:
             assert listed is not None
             report = list_report(listed, judged, asked, data.crops, about)
-        write_json(out / "thresholds.json", thresholds_json(report))
         page = pair_page(report, None if files.no_faces else crops, repeat)
+    write_json(out / "thresholds.json", thresholds_json(report))
+    if files.save_thresholds is not None:
+        save_thresholds(report, files.save_thresholds)
     page.publish(report, out, files.json, files.report, quiet)
     return Verification(out, report)
 
@@ -116,8 +120,14 @@ def verify(
 def _check(data: PairData, asked: AskedRates, cluster: Cluster) -> None:
     """Refuse too little, and what contradicts between groups of settings."""
     data.check_given()
-    if asked.require and data.identification:
-        raise UserError("--require names a TAR, which --identification does not measure; leave one of them out")
+    for one in asked.requirements:
+        if one.searched != data.identification:
+            measured = (
+                "which only --identification measures" if one.searched else "which --identification does not measure"
+            )
+            raise UserError(f"--require {one.text!r}: names a rate {measured}; leave one of them out")
+        if one.column is not None and data.bin:
+            raise UserError(f"--require {one.text!r}: names a group, and a .bin set has none; leave it out")
     if cluster.engine == "ray" and not data.all_pairs:
         raise UserError("--engine ray counts all pairs; add --all-pairs or leave it out")
 

@@ -16,11 +16,22 @@ from facekd.crops.gallery_split import DEALT, GallerySplit, deal_gallery, read_g
 from facekd.crops.pairs import person_in_name
 from facekd.deploy.embeddings import Embedded
 from facekd.errors import UserError
-from facekd.evaluation.model_rates import BAND_RESAMPLES, RESAMPLES, SEED, band_fars
+from facekd.evaluation.fixed import Fixed, fixed_rate
+from facekd.evaluation.model_rates import BAND_RESAMPLES, band_fars
 from facekd.evaluation.protocols import JudgedModel, everybody, known
-from facekd.evaluation.results import Cost, ModelDifference, RequirementCheck, Unit, plain
+from facekd.evaluation.results import (
+    RESAMPLES,
+    SEED,
+    Acquisition,
+    Cost,
+    FixedRate,
+    ModelDifference,
+    RequirementCheck,
+    Unit,
+    plain,
+)
 from facekd.rates.counts import Curve
-from facekd.rates.identification import Ranks, person_tpirs, ranks, search, search_curve
+from facekd.rates.identification import Ranks, at_threshold, person_tpirs, ranks, search, search_curve
 
 SHOWN = (1, 5, 10)  # ranks in the tables
 MAX_RANK = 20  # of the CMC plot
@@ -95,6 +106,8 @@ class SearchRates:
     gallery: GalleryCounts
     probes: ProbeCounts
     failures_to_enroll: SearchFailures
+    fixed: tuple[FixedRate, ...] = ()  # FPIR and FNIR at thresholds given
+    acquisition: Acquisition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +245,11 @@ def _resolved(
     )
 
 
-def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float]) -> Searched:
+def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float], fixed: Sequence[Fixed] = ()) -> Searched:
     """Look for each probe of a plan with one model.
+
+    Args:
+        fixed: thresholds at which FPIR and FNIR are judged too.
 
     Raises:
         UserError: no probe of an enrolled person.
@@ -258,6 +274,10 @@ def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float]) -> 
         tell = partial(person_tpirs, searches, probe_persons, failed_mated=lost, failed_unmated=gone, seed=SEED)
         tpirs = tell(fpirs, resamples=RESAMPLES)
         band = tell(band_fars(n_unmated), resamples=BAND_RESAMPLES)
+    at = [at_threshold(searches, probe_persons, one.threshold, lost, gone) for one in fixed if n_unmated]
+    photos = len(plan.gallery) + len(plan.probes) + plan.failed_gallery + len(lost) + len(gone)
+    everyone = {*plan.gallery_persons, *plan.probe_persons, *plan.missing, *plan.failed_mated, *plan.failed_unmated}
+    seen = {*plan.gallery_persons, *plan.probe_persons}
     rates = SearchRates(
         model=model.name,
         model_id=model.model_id,
@@ -269,6 +289,10 @@ def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float]) -> 
         gallery=GalleryCounts(people + len(plan.missing), cut + plan.failed_gallery),
         probes=ProbeCounts(n_mated, n_unmated),
         failures_to_enroll=SearchFailures(plan.failed_gallery, len(plan.missing), len(lost), len(gone)),
+        fixed=tuple(fixed_rate(one, *rates) for one, rates in zip(fixed, at, strict=False)),
+        acquisition=Acquisition(
+            photos, photos - len(plan.gallery) - len(plan.probes), len(everyone), len(everyone - seen)
+        ),
     )
     return Searched(model.file, rates, drawn)
 

@@ -9,9 +9,14 @@ from itertools import combinations
 import numpy as np
 
 from facekd.core.types import Array, Rate, Scores
+from facekd.evaluation.fixed import Fixed, judge_fixed
 from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, Persons
 from facekd.evaluation.results import (
+    RESAMPLES,
+    SEED,
+    Acquisition,
     Failures,
+    FixedRate,
     GroupRate,
     GroupRates,
     Judged,
@@ -19,22 +24,19 @@ from facekd.evaluation.results import (
     ModelRates,
     PairCounts,
     Rejects,
-    RequirementCheck,
     ThresholdRate,
     Unit,
-    rate_of,
 )
 from facekd.rates.allpairs import Count, measure_all_pairs
 from facekd.rates.counts import curve
 from facekd.rates.folds import accuracy
 from facekd.rates.intervals import wilson, wilson_by_person
+from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
 from facekd.rates.persons import paired_differences, person_rates
 from facekd.rates.rates import auc, d_prime, eer, rate_at, support
 from facekd.rates.rejects import error_vs_reject
 from facekd.rates.thresholds import far_interval, threshold_interval
-from facekd.settings.evaluation import Requirement
 
-RESAMPLES, SEED = 1000, 0  # of the persons
 REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
 MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled for a difference
 BAND_RESAMPLES = 200  # of the persons, for the bands of the curves,
@@ -49,37 +51,52 @@ def judge_scores(
     listed: ListedPairs,
     fars: Sequence[float],
     quality: Mapping[str, float] | None = None,
+    fixed: Sequence[Fixed] = (),
 ) -> Judged:
     """One model's rates on a pair list; groups are judged at the whole list's thresholds.
 
     Args:
         scores: of the list's pairs by the model, see `JudgedModel.scores`.
         quality: of crops by their ids; None rejects none by it.
+        fixed: thresholds at which FMR and FNMR are judged too.
     """
     values, same, persons = scores.values, scores.same, listed.persons
     counts = curve(values, same)
+    in_folds, kept = _in_folds(scores)
+    folded, error, area = accuracy(in_folds), eer(counts), auc(counts)
+    intervals = {
+        "eer": eer_interval(values, same, persons, counts, error),
+        "auc": auc_interval(values, same, persons, area),
+    }
+    if folded is not None:
+        sides = None if persons is None else (persons[0][kept], persons[1][kept])
+        intervals["accuracy"] = accuracy_interval(in_folds, sides, folded)
     tars = _tars(values, same, fars, persons)
     ends = [threshold_interval(values, same, rate, persons) for rate in tars]
     d = d_prime(values, same)
+    fars_of = [_far_ends(values, same, rate, persons) for rate in tars]
     enrolled = values != -np.inf
     rates = ModelRates(
         model=model.name,
         model_id=model.model_id,
-        accuracy=accuracy(_in_folds(scores)),
-        eer=eer(counts),
+        accuracy=folded,
+        eer=error,
         eer_bounds=None,
-        auc=auc(counts),
+        auc=area,
         d_prime=None if d is None or not np.isfinite(d) else d,
         interval=_unit(persons),
         tar=tuple(
-            ThresholdRate(**asdict(one), threshold_low=low, threshold_high=high)
-            for one, (low, high) in zip(tars, ends, strict=True)
+            replace(ThresholdRate(**asdict(one), threshold_low=low, threshold_high=high), far_low=least, far_high=most)
+            for one, (low, high), (least, most) in zip(tars, ends, fars_of, strict=True)
         ),
         tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, tars)),
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
         failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed)),
-        groups={column: _by_group(scores, of, tars, persons) for column, of in listed.pairs.groups.items()},
+        groups={column: _by_group(scores, of, tars, persons, fixed) for column, of in listed.pairs.groups.items()},
         roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)),
+        intervals=intervals,
+        fixed=judge_fixed(fixed, values, same, persons),
+        acquisition=_acquisition(listed),
     )
     return Judged(model.file, rates, counts, scores, None if quality is None else _rejects(scores, tars, quality))
 
@@ -154,20 +171,6 @@ def as_strangers(same: Array) -> Persons:
     return alone, np.where(same, alone, alone + len(same))
 
 
-def check(requirement: Requirement, rates: ModelRates) -> RequirementCheck:
-    """Whether a model's lower bound holds what is required, with the line that says so."""
-    rate = rate_of(rates.tar, requirement.far)
-    low = None if rate is None else rate.low
-    met = low is not None and low >= requirement.least
-    if rate is None or low is None:
-        n = rates.pairs.impostor
-        shown = f"not shown: {n} impostor pairs are too few for FAR {requirement.far:g}"
-    else:
-        # Rounded down: a bound that misses must not be shown as the bound required.
-        shown = f"{'holds' if met else 'missed'}: TAR {rate.tar:.4f}, lower bound {int(low * 1e6) / 1e6:.6f}"
-    return RequirementCheck(requirement.text, rates.model, met, low, f"{rates.model}: {requirement.text} {shown}")
-
-
 def _unit(persons: Persons | None) -> Unit:
     return "pairs" if persons is None else "identities"
 
@@ -193,13 +196,34 @@ def _without_failures(
     return _tars(values, same, fars, None if persons is None else (persons[0][enrolled], persons[1][enrolled]))
 
 
-def _in_folds(scores: Scores) -> Scores:
-    """Only the pairs that are in a fold; all of them, as one fold, where none is."""
+def _in_folds(scores: Scores) -> tuple[Scores, Array]:
+    """Only the pairs that are in a fold, and their places; all of them, as one fold, where none is."""
     kept = np.flatnonzero(scores.fold >= 0)
-    if len(kept) == 0:
-        return scores
+    if len(kept) in (0, len(scores.fold)):
+        return scores, np.arange(len(scores.fold))
     left, right = (tuple(side[i] for i in kept) for side in (scores.left, scores.right))
-    return Scores(scores.values[kept], scores.same[kept], left, right, scores.fold[kept])
+    return Scores(scores.values[kept], scores.same[kept], left, right, scores.fold[kept]), kept
+
+
+def _far_ends(
+    values: Array, same: Array, rate: Rate, persons: Persons | None
+) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of the FAR at a rate's threshold; None without one."""
+    if rate.threshold is None:
+        return None, None
+    sides = None if persons is None else (persons[0][~same], persons[1][~same])
+    return far_interval(values[~same] >= rate.threshold, sides)
+
+
+def _acquisition(listed: ListedPairs) -> Acquisition:
+    """Photos and people of a list that gave no crop."""
+    left, right = listed.pairs.left, listed.pairs.right
+    photos = {*left, *right}
+    if listed.persons is None:
+        return Acquisition(len(photos), len(listed.failed), None, None)
+    people, number = np.unique(np.concatenate(listed.persons), return_inverse=True)
+    crop = np.fromiter((photo not in listed.failed for photo in (*left, *right)), bool, 2 * len(left))
+    return Acquisition(len(photos), len(listed.failed), len(people), int((np.bincount(number, crop) == 0).sum()))
 
 
 def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]) -> Rejects | None:
@@ -218,7 +242,7 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
 
 
 def _by_group(
-    scores: Scores, values: Sequence[str], rates: Sequence[Rate], persons: Persons | None
+    scores: Scores, values: Sequence[str], rates: Sequence[Rate], persons: Persons | None, fixed: Sequence[Fixed]
 ) -> dict[str, GroupRates]:
     """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
     column = np.array(values)
@@ -230,7 +254,11 @@ def _by_group(
         pairs = PairCounts(int(genuine.sum()), int(impostor.sum()))
         few = min(pairs.genuine, FEW if people is None else people) < FEW
         tar = tuple(_group_rate(scores, rate, genuine, impostor, persons) for rate in rates)
-        groups[value] = GroupRates(pairs, people, few, tar)
+        at: tuple[FixedRate, ...] = ()
+        if pairs.genuine and pairs.impostor:
+            inside = None if persons is None else (persons[0][here], persons[1][here])
+            at = judge_fixed(fixed, scores.values[here], scores.same[here], inside)
+        groups[value] = GroupRates(pairs, people, few, tar, at)
     return groups
 
 

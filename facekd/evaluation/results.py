@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from facekd.core.types import Array, Rate, Scores
 from facekd.rates.counts import Curve
@@ -13,8 +13,10 @@ from facekd.rates.folds import Accuracy
 from facekd.rates.rates import support
 from facekd.rates.rejects import Kept
 
+RESAMPLES, SEED = 1000, 0  # of the persons
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
 Unit = Literal["identities", "pairs"]  # what is resampled for an interval
+Interval: TypeAlias = tuple[float, float, float]  # a rate, and its 95 % interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,42 @@ class ThresholdRate(Rate):
 
     threshold_low: float | None
     threshold_high: float | None
+    far_low: float | None = None  # 95 % interval of far, the threshold taken as given
+    far_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FixedRate:
+    """What a threshold gives that was fixed before: FMR and FNMR of pairs, FPIR and FNIR of a search."""
+
+    name: str  # as it was given: the number, or the rate that it was calibrated to
+    threshold: float
+    asked: float | None  # the rate that it was calibrated to
+    calibrated: Interval | None  # and what that was there
+    false: Interval  # FMR or FPIR here
+    missed: Interval  # FNMR or FNIR here
+    drift: Literal["agrees", "higher", "lower"] | None  # of the false rate here, against that of the calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """Failure to acquire: photos without a crop. Failure to enroll: people none of whose photos gave one."""
+
+    photos: int
+    failed_photos: int
+    people: int | None  # None where they are not known
+    failed_people: int | None
+
+    @property
+    def fta(self) -> float:
+        return self.failed_photos / max(1, self.photos)
+
+    @property
+    def fte(self) -> float | None:
+        return None if self.failed_people is None else self.failed_people / max(1, self.people or 0)
+
+    def as_json(self) -> dict[str, Any]:
+        return fields_of(self) | {"fta": self.fta, "fte": self.fte}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +112,7 @@ class GroupRates:
     people: int | None  # None where they are not known
     few: bool  # too few to compare groups
     tar: tuple[GroupRate, ...]  # at each FAR asked
+    fixed: tuple[FixedRate, ...] = ()  # at thresholds given
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +160,9 @@ class ModelRates:
     failures_to_enroll: Failures
     groups: Mapping[str, Mapping[str, GroupRates]]  # by column and value
     roc: tuple[Rate, ...]  # for the bands of the curves
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of eer, auc and accuracy, 95 %
+    fixed: tuple[FixedRate, ...] = ()  # at thresholds given
+    acquisition: Acquisition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +213,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class RequirementCheck:
-    """Whether a model's lower bound holds what is required, with the line that says so."""
+    """Whether the bound that decides holds what is required, with the line that says so."""
 
     require: str
     model: str
     met: bool
-    low: float | None
+    low: float | None  # the bound of a least
     line: str
+    high: float | None = None  # that of a most
+    group: str | None = None  # as "sex female"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +250,9 @@ def plain(value: Any) -> Any:
     """A result as JSON has it: each dataclass by its fields, each rate with what its list can say of its FAR."""
     if isinstance(value, Rate):
         keys = ("far_asked", "far", "tar", "low", "high", "threshold")
-        ends = ("threshold_low", "threshold_high") if isinstance(value, ThresholdRate) else ()
+        ends: tuple[str, ...] = ()
+        if isinstance(value, ThresholdRate):
+            ends = ("threshold_low", "threshold_high", *(("far_low", "far_high") if value.far_low is not None else ()))
         shown = {"support": support(value.far_asked, value.n_impostor)}
         return {key: getattr(value, key) for key in keys} | shown | {key: getattr(value, key) for key in ends}
     if hasattr(value, "as_json"):

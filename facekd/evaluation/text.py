@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from facekd.core.types import Rate
-from facekd.evaluation.model_rates import RESAMPLES, SEED
-from facekd.evaluation.results import ListRates, ModelRates, PairCounts
+from facekd.evaluation.results import RESAMPLES, SEED, ListRates, ModelRates, PairCounts
 from facekd.rates.rates import support
 
 BOUND = "†"

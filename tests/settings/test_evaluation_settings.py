@@ -56,5 +56,5 @@ def test_a_group_refuses_what_contradicts_itself(group: Any, values: dict[str, A
 def test_rates_are_asked_once_and_those_of_requirements_too() -> None:
     asked = AskedRates(far=[0.1, 0.01, 0.1], require=["tar@1e-3>=0.9", "TAR@0.01 >= 0.5"])
     assert asked.fars == [0.1, 0.01, 1e-3]
-    assert [(one.far, one.least) for one in asked.requirements] == [(1e-3, 0.9), (0.01, 0.5)]
+    assert [(one.far, one.limit) for one in asked.requirements] == [(1e-3, 0.9), (0.01, 0.5)]
     assert ComparedRates(far=[1e-3, 0.1, 1e-3]).fars == [0.1, 1e-3]
