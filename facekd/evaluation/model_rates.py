@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from facekd.core.types import Array, Rate, Scores
-from facekd.evaluation.fixed import Fixed, judge_fixed
+from facekd.evaluation.fixed import Fixed, fixed_rate, judge_fixed
 from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, Persons
 from facekd.evaluation.results import (
     RESAMPLES,
@@ -27,15 +27,17 @@ from facekd.evaluation.results import (
     ThresholdRate,
     Unit,
 )
-from facekd.rates.allpairs import Count, measure_all_pairs
+from facekd.rates.allpairs import measure_all_pairs
 from facekd.rates.counts import curve
 from facekd.rates.folds import accuracy
 from facekd.rates.intervals import wilson, wilson_by_person
 from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
+from facekd.rates.people import ByPerson
 from facekd.rates.persons import paired_differences, person_rates
 from facekd.rates.rates import auc, d_prime, eer, rate_at, support
 from facekd.rates.rejects import error_vs_reject
-from facekd.rates.thresholds import far_interval, threshold_interval
+from facekd.rates.thresholds import far_interval, far_interval_by_person, threshold_interval
+from facekd.rates.tiles import Count
 
 REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
 MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled for a difference
@@ -81,7 +83,6 @@ def judge_scores(
         model_id=model.model_id,
         accuracy=folded,
         eer=error,
-        eer_bounds=None,
         auc=area,
         d_prime=None if d is None or not np.isfinite(d) else d,
         interval=_unit(persons),
@@ -101,24 +102,34 @@ def judge_scores(
     return Judged(model.file, rates, counts, scores, None if quality is None else _rejects(scores, tars, quality))
 
 
-def judge_everybody(model: JudgedModel, people: Everybody, fars: Sequence[float], count: Count | None = None) -> Judged:
+def judge_everybody(
+    model: JudgedModel,
+    people: Everybody,
+    fars: Sequence[float],
+    count: Count | None = None,
+    fixed: Sequence[Fixed] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> Judged:
     """One model's rates over all pairs, whose scores are never kept.
 
     Args:
         count: counts the tiles elsewhere, see `rates.allpairs.measure_all_pairs`.
+        fixed: thresholds at which FMR and FNMR are judged too.
+        groups: by attribute the value of each photo, those without a crop last.
     """
     failed = np.array(people.failed_persons, np.str_)
     persons = np.array(people.persons, np.str_)
     embeddings = model.embed(people.ids)
-    found = measure_all_pairs(embeddings.vectors, persons, fars, failed_persons=failed, count=count)
+    thresholds = [one.threshold for one in fixed]
+    found = measure_all_pairs(embeddings.vectors, persons, fars, failed_persons=failed, fixed=thresholds, count=count)
     photos, n = len(people.ids) + len(failed), len(people.ids)
+    everyone = {*people.persons, *people.failed_persons}
     rates = ModelRates(
         model=model.name,
         model_id=model.model_id,
         accuracy=None,
-        eer=None,
-        eer_bounds=found.eer,
-        auc=None,
+        eer=found.eer,
+        auc=found.auc,
         d_prime=found.d_prime,
         interval="identities",
         tar=tuple(found.rates),
@@ -127,8 +138,21 @@ def judge_everybody(model: JudgedModel, people: Everybody, fars: Sequence[float]
         failures_to_enroll=Failures((photos * (photos - 1) - n * (n - 1)) // 2, len(failed)),
         groups={},
         roc=tuple(found.band),
+        intervals={"eer": found.eer_interval, "auc": found.auc_interval},
+        fixed=tuple(_fixed_of_all(one, rate, found.people) for one, rate in zip(fixed, found.fixed, strict=True)),
+        acquisition=Acquisition(photos, len(failed), len(everyone), len(everyone - set(people.persons))),
+        all_pairs=True,
     )
-    return Judged(model.file, rates, found.curve, None)
+    return Judged(model.file, rates, found.curve, None, None, found.histogram, found.people)
+
+
+def _fixed_of_all(one: Fixed, rate: Rate, people: ByPerson) -> FixedRate:
+    """FMR and FNMR of all pairs at a threshold given."""
+    assert rate.tar is not None
+    assert rate.low is not None
+    assert rate.high is not None
+    low, high = far_interval_by_person(people.false_accepts[one.threshold], people.impostor_pairs)
+    return fixed_rate(one, (rate.far, low, high), (1 - rate.tar, 1 - rate.high, 1 - rate.low))
 
 
 def band_fars(n_impostor: int) -> list[float]:

@@ -78,15 +78,25 @@ def read_source(crops: Path | None, files: Sequence[Path]) -> CropSet | Embedded
     return read_embeddings(files[0]) if crops is None else read_crops(crops)
 
 
-def read_list(path: Path, source: CropSet | Embedded, crops: Path | None, groups: Sequence[str] = ()) -> ListedPairs:
+def read_list(
+    path: Path,
+    source: CropSet | Embedded,
+    crops: Path | None,
+    groups: Sequence[str] = (),
+    *,
+    keep_repeats: bool = False,
+) -> ListedPairs:
     """The pairs of a list of any kind that `crops.pairs.read_pairs` reads, among the photos of `source`.
+
+    Args:
+        keep_repeats: count a pair as often as the list has it.
 
     Raises:
         UserError: a list that is none, contradicts itself or the crops' identities, names unknown photos, or lacks one
             of the columns `groups`.
     """
 
-    listed, left_out = without_repeats(read_pairs(path), str(path))
+    listed, left_out = _once(read_pairs(path), str(path), keep_repeats)
     names, persons_of = known(source, crops)
     where = str(crops) if crops is not None else "the embeddings"
     pairs, failed = resolve(listed, names, where)
@@ -102,18 +112,27 @@ def read_list(path: Path, source: CropSet | Embedded, crops: Path | None, groups
     return ListedPairs(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count})
 
 
-def read_bin_set(path: Path) -> tuple[CropSet, ListedPairs]:
+def read_bin_set(path: Path, *, keep_repeats: bool = False) -> tuple[CropSet, ListedPairs]:
     """The crops and pairs of an insightface ``.bin`` set, whose people are not known.
+
+    Args:
+        keep_repeats: as `read_list`.
 
     Raises:
         UserError: as `crops.bins.read_bin`, or pairs labeled both ways.
     """
 
     crops, pairs = read_bin(path)
-    pairs, left_out = without_repeats(pairs, str(path))
+    pairs, left_out = _once(pairs, str(path), keep_repeats)
     return crops, ListedPairs(
         path.name, pairs, frozenset(), None, {why: count for why, count in left_out.items() if count}
     )
+
+
+def _once(pairs: PairList, where: str, keep_repeats: bool) -> tuple[PairList, dict[str, int]]:
+    """`without_repeats`; or with them, the list's contradictions refused all the same."""
+    once, left_out = without_repeats(pairs, where)
+    return (pairs, {}) if keep_repeats else (once, left_out)
 
 
 def listed_crops(name: str, crops: CropSet, pairs: PairList) -> ListedPairs:

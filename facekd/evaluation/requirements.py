@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from facekd.core.types import Rate
 from facekd.errors import UserError
-from facekd.evaluation.identification import SearchRates
 from facekd.evaluation.results import FixedRate, GroupRates, Interval, ModelRates, RequirementCheck, rate_of
+from facekd.evaluation.search_results import SearchRates
 from facekd.evaluation.text import far_name
 from facekd.settings.requirements import Requirement
 

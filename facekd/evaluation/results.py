@@ -10,8 +10,10 @@ from typing import Any, Literal, TypeAlias
 from facekd.core.types import Array, Rate, Scores
 from facekd.rates.counts import Curve
 from facekd.rates.folds import Accuracy
+from facekd.rates.people import ByPerson
 from facekd.rates.rates import support
 from facekd.rates.rejects import Kept
+from facekd.rates.spread import Histogram
 
 RESAMPLES, SEED = 1000, 0  # of the persons
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
@@ -144,13 +146,12 @@ class Rejects:
 
 @dataclass(frozen=True, slots=True)
 class ModelRates:
-    """One model on one list of pairs, or on all pairs of a set, whose scores are not kept: what needs them is None."""
+    """One model on one list of pairs, or on all pairs of a set, whose scores are not kept: what needs folds is None."""
 
     model: str
     model_id: str
     accuracy: Accuracy | None
     eer: float | None
-    eer_bounds: tuple[float, float] | None  # where no score was kept
     auc: float | None
     d_prime: float | None
     interval: Unit
@@ -163,6 +164,7 @@ class ModelRates:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of eer, auc and accuracy, 95 %
     fixed: tuple[FixedRate, ...] = ()  # at thresholds given
     acquisition: Acquisition | None = None
+    all_pairs: bool = False  # intervals then take the threshold as given
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,8 @@ class Judged:
     curve: Curve = field(repr=False)
     scores: Scores | None = field(repr=False)  # None of all pairs
     rejects: Rejects | None = None
+    histogram: Histogram | None = field(default=None, repr=False)  # of all pairs
+    people: ByPerson | None = field(default=None, repr=False)  # what each adds to all pairs
 
     @property
     def name(self) -> str:
@@ -259,8 +263,6 @@ def plain(value: Any) -> Any:
         return value.as_json()
     if isinstance(value, Accuracy):
         return fields_of(value, but=("thresholds",))
-    if isinstance(value, ModelRates) and value.eer_bounds is None:
-        return fields_of(value, but=("eer_bounds",))
     if is_dataclass(value):
         return fields_of(value)
     if isinstance(value, Mapping):

@@ -8,8 +8,8 @@ from typing import Any
 from facekd.core.files import read_json, write_json
 from facekd.core.types import Rate
 from facekd.errors import UserError
-from facekd.evaluation.identification import SearchReport
 from facekd.evaluation.results import PairReport, ThresholdRate, plain
+from facekd.evaluation.search_results import SearchReport
 from facekd.evaluation.text import far_name
 from facekd.rates.rates import support
 

@@ -77,6 +77,20 @@ def accuracy_interval(scores: Scores, persons: tuple[Array, Array] | None, accur
     return _interval(accuracy.mean, moves, scores.same, persons)
 
 
+def spread_interval(share: float, rows: Array, evidence: Array, pairs: int) -> tuple[float, float]:
+    """95 % interval of a share of all pairs, of which only each person's sum is known.
+
+    What two persons have of their own is counted twice, as by the product weights of rates/persons.py: no less wide.
+
+    Args:
+        rows: float64[persons], the sum of what the pairs of each move the share by.
+        evidence: [persons], genuine pairs of each.
+        pairs: all pairs.
+    """
+    variance = float((rows**2).sum()) * len(rows) / max(1, len(rows) - 1)
+    return _wilson(share, variance, evidence.astype(np.float64), float(pairs))
+
+
 def _interval(share: float, moves: Array, same: Array, persons: tuple[Array, Array] | None) -> tuple[float, float]:
     """95 % interval of a share to which each pair adds its own move; all intervals of this file pass here.
 
@@ -100,7 +114,10 @@ def _interval(share: float, moves: Array, same: Array, persons: tuple[Array, Arr
         robust = float((rows**2).sum()) - float((by_couple[~alone] ** 2).sum())
         variance = max(robust, couples) * n / max(1, n - 1)
         evidence = np.bincount(left[same]).astype(np.float64)
-    total = float(len(moves))
+    return _wilson(share, variance, evidence, float(len(moves)))
+
+
+def _wilson(share: float, variance: float, evidence: Array, total: float) -> tuple[float, float]:
     if variance > 0 and 0 < share < 1:
         effective = min(share * (1 - share) / variance, total)
     else:

@@ -53,7 +53,7 @@ class PairData:
     split: Path | None = None
     """With --identification, who is enrolled: a CSV or Parquet with columns photo and set (gallery or probe)."""
     group: list[str] | None = None
-    """A further column of the pair list: rates for each of its values at the one threshold."""
+    """A further column of the pair list, or of --attributes: rates for each of its values at the one threshold."""
 
     def __post_init__(self) -> None:
         if len(self._protocols) > 1:
@@ -67,8 +67,8 @@ class PairData:
                 f"{len(self.model)} models for {len(self.embeddings)} files of embeddings: give one file for each, in "
                 "the same order, or leave --model out"
             )
-        if self.group and not self.pairs:
-            raise UserError("--group names a column of a pair list; give one with --pairs")
+        if self.group and not (self.pairs or self.all_pairs):
+            raise UserError("--group names a column of a pair list or of --attributes; give --pairs or --all-pairs")
         if self.split and not self.identification:
             raise UserError("--split says who is enrolled; add --identification")
 
@@ -81,6 +81,17 @@ class PairData:
         if not self._protocols:
             self._refuse_protocols()
         if not self.bin and not self._sources:
+            self._refuse_sources()
+
+    def check_alone(self, protocol: str) -> None:
+        """Pass where photos are given and no protocol, for one that another group names.
+
+        Raises:
+            UserError: another protocol too, or no photos.
+        """
+        if self._protocols:
+            raise UserError(f"{protocol} is a protocol of its own; leave {' and '.join(self._protocols)} out")
+        if not self._sources:
             self._refuse_sources()
 
     @property

@@ -88,7 +88,7 @@ def _refused(text: str, example: str) -> UserError:
 def _example(rate: str) -> str:
     others = {
         "fnmr": "the most that a FNMR may be at a FAR, as 'fnmr@1e-4<=0.05'",
-        "fmr": "the most that a FMR may be at a --threshold or in a group, as 'fmr@T0.35<=1e-3' or 'fmr@1e-3:a=*<=2e-3'",
+        "fmr": "the most that a FMR may be at a --threshold or in a group, as 'fmr@T0.35<=1e-3', 'fmr@1e-3:a=*<=2e-3'",
         "eer": "the most that the EER may be, as 'eer<=0.02'",
         "auc": "the least that the AUC may be, as 'auc>=0.99'",
         "accuracy": "the least that the accuracy may be, as 'accuracy>=0.99'",

@@ -29,7 +29,7 @@ HERE = Path("x")
         (PairData, {"bin": HERE, "crops": HERE}, "leave --crops out"),
         (PairData, {"pairs": HERE, "crops": HERE, "embeddings": HERE}, "not --crops and --embeddings"),
         (PairData, {"pairs": HERE, "embeddings": [HERE], "model": [HERE, HERE]}, "2 models for 1 files of embeddings"),
-        (PairData, {"all_pairs": True, "group": ["sex"]}, "--group names a column of a pair list"),
+        (PairData, {"identification": True, "group": ["sex"]}, "--group names a column of a pair list"),
         (PairData, {"pairs": HERE, "split": HERE}, "add --identification"),
         (AskedRates, {"far": [0.1, 0.0]}, "FAR 0.0 can't be asked of a list"),
         (AskedRates, {"far": [float("nan")]}, "FAR nan can't be asked"),
