@@ -12,8 +12,8 @@ from facekd.crops.cropset import CropSet
 from facekd.deploy.embeddings import Embedded
 from facekd.errors import UserError
 from facekd.evaluation.protocols import Everybody, ListedPairs, known
+from facekd.evaluation.results import CROSS
 
-CROSS = " × "  # between the values of a pair's two sides
 UNKNOWN = "unknown"
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from facekd.core.types import Array
 from facekd.errors import UserError
@@ -29,6 +31,7 @@ from facekd.rates.identification import search, tpir_at_fpir
 
 TRIALS, SEED = 10, 0
 FAR, FPIR = 1e-3, 1e-2
+DAMAGED = (MatReadError, zlib.error, OSError, ValueError, LookupError, TypeError, NotImplementedError, OverflowError)
 DEVELOP, TEST, ENROLLED = 1500, 4249, 1000  # people of LFW
 
 
@@ -144,7 +147,7 @@ def read_trials(path: Path, photos: Sequence[str]) -> tuple[list[Trial], int]:
         sets = {key: [np.ravel(one).astype(np.int64) - 1 for one in np.ravel(values[key])] for key in keys}
         if any(len(of) == 0 or of.min() < 0 or of.max() >= len(listed) for key in sets for of in sets[key]):
             raise ValueError("an index lies outside imageList")
-    except (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
+    except DAMAGED as error:
         raise UserError(f"{path}: not BLUFR's blufr_lfw_config.mat ({error}); give that file") from error
     place = {_photo(photo): k for k, photo in enumerate(photos)}
     ours = np.array([place.get(photo, -1) for photo in listed])

@@ -10,11 +10,14 @@ import numpy as np
 
 from facekd.core.types import Array, Rate, Scores
 from facekd.evaluation.fixed import Fixed, fixed_rate, judge_fixed
+from facekd.evaluation.groups import across_of, groups_of_all
 from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, Persons
 from facekd.evaluation.results import (
+    FEW,
     RESAMPLES,
     SEED,
     Acquisition,
+    Across,
     Failures,
     FixedRate,
     GroupRate,
@@ -32,7 +35,7 @@ from facekd.rates.counts import curve
 from facekd.rates.folds import accuracy
 from facekd.rates.intervals import wilson, wilson_by_person
 from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
-from facekd.rates.people import ByPerson
+from facekd.rates.people import ByPerson, difference_of
 from facekd.rates.persons import paired_differences, person_rates
 from facekd.rates.rates import auc, d_prime, eer, rate_at, support
 from facekd.rates.rejects import error_vs_reject
@@ -44,7 +47,6 @@ MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled f
 BAND_RESAMPLES = 200  # of the persons, for the bands of the curves,
 BAND_PAIRS = 1_000_000  # whose FARs accept no more impostor pairs than these: beyond, a resample would take too long
 BAND_POINTS = 4  # in each decade of FAR
-FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
 
 
 def judge_scores(
@@ -78,6 +80,8 @@ def judge_scores(
     d = d_prime(values, same)
     fars_of = [_far_ends(values, same, rate, persons) for rate in tars]
     enrolled = values != -np.inf
+    at = judge_fixed(fixed, values, same, persons)
+    groups = {column: _by_group(scores, of, tars, persons, fixed) for column, of in listed.pairs.groups.items()}
     rates = ModelRates(
         model=model.name,
         model_id=model.model_id,
@@ -93,11 +97,12 @@ def judge_scores(
         tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, tars)),
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
         failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed)),
-        groups={column: _by_group(scores, of, tars, persons, fixed) for column, of in listed.pairs.groups.items()},
+        groups=groups,
         roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)),
         intervals=intervals,
-        fixed=judge_fixed(fixed, values, same, persons),
+        fixed=at,
         acquisition=_acquisition(listed),
+        across=_across(groups, tars, at),
     )
     return Judged(model.file, rates, counts, scores, None if quality is None else _rejects(scores, tars, quality))
 
@@ -124,6 +129,11 @@ def judge_everybody(
     found = measure_all_pairs(embeddings.vectors, persons, fars, failed_persons=failed, fixed=thresholds, count=count)
     photos, n = len(people.ids) + len(failed), len(people.ids)
     everyone = {*people.persons, *people.failed_persons}
+    at = tuple(_fixed_of_all(one, rate, found.people) for one, rate in zip(fixed, found.fixed, strict=True))
+    by_group = {
+        column: groups_of_all(embeddings.vectors, persons, failed, values, found.rates, fixed)
+        for column, values in (groups or {}).items()
+    }
     rates = ModelRates(
         model=model.name,
         model_id=model.model_id,
@@ -136,14 +146,22 @@ def judge_everybody(
         tar_without_failures=(),
         pairs=PairCounts(found.curve.n_genuine, found.curve.n_impostor),
         failures_to_enroll=Failures((photos * (photos - 1) - n * (n - 1)) // 2, len(failed)),
-        groups={},
+        groups=by_group,
         roc=tuple(found.band),
         intervals={"eer": found.eer_interval, "auc": found.auc_interval},
-        fixed=tuple(_fixed_of_all(one, rate, found.people) for one, rate in zip(fixed, found.fixed, strict=True)),
+        fixed=at,
         acquisition=Acquisition(photos, len(failed), len(everyone), len(everyone - set(people.persons))),
+        across=_across(by_group, found.rates, at),
         all_pairs=True,
     )
     return Judged(model.file, rates, found.curve, None, None, found.histogram, found.people)
+
+
+def _across(
+    groups: Mapping[str, Mapping[str, GroupRates]], rates: Sequence[Rate], fixed: Sequence[FixedRate]
+) -> dict[str, Across]:
+    found = {column: across_of(of, rates, fixed) for column, of in groups.items()}
+    return {column: across for column, across in found.items() if across is not None}
 
 
 def _fixed_of_all(one: Fixed, rate: Rate, people: ByPerson) -> FixedRate:
@@ -171,13 +189,20 @@ def differences(
     Where people are not known the pairs are resampled as independent ones; none of a longer list than that allows.
     """
     kept = [(one.name, one.scores) for one in judged if one.scores is not None]
-    interval = _unit(persons)
+    counted = [(one.name, one.people) for one in judged if one.people is not None]
+    interval: Unit = "identities" if counted else _unit(persons)
+    rows = []
+    if counted:
+        for (a, mine), (b, others) in combinations(counted, 2):
+            for far in fars:
+                difference, low, high, p_value = difference_of(mine, others, far)
+                rows.append(ModelDifference(a, b, far, difference, low, high, p_value, interval))
+        return tuple(rows)
     if persons is None and kept:
         same = kept[0][1].same
         if len(same) > MOST_INDEPENDENT:
             return ()
         persons = as_strangers(same)
-    rows = []
     for (a, ours), (b, theirs) in combinations(kept, 2):
         assert persons is not None
         found = paired_differences(

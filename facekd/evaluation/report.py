@@ -9,9 +9,9 @@ import numpy as np
 from facekd.core.pixels import encode_crop
 from facekd.core.types import Rate, Scores
 from facekd.crops.cropset import CropSet
-from facekd.evaluation.model_rates import FEW
 from facekd.evaluation.page import Page, cost_blocks, interval_at
 from facekd.evaluation.results import (
+    FEW,
     GroupRate,
     Judged,
     ListRates,

@@ -16,6 +16,8 @@ from facekd.rates.rejects import Kept
 from facekd.rates.spread import Histogram
 
 RESAMPLES, SEED = 1000, 0  # of the persons
+FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
+CROSS = " × "  # between the groups of a pair's two sides
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
 Unit = Literal["identities", "pairs"]  # what is resampled for an interval
 Interval: TypeAlias = tuple[float, float, float]  # a rate, and its 95 % interval
@@ -118,6 +120,25 @@ class GroupRates:
 
 
 @dataclass(frozen=True, slots=True)
+class AcrossCell:
+    """Impostor pairs of one photo of group `a` and one of group `b`; None where they are too few for the FAR."""
+
+    a: str
+    b: str
+    impostor: int
+    fmr: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """Who is taken for whom: FMR within and across groups at one threshold."""
+
+    threshold: float
+    asked: float | None  # the FAR that it is of
+    cells: tuple[AcrossCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorstToBest:
     """How much worse the worst group errs than the best; None where there are no two, or the best makes no error."""
 
@@ -164,6 +185,7 @@ class ModelRates:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of eer, auc and accuracy, 95 %
     fixed: tuple[FixedRate, ...] = ()  # at thresholds given
     acquisition: Acquisition | None = None
+    across: Mapping[str, Across] = field(default_factory=dict)  # by group column
     all_pairs: bool = False  # intervals then take the threshold as given
 
 
@@ -293,7 +315,7 @@ def rate_of(rates: Sequence[Rate], far: float | None) -> Rate | None:
 
 def group_ratios(groups: Mapping[str, GroupRates]) -> tuple[GroupRatio, ...]:
     """How much worse the worst group errs than the best, at each FAR; marked groups are left out."""
-    solid = {name: group.tar for name, group in groups.items() if not group.few}
+    solid = {name: group.tar for name, group in groups.items() if not group.few and CROSS not in name}
     rows = []
     for place, rate in enumerate(next(iter(groups.values())).tar):
         here = {name: rates[place] for name, rates in solid.items()}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from facekd.core.types import Array
+from facekd.rates.intervals import Z95
 from facekd.rates.overall import NEAR, spread_interval
 
 
@@ -78,3 +80,23 @@ def eer_interval_of(
     rows = weight * (missed - missed.sum() / n_genuine * people.genuine_pairs) / n_genuine
     rows = rows + (1 - weight) * (accepted - accepted.sum() / 2 / n_impostor * people.impostor_pairs) / n_impostor
     return spread_interval(eer, rows, people.genuine_pairs, n_genuine + n_impostor)
+
+
+def difference_of(
+    a: ByPerson, b: ByPerson, far: float
+) -> tuple[float, float, float, float] | tuple[None, None, None, None]:
+    """TAR of one network less that of another over the same pairs at a FAR, its 95 % interval, and a p-value.
+
+    Each person's difference counts as one draw, and both thresholds are taken as given. None where either can't show
+    the FAR.
+    """
+    if far not in a.accepted or far not in b.accepted:
+        return None, None, None, None
+    moved = (a.accepted[far] - b.accepted[far]).astype(np.float64)
+    n, persons = a.n_genuine, int((a.genuine_pairs > 0).sum())
+    difference = float(moved.sum()) / n
+    rows = (moved - difference * a.genuine_pairs) / n
+    spread = math.sqrt(float((rows**2).sum()) * persons / max(1, persons - 1))
+    p_value = math.erfc(abs(difference) / spread / math.sqrt(2)) if spread > 0 else 1.0 if difference == 0 else 0.0
+    half = Z95 * spread
+    return difference, max(-1.0, difference - half), min(1.0, difference + half), p_value
