@@ -99,7 +99,9 @@ def verify(
     else:
         source, listed = read_source(data.crops, stored), None
     columns = tuple(dict.fromkeys([*(data.group or ()), *asked.columns]))
-    attributes = None if switches.attributes is None else read_attributes(switches.attributes, columns)
+    attributes = None
+    if switches.attributes is not None:
+        attributes = read_attributes(switches.attributes, columns if data.group else ())
     if data.pairs is not None:
         own = [name for name in columns if attributes is None or name not in attributes.columns]
         listed = read_list(data.pairs, source, data.crops, own, keep_repeats=repeats)
