@@ -17,6 +17,7 @@ from facekd.settings.runtime import Cluster
 if TYPE_CHECKING:
     from facekd.evaluation.identification import SearchReport
     from facekd.evaluation.results import PairReport
+    from facekd.evaluation.templates import TemplateReport
     from facekd.rates.allpairs import Count
 
 
@@ -25,7 +26,7 @@ class Verification:
     """What came out."""
 
     out: Path
-    report: PairReport | SearchReport
+    report: PairReport | SearchReport | TemplateReport
 
     @property
     def result(self) -> dict[str, Any]:
@@ -50,16 +51,20 @@ def verify(
     files: PairReportFiles = PairReportFiles(),
     quiet: bool = False,
 ) -> Verification:
-    """Measure how well models tell people apart: on a pair list, an insightface .bin set, all pairs, or a gallery.
+    """Measure how well models tell people apart: on a pair list, templates, an insightface .bin set, all pairs, or a
+    gallery.
 
     A pair scores the cosine of its two embeddings; a photo that gave no crop scores below every threshold. Gives the
     accuracy over the list's folds, EER, AUC and the TAR at each FAR with its 95 % interval, and no TAR where the list
     holds too few impostor pairs to show that FAR; of a gallery the rank at which probes find their person, and TPIR
-    at FPIR. Where all people are known the intervals allow for pairs that share people. Several models are compared
-    on the same pairs. Writes report.json, report.md, report.html and, of pairs, thresholds.json. Exits with 1 when a
-    requirement is missed.
+    at FPIR. A template is several photos or frames compared as one; IJB-B's and IJB-C's files are read as they are
+    published, 1:1 and 1:N. Where all people are known the intervals allow for pairs that share people. Several models
+    are compared on the same pairs. Writes report.json, report.md, report.html and, of pairs, thresholds.json. Exits
+    with 1 when a requirement is missed.
 
     Example: facekd verify --model student.onnx --crops crops/ --pairs pairs.csv --require "tar@1e-3>=0.95"
+
+    Example: facekd verify --model student.onnx --templates ijb/ --crops crops/ --fuse media
 
     Args:
         quiet: Print nothing.
@@ -73,6 +78,8 @@ def verify(
     from facekd.evaluation.identification_report import search_page
     from facekd.evaluation.protocols import everybody, judged_models, read_bin_set, read_list, read_source
     from facekd.evaluation.report import pair_page
+    from facekd.evaluation.templates import photo_templates, read_templates, template_report
+    from facekd.evaluation.templates_report import template_page
     from facekd.evaluation.verification import everybody_report, list_report, search_report, thresholds_json
     from facekd.ingest.photos import own_model
 
@@ -82,25 +89,34 @@ def verify(
     stored = data.embeddings or []
     models = data.model or ([] if stored else [own_model(quiet)])
     place = data.bin or data.crops or stored[0]
-    about = data.pairs or data.split or place
+    about = data.templates or data.pairs or data.split or place
     source, listed = read_bin_set(data.bin) if data.bin else (read_source(data.crops, stored), None)
-    if data.pairs is not None:
+    templates = None
+    if data.templates is not None:
+        found = read_templates(data.templates, data.pairs, data.group or ())
+        templates = photo_templates(found, source, data.crops, data.fuse or "mean")
+    elif data.pairs is not None:
         listed = read_list(data.pairs, source, data.crops, data.group or ())
     people = everybody(source, place) if data.all_pairs else None
     plan = planned(source, data.crops, place, data.split) if data.identification else None
     crops = source if isinstance(source, CropSet) else None
     embedders = [CropEmbedder.load(path, foreign.contract) for path in models]
-    judged = judged_models(models, embedders, stored if crops is None else crops, quiet)
+    judged = judged_models(models, embedders, stored if crops is None else crops, quiet or templates is not None)
 
     out = files.out or default_out("verify")
     config = flat(data, foreign, asked, cluster, files, out=out, model=models or None)
     start_run(out, "verify", config, inputs=(*models, *stored, about))
-    report: PairReport | SearchReport
+    report: PairReport | SearchReport | TemplateReport
     repeat = f"facekd verify --config {out}/run.yaml"
     if plan is not None:
         report = search_report(plan, judged, asked.fars, about)
         write_gallery_split(out / "split.csv", plan.split)
         page = search_page(report, repeat)
+    elif templates is not None:
+        report = template_report(templates, judged, asked, quiet)
+        if report.verification is not None:
+            write_json(out / "thresholds.json", thresholds_json(report.verification))
+        page = template_page(report, repeat)
     else:
         if people is not None:
             report = everybody_report(people, judged, asked, about, _counting(cluster))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from facekd.core.types import Rate
-from facekd.evaluation.identification import SHOWN, SearchRates, SearchReport
+from facekd.evaluation.identification import SHOWN, Searched, SearchRates, SearchReport
 from facekd.evaluation.model_rates import RESAMPLES, SEED
 from facekd.evaluation.page import Page, cost_blocks
 from facekd.evaluation.text import BOUND, far_name, mark, percent, range_text, said
@@ -22,23 +22,37 @@ def search_page(report: SearchReport, repeat: str) -> Page:
     models = [one.rates for one in report.models]
     split = report.split
     rule = f"The split: {split.rule}" + ("" if split.seed is None else f" (seed {split.seed})") + "."
-    rates = (_rates_table(models), _thresholds_table(models), Text(_counted(report) + "."), Text(rule))
-    figures: list[Block] = [Figure(plots.cmc({one.model: one.cmc for one in models}), "CMC with 95 % bands by people")]
-    curves = {one.name: one.curve for one in report.models if one.curve is not None}
-    if curves:
-        axes_of = ("False positive identification rate (FPIR)", "True positive identification rate (TPIR)")
-        bands = {one.model: one.tpir_curve for one in models}
-        caption = "TPIR at each FPIR, with 95 % bands by people"
-        figures.append(Figure(plots.roc(curves, bands, axes_of=axes_of, few=FEW), caption))
-    sections = [Section("Identification", rates), Section("Curves", tuple(figures))]
+    rates = (search_rates_table(models), search_thresholds_table(models), Text(_counted(report) + "."), Text(rule))
+    sections = [Section("Identification", rates), Section("Curves", search_figures(report.models))]
     costs = cost_blocks(report.costs, [_first(one) for one in models], "Found at rank 1")
     if costs:
         sections.append(Section("Cost", costs))
-    return Page("Verification", _lead(report), (_terminal(report),), sections, (repeat,), report.environment)
+    return Page(
+        "Verification",
+        _lead(report),
+        (search_terminal(_counted(report), models),),
+        sections,
+        (repeat,),
+        report.environment,
+    )
 
 
-def _terminal(report: SearchReport) -> Table:
-    models = [one.rates for one in report.models]
+def search_figures(models: Sequence[Searched]) -> tuple[Block, ...]:
+    """CMC, and TPIR over FPIR where there are unknown probes."""
+    figures: list[Block] = [
+        Figure(plots.cmc({one.name: one.rates.cmc for one in models}), "CMC with 95 % bands by people")
+    ]
+    curves = {one.name: one.curve for one in models if one.curve is not None}
+    if curves:
+        axes_of = ("False positive identification rate (FPIR)", "True positive identification rate (TPIR)")
+        bands = {one.name: one.rates.tpir_curve for one in models}
+        caption = "TPIR at each FPIR, with 95 % bands by people"
+        figures.append(Figure(plots.roc(curves, bands, axes_of=axes_of, few=FEW), caption))
+    return tuple(figures)
+
+
+def search_terminal(caption: str, models: Sequence[SearchRates]) -> Table:
+    """What the terminal shows of several models in one gallery."""
     tpirs = [f"TPIR@{far_name(rate.far_asked)}" for rate in models[0].tpir]
     rows = []
     for one in models:
@@ -46,7 +60,7 @@ def _terminal(report: SearchReport) -> Table:
         rows.append((one.model, *(percent(row.found) for row in one.ranks), *cells))
     bounded = any(mark(rate) for one in models for rate in one.tpir)
     columns = ("model", *(f"rank-{rank}" for rank in SHOWN), *tpirs)
-    return Table(_counted(report), columns, tuple(rows), NOTE if bounded else "")
+    return Table(caption, columns, tuple(rows), NOTE if bounded else "")
 
 
 def _counted(report: SearchReport) -> str:
@@ -86,7 +100,8 @@ def _lead(report: SearchReport) -> str:
     return f"{text}, and names {percent(last.tar)} at a FPIR of {far_name(last.far_asked)}."
 
 
-def _rates_table(models: Sequence[SearchRates]) -> Table:
+def search_rates_table(models: Sequence[SearchRates]) -> Table:
+    """Ranks and TPIR of several models in one gallery."""
     first = models[0]
     ranks = [k for k, row in enumerate(first.ranks) if row.found is not None]  # the gallery has so many people
     shown = [k for k, rate in enumerate(first.tpir) if rate.tar is not None]
@@ -109,7 +124,8 @@ def _rates_table(models: Sequence[SearchRates]) -> Table:
     return Table("Rates", tuple(columns), tuple(rows), note)
 
 
-def _thresholds_table(models: Sequence[SearchRates]) -> Table:
+def search_thresholds_table(models: Sequence[SearchRates]) -> Table:
+    """The score from which a probe is named, at each FPIR."""
     rows = [
         (one.model, far_name(rate.far_asked) + mark(rate), f"{rate.far:.3g}", f"{rate.threshold:.4f}")
         for one in models

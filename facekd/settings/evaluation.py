@@ -69,6 +69,9 @@ class PairData:
     """Instead of crops: a file of 'facekd embed'; give one for each model."""
     pairs: Annotated[Path | None, FIRST] = None
     """LFW's pairs.txt, CFP's Split/FP, or a CSV or Parquet with columns a, b, same, if wanted fold and groups."""
+    templates: Annotated[Path | None, FIRST] = None
+    """Several photos a side: the folder of IJB-B or IJB-C, or a CSV or Parquet with columns template and photo, if
+    wanted media, person and quality, and --pairs of its templates."""
     bin: Annotated[Path | None, FIRST] = None
     """An insightface set such as lfw.bin, crops and pairs in one file; its pickle is not executed."""
     all_pairs: Annotated[bool, FIRST] = False
@@ -77,6 +80,9 @@ class PairData:
     """Enroll one photo of half of the people and look for all other photos in that gallery."""
     split: Path | None = None
     """With --identification, who is enrolled: a CSV or Parquet with columns photo and set (gallery or probe)."""
+    fuse: Literal["mean", "media", "quality"] | None = None
+    """How the photos of a template become one: their mean, unless given; media, the photos of one video as one photo;
+    quality, as that, each photo by its quality or detector's score."""
     group: list[str] | None = None
     """A further column of the pair list: rates for each of its values at the one threshold."""
 
@@ -92,6 +98,8 @@ class PairData:
                 f"{len(self.model)} models for {len(self.embeddings)} files of embeddings: give one file for each, in "
                 "the same order, or leave --model out"
             )
+        if self.fuse and not self.templates:
+            raise UserError("--fuse says how the photos of a template become one; give some with --templates")
         if self.group and not self.pairs:
             raise UserError("--group names a column of a pair list; give one with --pairs")
         if self.split and not self.identification:
@@ -110,7 +118,13 @@ class PairData:
 
     @property
     def _protocols(self) -> list[str]:
-        flags = ("--pairs", self.pairs), ("--bin", self.bin), ("--all-pairs", self.all_pairs)
+        pairs = None if self.templates else self.pairs  # of templates, where there are any
+        flags = (
+            ("--pairs", pairs),
+            ("--templates", self.templates),
+            ("--bin", self.bin),
+            ("--all-pairs", self.all_pairs),
+        )
         return [flag for flag, given in (*flags, ("--identification", self.identification)) if given]
 
     @property
@@ -119,7 +133,9 @@ class PairData:
 
     def _refuse_protocols(self) -> None:
         said = " and ".join(self._protocols) or "none of them"
-        raise UserError(f"give one of --pairs LIST, --bin SET, --all-pairs and --identification, not {said}")
+        raise UserError(
+            f"give one of --pairs LIST, --templates SET, --bin SET, --all-pairs and --identification, not {said}"
+        )
 
     def _refuse_sources(self) -> None:
         raise UserError(f"give --crops STORE or --embeddings FILE, not {' and '.join(self._sources) or 'neither'}")

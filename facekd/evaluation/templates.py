@@ -1,0 +1,314 @@
+"""What 'facekd verify --templates' compares: templates of several photos, 1:1 by pairs and 1:N in galleries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facekd.core.files import sha256_file
+from facekd.core.run import environment
+from facekd.core.types import Array, PairList
+from facekd.crops.cropset import CropSet
+from facekd.crops.gallery_split import GallerySplit
+from facekd.crops.ijb import ijb_faces, read_ijb
+from facekd.crops.templates import TemplateSet, person_numbers, read_template_list
+from facekd.deploy.embeddings import Embedded
+from facekd.errors import UserError
+from facekd.evaluation.cost import costs_of
+from facekd.evaluation.fusion import Fusion, fused, fusion_weights
+from facekd.evaluation.identification import GalleryPlan, Searched, SearchRates, search_of
+from facekd.evaluation.protocols import JudgedModel, ListedPairs, chosen_groups, from_embeddings, known
+from facekd.evaluation.results import Cost, Failures, PairReport, RequirementCheck, plain
+from facekd.evaluation.verification import list_report
+from facekd.settings.evaluation import AskedRates
+
+FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # as papers report them on IJB
+FPIRS = (1e-1, 1e-2)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoTemplates:
+    """Templates in terms of the ids that are embedded."""
+
+    listed: TemplateSet
+    fusion: Fusion
+    crop_ids: tuple[str, ...]  # each once
+    crop: Array  # int64[R], place in `crop_ids` of each row's photo; -1 where there is none
+    weights: Array  # float64[R], see fusion.fusion_weights
+    failed: Array  # bool[T], no photo of it gave a crop
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedTemplates:
+    """Which templates were judged, and what of them could not be."""
+
+    name: str
+    files: Mapping[str, str]  # path -> SHA-256
+    fusion: Fusion
+    templates: int
+    people: int | None  # None where the files don't say it of each template
+    photos: int  # a photo in two templates counts twice
+    media: int | None  # in each template, as they are fused; None where they don't matter or are not stated
+    photos_without_crop: int
+    templates_without_photo: int  # no photo of them gave a crop
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryMean:
+    """One model over all galleries: ranks are counted over all their mated probes, TPIR is the mean of the galleries'.
+
+    None where a gallery has no such number.
+    """
+
+    model: str
+    ranks: Mapping[int, float | None]
+    tpir: Mapping[float, float | None]  # by the FPIR asked
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateReport:
+    """What 'facekd verify --templates' says."""
+
+    templates: JudgedTemplates
+    verification: PairReport | None  # None where the files name no pairs
+    galleries: Mapping[str, tuple[Searched, ...]]  # each with one entry for each model
+    gallery_means: tuple[GalleryMean, ...]  # of two or more galleries
+    costs: tuple[Cost, ...]
+    environment: Mapping[str, Any]
+
+    @property
+    def requirements(self) -> tuple[RequirementCheck, ...]:
+        return () if self.verification is None else self.verification.requirements
+
+    def as_json(self) -> dict[str, Any]:
+        """As of a pair list, with the templates and galleries beside it."""
+        pairs: dict[str, Any] = {"pairs": None, "models": [], "differences": [], "requirements": []}
+        if self.verification is not None:
+            pairs = plain(self.verification)
+        means = [
+            {
+                "model": one.model,
+                "ranks": [{"rank": rank, "found": found} for rank, found in one.ranks.items()],
+                "tpir": [{"fpir_asked": fpir, "tpir": tpir} for fpir, tpir in one.tpir.items()],
+            }
+            for one in self.gallery_means
+        ]
+        more = {"costs": plain(self.costs), "environment": plain(self.environment)}
+        galleries = {"galleries": plain(self.galleries), "gallery_means": means}
+        return {"templates": plain(self.templates), **pairs, **galleries, **more}
+
+
+def read_templates(path: Path, pairs: Path | None, groups: Sequence[str] = ()) -> TemplateSet:
+    """A benchmark's folder or list of faces, or templates in a CSV or Parquet with the pairs of them.
+
+    Raises:
+        UserError: as `crops.ijb.read_ijb` and `crops.templates.read_template_list`, or pairs where the benchmark
+            brings its own, or none where nobody brings them, or pairs without one of the columns `groups`.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such folder or list of templates; check the path")
+    faces = ijb_faces(path)
+    if faces is not None:
+        if pairs is not None:
+            raise UserError(f"--pairs {pairs}: {faces.parent} brings its own pairs of templates; leave the list out")
+        return read_ijb(faces)
+    if path.is_dir():
+        raise UserError(
+            f"{path}: holds no list such as ijbc_face_tid_mid.txt, nor does its folder meta; give the folder of IJB-B "
+            "or IJB-C, or a CSV with the columns template and photo"
+        )
+    if pairs is None:
+        raise UserError(f"--templates {path}: says which photos belong together; add --pairs LIST with pairs of them")
+    found = read_template_list(path, pairs)
+    assert found.pairs is not None
+    return replace(found, pairs=replace(found.pairs, groups=chosen_groups(found.pairs.groups, groups, pairs)))
+
+
+def photo_templates(
+    listed: TemplateSet, source: CropSet | Embedded, crops: Path | None, fusion: Fusion
+) -> PhotoTemplates:
+    """Templates with the crops of their photos. What a photo may be called is as in a pair list.
+
+    Of a crop store a photo without crop is left out of its template, of stored embeddings one without embedding.
+
+    Raises:
+        UserError: photos that a crop store has never seen, no photo at all, or a fusion that needs what the list does
+            not state.
+    """
+    if fusion == "media" and listed.media is None:
+        raise UserError(f"--fuse media: {listed.files[0]} has no column media; add it, or fuse by mean")
+    if fusion == "quality" and listed.quality is None:
+        raise UserError(
+            f"--fuse quality: {listed.files[0]} comes without the photos' quality; add a column quality (of IJB its "
+            "file of 5 points and scores), or fuse by mean"
+        )
+    names, _ = known(source, crops)
+    unknown = [photo for photo in dict.fromkeys(listed.photos) if photo not in names]
+    if crops is not None and unknown:
+        raise UserError(
+            f"{crops}: {len(unknown)} photos of {listed.files[0]} are not in it (first: {unknown[0]!r}); align the "
+            "photos that the list names, or correct the list"
+        )
+    number: dict[str, int] = {}
+    found = (names.get(photo) for photo in listed.photos)
+    places = (-1 if crop_id is None else number.setdefault(crop_id, len(number)) for crop_id in found)
+    crop = np.fromiter(places, np.int64, len(listed.photos))
+    if not number:
+        where = crops if crops is not None else "the embeddings"
+        raise UserError(f"{listed.files[0]}: none of its photos has a crop in {where}; check that both name them alike")
+    weights = fusion_weights(listed.template, listed.media, listed.quality, crop >= 0, fusion)
+    failed = np.bincount(listed.template, weights, len(listed.ids)) == 0
+    return PhotoTemplates(listed, fusion, tuple(number), crop, weights, failed)
+
+
+def template_report(
+    templates: PhotoTemplates, models: Sequence[JudgedModel], asked: AskedRates, quiet: bool
+) -> TemplateReport:
+    """The models on templates: TAR at `FARS` and what else is asked for on their pairs, ranks and TPIR in galleries.
+
+    Raises:
+        UserError: a requirement where there are no pairs, or as `fusion.fused`.
+    """
+    listed = templates.listed
+    if asked.require and listed.pairs is None:
+        raise UserError(f"--require names a TAR, and {listed.name} comes without pairs of templates; leave it out")
+    fusing = [_fused_model(one, templates, quiet) for one in models]
+    costs = costs_of(models)
+    verification = None
+    if listed.pairs is not None:
+        fars = list(dict.fromkeys([*FARS, *asked.far]))
+        verification = list_report(_listed_pairs(templates), fusing, replace(asked, far=fars), None, listed.pairs.file)
+        verification = _with_photos(replace(verification, costs=costs), templates)
+    galleries = {
+        name: tuple(search_of(one, _gallery_plan(templates, name), FPIRS) for one in fusing)
+        for name in listed.galleries
+    }
+    return TemplateReport(
+        templates=_judged(templates),
+        verification=verification,
+        galleries=galleries,
+        gallery_means=_means(galleries) if len(galleries) > 1 else (),
+        costs=costs,
+        environment=environment(),
+    )
+
+
+def _fused_model(model: JudgedModel, templates: PhotoTemplates, quiet: bool) -> JudgedModel:
+    """The model, as if it embedded templates."""
+    one = templates
+    found = fused(model, one.crop_ids, one.crop, one.listed.template, one.weights, one.listed.ids, quiet)
+    unnamed: tuple[None, ...] = (None,) * len(found.ids)
+    made = from_embeddings(model.name, model.file, Embedded(found, unnamed, found.ids), model.embedder)
+    return replace(made, embedder=None)  # what it costs is told once, of one photo
+
+
+def _listed_pairs(templates: PhotoTemplates) -> ListedPairs:
+    listed = templates.listed
+    pairs = listed.pairs
+    assert pairs is not None
+    names = np.array(listed.ids, object)
+    left, right = (tuple(names[side].tolist()) for side in (pairs.left, pairs.right))
+    named = PairList(left, right, pairs.same, np.full(len(left), -1, np.int16), pairs.groups)
+    number = person_numbers(listed.persons)
+    persons = number[pairs.left], number[pairs.right]
+    known_all = all((side >= 0).all() for side in persons)
+    failed = _compared(templates) & templates.failed
+    gone = frozenset(names[failed].tolist())
+    return ListedPairs(f"{listed.name} templates", named, gone, persons if known_all else None, dict(pairs.left_out))
+
+
+def _compared(templates: PhotoTemplates) -> Array:
+    """bool[T]: the templates that are in a pair."""
+    pairs = templates.listed.pairs
+    assert pairs is not None
+    found = np.zeros(len(templates.failed), bool)
+    found[pairs.left] = found[pairs.right] = True
+    return found
+
+
+def _with_photos(report: PairReport, templates: PhotoTemplates) -> PairReport:
+    """The report, in whose failures the photos of failed templates are counted, not the templates."""
+    gone = _compared(templates) & templates.failed
+    photos = int(gone[templates.listed.template].sum())
+    models = tuple(
+        replace(one, rates=replace(one.rates, failures_to_enroll=Failures(one.rates.failures_to_enroll.pairs, photos)))
+        for one in report.models
+    )
+    return replace(report, models=models)
+
+
+def _gallery_plan(templates: PhotoTemplates, name: str) -> GalleryPlan:
+    """Who is enrolled in a gallery, and who is looked for; photos in it are templates."""
+    listed, failed = templates.listed, templates.failed
+    asked, probed = listed.galleries[name].tolist(), listed.probes.tolist()
+    person = {place: str(listed.persons[place]) for place in (*asked, *probed)}
+    gallery = [place for place in asked if not failed[place]]
+    if not gallery:
+        raise UserError(f"{listed.files[0]}: no template of gallery {name} has a photo with a crop; see the ledger")
+    intended = {person[place] for place in asked}
+    missing = intended - {person[place] for place in gallery}
+    probes, lost, gone = [], [], []
+    for place in probed:
+        own = person[place]
+        if own in missing or (failed[place] and own in intended):
+            lost.append(own)
+        elif failed[place]:
+            gone.append(own)
+        else:
+            probes.append(place)
+    ids = listed.ids
+    return GalleryPlan(
+        name=name,
+        split=GallerySplit(tuple(ids[k] for k in asked), tuple(ids[k] for k in probed)),
+        seed=None,
+        rule="as the benchmark has it",
+        gallery=tuple(ids[k] for k in gallery),
+        gallery_persons=tuple(person[k] for k in gallery),
+        probes=tuple(ids[k] for k in probes),
+        probe_persons=tuple(person[k] for k in probes),
+        failed_gallery=len(asked) - len(gallery),
+        missing=tuple(sorted(missing)),
+        failed_mated=tuple(lost),
+        failed_unmated=tuple(gone),
+        left_out={},
+    )
+
+
+def _judged(templates: PhotoTemplates) -> JudgedTemplates:
+    listed, usable = templates.listed, templates.crop >= 0
+    persons = set(listed.persons)
+    media = None
+    if templates.fusion != "mean" and listed.media is not None:
+        media = len({*zip(listed.template[usable].tolist(), listed.media[usable].tolist(), strict=True)})
+    return JudgedTemplates(
+        name=listed.name,
+        files={str(path): sha256_file(path) for path in listed.files},
+        fusion=templates.fusion,
+        templates=len(listed.ids),
+        people=None if None in persons else len(persons),
+        photos=len(listed.photos),
+        media=media,
+        photos_without_crop=int((~usable).sum()),
+        templates_without_photo=int(templates.failed.sum()),
+    )
+
+
+def _means(galleries: Mapping[str, tuple[Searched, ...]]) -> tuple[GalleryMean, ...]:
+    return tuple(_mean([one.rates for one in row]) for row in zip(*galleries.values(), strict=True))
+
+
+def _mean(galleries: Sequence[SearchRates]) -> GalleryMean:
+    ranks: dict[int, float | None] = {}
+    for rows in zip(*(one.ranks for one in galleries), strict=True):
+        found = [(row.found, one.probes.mated) for row, one in zip(rows, galleries, strict=True)]
+        hits = [round(share * mated) for share, mated in found if share is not None]
+        ranks[rows[0].rank] = sum(hits) / sum(mated for _, mated in found) if len(hits) == len(found) else None
+    tpir: dict[float, float | None] = {}
+    for rates in zip(*(one.tpir for one in galleries), strict=True):
+        tars = [rate.tar for rate in rates if rate.tar is not None]
+        tpir[rates[0].far_asked] = sum(tars) / len(tars) if len(tars) == len(rates) else None
+    return GalleryMean(galleries[0].model, ranks, tpir)
