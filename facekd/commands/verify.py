@@ -93,8 +93,8 @@ def verify(
     source, listed = read_bin_set(data.bin) if data.bin else (read_source(data.crops, stored), None)
     templates = None
     if data.templates is not None:
-        found = read_templates(data.templates, data.pairs, data.group or ())
-        templates = photo_templates(found, source, data.crops, data.fuse or "mean")
+        found = read_templates(data.templates, data.pairs)
+        templates = photo_templates(found, source, data.crops, data.fuse or "mean", data.group or ())
     elif data.pairs is not None:
         listed = read_list(data.pairs, source, data.crops, data.group or ())
     people = everybody(source, place) if data.all_pairs else None

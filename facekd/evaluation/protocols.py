@@ -98,7 +98,7 @@ def read_list(path: Path, source: CropSet | Embedded, crops: Path | None, groups
         pairs = take(pairs, kept)
         persons = None if persons is None else (persons[0][kept], persons[1][kept])
     name = f"CFP {path.name}" if path.is_dir() else path.name
-    pairs = replace(pairs, groups=chosen_groups(pairs.groups, groups, path))
+    pairs = with_groups(pairs, groups, path)
     return ListedPairs(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count})
 
 
@@ -167,19 +167,17 @@ def qualities(crops: Path | None) -> dict[str, float] | None:
     return dict(zip(table["crop_id"].to_pylist(), table["quality"].to_pylist(), strict=True))
 
 
-def chosen_groups(
-    groups: Mapping[str, tuple[str, ...]], columns: Sequence[str], path: Path
-) -> dict[str, tuple[str, ...]]:
-    """The group columns that are asked for.
+def with_groups(pairs: PairList, columns: Sequence[str], path: Path) -> PairList:
+    """The pairs with those of their group columns that are asked for.
 
     Raises:
         UserError: the list `path` lacks one of them.
     """
     for column in columns:
-        if column not in groups:
-            has = ", ".join(groups) or "none"
+        if column not in pairs.groups:
+            has = ", ".join(pairs.groups) or "none"
             raise UserError(f"{path}: has no group column {column!r}; its group columns: {has}")
-    return {column: groups[column] for column in columns}
+    return replace(pairs, groups={column: pairs.groups[column] for column in columns})
 
 
 def judged_models(

@@ -15,13 +15,13 @@ from facekd.core.types import Array, PairList
 from facekd.crops.cropset import CropSet
 from facekd.crops.gallery_split import GallerySplit
 from facekd.crops.ijb import ijb_faces, read_ijb
-from facekd.crops.templates import TemplateSet, person_numbers, read_template_list
+from facekd.crops.templates import TemplatePairs, TemplateSet, person_numbers, read_template_list
 from facekd.deploy.embeddings import Embedded
 from facekd.errors import UserError
 from facekd.evaluation.cost import costs_of
 from facekd.evaluation.fusion import Fusion, fused, fusion_weights
 from facekd.evaluation.identification import GalleryPlan, Searched, SearchRates, search_of
-from facekd.evaluation.protocols import JudgedModel, ListedPairs, chosen_groups, from_embeddings, known
+from facekd.evaluation.protocols import JudgedModel, ListedPairs, from_embeddings, known, with_groups
 from facekd.evaluation.results import Cost, Failures, PairReport, RequirementCheck, plain
 from facekd.evaluation.verification import list_report
 from facekd.settings.evaluation import AskedRates
@@ -40,6 +40,7 @@ class PhotoTemplates:
     crop: Array  # int64[R], place in `crop_ids` of each row's photo; -1 where there is none
     weights: Array  # float64[R], see fusion.fusion_weights
     failed: Array  # bool[T], no photo of it gave a crop
+    pairs: ListedPairs | None  # of templates, under their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +103,12 @@ class TemplateReport:
         return {"templates": plain(self.templates), **pairs, **galleries, **more}
 
 
-def read_templates(path: Path, pairs: Path | None, groups: Sequence[str] = ()) -> TemplateSet:
+def read_templates(path: Path, pairs: Path | None) -> TemplateSet:
     """A benchmark's folder or list of faces, or templates in a CSV or Parquet with the pairs of them.
 
     Raises:
         UserError: as `crops.ijb.read_ijb` and `crops.templates.read_template_list`, or pairs where the benchmark
-            brings its own, or none where nobody brings them, or pairs without one of the columns `groups`.
+            brings its own, or none where nobody brings them.
     """
     if not path.exists():
         raise UserError(f"{path}: no such folder or list of templates; check the path")
@@ -123,21 +124,19 @@ def read_templates(path: Path, pairs: Path | None, groups: Sequence[str] = ()) -
         )
     if pairs is None:
         raise UserError(f"--templates {path}: says which photos belong together; add --pairs LIST with pairs of them")
-    found = read_template_list(path, pairs)
-    assert found.pairs is not None
-    return replace(found, pairs=replace(found.pairs, groups=chosen_groups(found.pairs.groups, groups, pairs)))
+    return read_template_list(path, pairs)
 
 
 def photo_templates(
-    listed: TemplateSet, source: CropSet | Embedded, crops: Path | None, fusion: Fusion
+    listed: TemplateSet, source: CropSet | Embedded, crops: Path | None, fusion: Fusion, groups: Sequence[str] = ()
 ) -> PhotoTemplates:
     """Templates with the crops of their photos. What a photo may be called is as in a pair list.
 
     Of a crop store a photo without crop is left out of its template, of stored embeddings one without embedding.
 
     Raises:
-        UserError: photos that a crop store has never seen, no photo at all, or a fusion that needs what the list does
-            not state.
+        UserError: photos that a crop store has never seen, no photo at all, a fusion that needs what the list does
+            not state, or pairs without one of the columns `groups`.
     """
     if fusion == "media" and listed.media is None:
         raise UserError(f"--fuse media: {listed.files[0]} has no column media; add it, or fuse by mean")
@@ -162,7 +161,8 @@ def photo_templates(
         raise UserError(f"{listed.files[0]}: none of its photos has a crop in {where}; check that both name them alike")
     weights = fusion_weights(listed.template, listed.media, listed.quality, crop >= 0, fusion)
     failed = np.bincount(listed.template, weights, len(listed.ids)) == 0
-    return PhotoTemplates(listed, fusion, tuple(number), crop, weights, failed)
+    pairs = None if listed.pairs is None else _listed_pairs(listed, listed.pairs, failed, groups)
+    return PhotoTemplates(listed, fusion, tuple(number), crop, weights, failed, pairs)
 
 
 def template_report(
@@ -174,15 +174,17 @@ def template_report(
         UserError: a requirement where there are no pairs, or as `fusion.fused`.
     """
     listed = templates.listed
-    if asked.require and listed.pairs is None:
+    pairs = listed.pairs
+    if asked.require and pairs is None:
         raise UserError(f"--require names a TAR, and {listed.name} comes without pairs of templates; leave it out")
     fusing = [_fused_model(one, templates, quiet) for one in models]
     costs = costs_of(models)
     verification = None
-    if listed.pairs is not None:
+    if pairs is not None:
+        assert templates.pairs is not None
         fars = list(dict.fromkeys([*FARS, *asked.far]))
-        verification = list_report(_listed_pairs(templates), fusing, replace(asked, far=fars), None, listed.pairs.file)
-        verification = _with_photos(replace(verification, costs=costs), templates)
+        verification = list_report(templates.pairs, fusing, replace(asked, far=fars), None, pairs.file)
+        verification = _with_photos(replace(verification, costs=costs), templates, pairs)
     galleries = {
         name: tuple(search_of(one, _gallery_plan(templates, name), FPIRS) for one in fusing)
         for name in listed.galleries
@@ -206,33 +208,32 @@ def _fused_model(model: JudgedModel, templates: PhotoTemplates, quiet: bool) -> 
     return replace(made, embedder=None)  # what it costs is told once, of one photo
 
 
-def _listed_pairs(templates: PhotoTemplates) -> ListedPairs:
-    listed = templates.listed
-    pairs = listed.pairs
-    assert pairs is not None
+def _listed_pairs(listed: TemplateSet, pairs: TemplatePairs, failed: Array, groups: Sequence[str]) -> ListedPairs:
+    """The pairs, in which templates stand for photos."""
     names = np.array(listed.ids, object)
     left, right = (tuple(names[side].tolist()) for side in (pairs.left, pairs.right))
     named = PairList(left, right, pairs.same, np.full(len(left), -1, np.int16), pairs.groups)
     number = person_numbers(listed.persons)
     persons = number[pairs.left], number[pairs.right]
-    known_all = all((side >= 0).all() for side in persons)
-    failed = _compared(templates) & templates.failed
-    gone = frozenset(names[failed].tolist())
-    return ListedPairs(f"{listed.name} templates", named, gone, persons if known_all else None, dict(pairs.left_out))
+    return ListedPairs(
+        f"{listed.name} templates",
+        with_groups(named, groups, pairs.file),
+        frozenset(names[failed & _compared(pairs, len(failed))].tolist()),
+        persons if all((side >= 0).all() for side in persons) else None,
+        dict(pairs.left_out),
+    )
 
 
-def _compared(templates: PhotoTemplates) -> Array:
+def _compared(pairs: TemplatePairs, templates: int) -> Array:
     """bool[T]: the templates that are in a pair."""
-    pairs = templates.listed.pairs
-    assert pairs is not None
-    found = np.zeros(len(templates.failed), bool)
+    found = np.zeros(templates, bool)
     found[pairs.left] = found[pairs.right] = True
     return found
 
 
-def _with_photos(report: PairReport, templates: PhotoTemplates) -> PairReport:
+def _with_photos(report: PairReport, templates: PhotoTemplates, pairs: TemplatePairs) -> PairReport:
     """The report, in whose failures the photos of failed templates are counted, not the templates."""
-    gone = _compared(templates) & templates.failed
+    gone = templates.failed & _compared(pairs, len(templates.failed))
     photos = int(gone[templates.listed.template].sum())
     models = tuple(
         replace(one, rates=replace(one.rates, failures_to_enroll=Failures(one.rates.failures_to_enroll.pairs, photos)))
