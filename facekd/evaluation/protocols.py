@@ -263,11 +263,17 @@ def known(source: CropSet | Embedded, crops: Path | None) -> tuple[Mapping[str, 
     """By each name that a list may use: the id of the photo's crop or embedding, and its person."""
 
     if crops is not None and crops.is_dir():
-        return photo_names(crops), photo_persons(crops)
-    ids = _ids(source)
-    names: dict[str, str | None] = by_name(zip(source.sources, ids, strict=True))
+        return named(source, crops), photo_persons(crops)
     persons: dict[str, str | None] = by_name(zip(source.sources, source.identities, strict=True))
-    return names | {i: i for i in ids}, persons | dict(zip(ids, source.identities, strict=True))
+    return named(source, crops), persons | dict(zip(_ids(source), source.identities, strict=True))
+
+
+def named(source: CropSet | Embedded, crops: Path | None) -> Mapping[str, str | None]:
+    """By each name that a list may use: the id of the photo's crop or embedding; None where it gave no crop."""
+    if crops is not None and crops.is_dir():
+        return photo_names(crops)
+    names: dict[str, str | None] = by_name(zip(source.sources, _ids(source), strict=True))
+    return names | {i: i for i in _ids(source)}
 
 
 def _ids(source: CropSet | Embedded) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from facekd.errors import UserError
 from facekd.evaluation.cost import costs_of
 from facekd.evaluation.fusion import Fusion, fused, fusion_weights
 from facekd.evaluation.identification import GalleryPlan, Searched, SearchRates, search_of
-from facekd.evaluation.protocols import JudgedModel, ListedPairs, from_embeddings, known, with_groups
+from facekd.evaluation.protocols import JudgedModel, ListedPairs, from_embeddings, named, with_groups
 from facekd.evaluation.results import Cost, Failures, PairReport, RequirementCheck, plain
 from facekd.evaluation.verification import list_report
 from facekd.settings.evaluation import AskedRates
@@ -145,7 +145,7 @@ def photo_templates(
             f"--fuse quality: {listed.files[0]} comes without the photos' quality; add a column quality (of IJB its "
             "file of 5 points and scores), or fuse by mean"
         )
-    names, _ = known(source, crops)
+    names = named(source, crops)
     unknown = [photo for photo in dict.fromkeys(listed.photos) if photo not in names]
     if crops is not None and unknown:
         raise UserError(
