@@ -8,8 +8,7 @@ import numpy as np
 
 from facekd.core.types import Embeddings, PairList, Scores
 from facekd.errors import UserError
-
-BLOCK = 1 << 14  # pairs whose vectors are gathered at once
+from facekd.rates.cosines import pair_cosines
 
 
 def score(embeddings: Embeddings, pairs: PairList, failed: frozenset[str] = frozenset()) -> Scores:
@@ -44,12 +43,7 @@ def score(embeddings: Embeddings, pairs: PairList, failed: frozenset[str] = froz
 
     left = np.fromiter((row[name] for name in pairs.left), np.int64, len(pairs.left))
     right = np.fromiter((row[name] for name in pairs.right), np.int64, len(pairs.right))
-    values = np.full(len(left), -np.inf, np.float32)
-    both_embedded = np.flatnonzero((left >= 0) & (right >= 0))
-    for start in range(0, len(both_embedded), BLOCK):
-        at = both_embedded[start : start + BLOCK]
-        cosines = np.einsum("pd,pd->p", embeddings.vectors[left[at]], embeddings.vectors[right[at]])
-        values[at] = np.clip(cosines, -1, 1)  # rounding leaves a photo and itself at 1.0000001
+    values = pair_cosines(embeddings.vectors, left, right)
     return Scores(values, pairs.same, pairs.left, pairs.right, pairs.fold)
 
 
