@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from facekd.core.names import Names
+from facekd.core.names import NameColumn
 from facekd.core.types import Array
 from facekd.errors import UserError
 
@@ -27,7 +27,7 @@ class Columns:
     """A list by its columns."""
 
     path: Path
-    texts: dict[str, Names]  # a missing value is ""
+    texts: dict[str, NameColumn]  # a missing value is ""
     numbers: dict[str, Array]  # float64, a missing value is NaN
     sign: str | None = None  # between the values of a line; None of Parquet
     headed: bool = True  # whether the first line names the columns
@@ -42,7 +42,7 @@ class Columns:
             return f"{self.path}, line {next(islice(rows, row + self.headed, None), row + 1 + self.headed)}"
 
 
-def read_parquet(path: Path) -> dict[str, Names]:
+def read_parquet(path: Path) -> dict[str, NameColumn]:
     """The columns of a Parquet file; a missing value is "".
 
     Raises:
@@ -84,7 +84,7 @@ def parquet_columns(path: Path, numbers: Container[str] = (), wanted: Container[
     return Columns(path, {name: coder.done() for name, coder in texts.items()}, values)
 
 
-def read_csv(path: Path, file: TextIO) -> dict[str, Names]:
+def read_csv(path: Path, file: TextIO) -> dict[str, NameColumn]:
     """The columns of a CSV, read line by line: a list may have ten million. Blank lines are passed over.
 
     Args:
@@ -190,9 +190,9 @@ class _Coder:
         places = [self.number[value] for value in coded.dictionary.to_pylist()]
         self.parts.append(np.array(places, np.int32)[coded.indices.to_numpy()] if places else np.zeros(0, np.int32))
 
-    def done(self) -> Names:
+    def done(self) -> NameColumn:
         codes = np.concatenate([*self.parts, np.zeros(0, np.int32)])
-        return Names(tuple(self.number), codes).renamed([value.strip() for value in self.number])
+        return NameColumn(tuple(self.number), codes).renamed([value.strip() for value in self.number])
 
 
 def _numbers(columns: Columns, name: str, values: Sequence[str], before: int) -> Array:

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import numpy as np
 
-from facekd.core.names import Names
+from facekd.core.names import NameColumn
 from facekd.core.types import Array, PairList
 from facekd.crops.layouts import shown
 from facekd.errors import UserError
@@ -75,8 +75,8 @@ def read_lfw(path: Path, text: str) -> PairList:
     if header and len(left) != folds * each * 2:
         raise UserError(f"{path}: announces {folds * each * 2} pairs and holds {len(left)}; copy it again")
     fold = np.repeat(np.arange(folds), 2 * each) if folds > 1 else np.full(len(left), -1)
-    shows = Names.of(a for a, _ in persons), Names.of(b for _, b in persons)
-    return PairList(Names.of(left), Names.of(right), kinds, fold.astype(np.int16), persons=shows)
+    shows = NameColumn.of(a for a, _ in persons), NameColumn.of(b for _, b in persons)
+    return PairList(NameColumn.of(left), NameColumn.of(right), kinds, fold.astype(np.int16), persons=shows)
 
 
 def is_two_lines(lines: Sequence[str]) -> bool:
@@ -120,7 +120,7 @@ def read_two_lines(path: Path, file: TextIO) -> PairList:
     if all(len(part) and 0 < kinds[part].mean() < 1 for part in parts):
         for number, part in enumerate(parts):
             fold[part] = number
-    return PairList(Names.of(photos[::2]), Names.of(photos[1::2]), kinds, fold)
+    return PairList(NameColumn.of(photos[::2]), NameColumn.of(photos[1::2]), kinds, fold)
 
 
 def _is_header(line: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TextIO
 import numpy as np
 
 from facekd.core.files import write_text
-from facekd.core.names import Names
+from facekd.core.names import NameColumn
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, PairList
 from facekd.crops.cfp import read_cfp
@@ -101,7 +101,7 @@ def pairs_of(columns: Columns) -> PairList:
     return PairList(left, right, same, folds_of(columns), groups, persons)
 
 
-def filled(columns: Columns, name: str) -> Names:
+def filled(columns: Columns, name: str) -> NameColumn:
     """A column that has a value in each row.
 
     Raises:
@@ -159,7 +159,7 @@ def folds_of(columns: Columns) -> Array:
     return fold[values.codes] if len(fold) else np.zeros(0, np.int16)
 
 
-def persons_of(columns: Columns) -> tuple[Names, Names] | None:
+def persons_of(columns: Columns) -> tuple[NameColumn, NameColumn] | None:
     """Whom each side shows, where the list says it.
 
     Raises:
@@ -213,8 +213,8 @@ def resolve(pairs: PairList, names: Mapping[str, str | None], where: str) -> tup
             "align the photos that the list names, or correct the list"
         )
     failed = frozenset(name for name in named if names[name] is None)
-    ids = Names.of(names.get(name) or name for name in pairs.left.distinct)  # one photo may have several names
-    left, right = (Names(ids.distinct, ids.codes[side.codes]) for side in (pairs.left, pairs.right))
+    ids = NameColumn.of(names.get(name) or name for name in pairs.left.distinct)  # one photo may have several names
+    left, right = (NameColumn(ids.distinct, ids.codes[side.codes]) for side in (pairs.left, pairs.right))
     return replace(pairs, left=left, right=right), failed
 
 
@@ -305,7 +305,7 @@ def all_pairs(ids: Sequence[str], identities: Sequence[str], seed: int, folds: i
         impostor = np.flatnonzero((fold == number) & ~same)
         dropped = rng.permutation(impostor)[len(genuine) :]
         fold[dropped] = -1
-    known = Names.of(ids)
+    known = NameColumn.of(ids)
     left, right = (known.take(places[:, side]) for side in (0, 1))
     return PairList(left, right, same, fold.astype(np.int16))
 

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from facekd.core.names import Names
+from facekd.core.names import NameColumn
 from facekd.core.types import Array, Rate, Scores
 from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, Persons
 from facekd.evaluation.results import (
@@ -221,7 +221,9 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
     return Rejects(far, threshold, tuple(kept)) if any(one.rejected for one in kept) else None
 
 
-def _by_group(scores: Scores, values: Names, rates: Sequence[Rate], persons: Persons | None) -> dict[str, GroupRates]:
+def _by_group(
+    scores: Scores, values: NameColumn, rates: Sequence[Rate], persons: Persons | None
+) -> dict[str, GroupRates]:
     """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
     code = {value: number for number, value in enumerate(values.distinct)}
     groups = {}

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from facekd.console import progress
-from facekd.core.names import Names
+from facekd.core.names import NameColumn
 from facekd.core.types import Array, Embeddings, PairList, Scores
 from facekd.crops.bins import read_bin
 from facekd.crops.cropset import CropSet
@@ -59,7 +59,6 @@ class Everybody:
     failed_persons: tuple[str, ...]  # of photos that gave no crop
     failed_photos: tuple[str, ...]
     left_out: dict[str, int]  # photos by why they don't count
-    people: KnownBy = "stated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ def read_bin_set(path: Path) -> tuple[CropSet, ListedPairs]:
 def listed_crops(name: str, crops: CropSet, pairs: PairList) -> ListedPairs:
     """Pairs of crops by their ids; the crops' identities are the people."""
     identity = dict(zip(crops.ids, crops.identities, strict=True))
-    number = Names.of(str(identity[crop_id]) for crop_id in pairs.left.distinct).codes
+    number = NameColumn.of(str(identity[crop_id]) for crop_id in pairs.left.distinct).codes
     persons = number[pairs.left.codes], number[pairs.right.codes]
     return ListedPairs(name, pairs, frozenset(), persons, {}, "stated")
 
@@ -137,10 +136,9 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     """
 
     ids = _ids(source)
-    people: KnownBy = "stated" if any(label is not None for label in source.identities) else "photo names"
     refuse_kinds(source, path)
     rows = zip(ids, source.identities, source.sources, strict=True)
-    labeled = [(i, who, photo) for i, label, photo in rows if (who := _shown(label, photo, people)) is not None]
+    labeled = [(i, label, photo) for i, label, photo in rows if label is not None]
     if not labeled:
         raise UserError(f"{path}: none of its photos says who it shows, so all pairs have no label; give --pairs")
     times = Counter(photo for *_, photo in labeled)
@@ -149,7 +147,7 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     if path.is_dir():
         ledger = CropStore.open(path).ledger().select(["source", "status", "identity"]).to_pylist()
         gone = [(row["source"], row["identity"]) for row in ledger if row["status"] in FAILED]
-        failed = [(photo, who) for photo, label in gone if (who := _shown(label, photo, people)) is not None]
+        failed = [(photo, str(label)) for photo, label in gone if label is not None]
         left_out["without crop and identity"] = len(gone) - len(failed)
     return Everybody(
         name=path.name,
@@ -159,7 +157,6 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
         failed_persons=tuple(person for _, person in failed),
         failed_photos=tuple(photo for photo, _ in failed),
         left_out={why: count for why, count in left_out.items() if count},
-        people=people,
     )
 
 
@@ -176,7 +173,7 @@ def qualities(crops: Path | None) -> dict[str, float] | None:
 def _with_groups(pairs: PairList, columns: Sequence[str], path: Path) -> PairList:
     for column in columns:
         if column not in pairs.groups:
-            has = ", ".join(pairs.groups) or "none"
+            has = ", ".join(read_pairs(path).groups) or "none"
             raise UserError(f"{path}: has no group column {column!r}; its group columns: {has}")
     return replace(pairs, groups={column: pairs.groups[column] for column in columns})
 
@@ -292,7 +289,7 @@ def _persons(
             people, stated = "photo names", {name: person_in_name(name) for name in photos}
         if None in stated.values():
             return None, None
-        number = Names.of(str(stated.get(name)) for name in pairs.left.distinct).codes
+        number = NameColumn.of(str(stated.get(name)) for name in pairs.left.distinct).codes
         sides = number[pairs.left.codes], number[pairs.right.codes]
     against = np.flatnonzero((sides[0] == sides[1]) != pairs.same)
     if len(against):
@@ -304,11 +301,6 @@ def _persons(
             "list or the photos' identities"
         )
     return sides, people
-
-
-def _shown(label: str | None, photo: str, people: KnownBy) -> str | None:
-    """The person of a photo: what is stated, or where nothing is, the person in its name."""
-    return label if people == "stated" else person_in_name(photo)
 
 
 def refuse_kinds(source: CropSet | Embedded, path: Path) -> None:

@@ -45,7 +45,7 @@ def everybody_report(
     """The models over all pairs, which `counting` counts."""
     with counting as count:
         judged = [judge_everybody(one, people, asked.fars, count) for one in models]
-    which = JudgedPairs(*_file(about), f"all pairs of {people.name}", people.left_out, people.people)
+    which = JudgedPairs(*_file(about), f"all pairs of {people.name}", people.left_out, "stated")
     return _report(which, judged, None, models, asked)
 
 
