@@ -107,8 +107,8 @@ class Embeddings:
 class PairList:
     """Which photos or crops are compared, and whether they show the same person.
 
-    Strings are kept as `NameColumn`; any sequence of them is taken. The two sides share their distinct strings, so equal
-    codes are the same photo.
+    Strings are kept as `NameColumn`; any sequence of them is taken. The two sides share their distinct strings, so
+    equal codes are the same photo.
     """
 
     left: NameColumn
