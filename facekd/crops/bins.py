@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from facekd.core.files import sha256_bytes
+from facekd.core.names import NameColumn
 from facekd.core.pixels import decode_crop
 from facekd.core.types import PairList
 from facekd.crops.cropset import CropSet
@@ -72,7 +73,7 @@ def read_bin(path: Path) -> tuple[CropSet, PairList]:
     if len(same) >= FOLDS:
         for number, part in enumerate(np.array_split(np.arange(len(same)), FOLDS)):
             fold[part] = number
-    return crops, PairList(tuple(ids[::2]), tuple(ids[1::2]), np.array(same, bool), fold)
+    return crops, PairList(NameColumn.of(ids[::2]), NameColumn.of(ids[1::2]), np.array(same, bool), fold)
 
 
 def _checked(path: Path, value: Any) -> tuple[list[bytes], list[bool]]:

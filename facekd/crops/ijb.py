@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from facekd.core.names import NameColumn
 from facekd.core.types import Array
 from facekd.crops.templates import TemplatePairs, TemplateSet, check_labels, check_persons, check_photos
 from facekd.errors import UserError
@@ -64,7 +65,7 @@ def read_ijb(faces: Path) -> TemplateSet:
         raise UserError(f"{faces.parent}: has 1:N files but no {lacks}; copy it there, or leave all of them out")
 
     table = _lines(faces, {"photo": pa.string(), "template": pa.int32(), "media": pa.int64()})
-    photos = tuple(table["photo"].to_pylist())
+    photos = NameColumn.of(table["photo"].to_pylist())
     numbers, template = np.unique(table["template"].to_numpy(), return_inverse=True)
     template = template.astype(np.int32)
     ids = tuple(map(str, numbers.tolist()))
@@ -117,7 +118,7 @@ def _pairs(path: Path, numbers: Array, faces: Path, persons: Sequence[str | None
     return TemplatePairs(path, left[kept], right[kept], same[kept], {"itself": int(itself.sum())})
 
 
-def _scores(path: Path, photos: Sequence[str]) -> Array:
+def _scores(path: Path, photos: NameColumn) -> Array:
     """float64[R]: the detector's score of each photo, by its name."""
     kinds = {"photo": pa.string(), **dict.fromkeys(POINTS, pa.float32()), "score": pa.float64()}
     table = _lines(path, kinds)
@@ -130,10 +131,11 @@ def _scores(path: Path, photos: Sequence[str]) -> Array:
     of_photo = dict(zip(names, score.tolist(), strict=True))
     if len(of_photo) < len(names):
         raise UserError(f"{path}: names {len(names) - len(of_photo)} photos more than once; keep one line for each")
-    missing = [name for name in photos if name not in of_photo]
+    missing = [name for name in photos.distinct if name not in of_photo]
     if missing:
         raise UserError(f"{path}: has no score of {len(missing)} photos (first: {missing[0]!r}); copy it again")
-    return np.array([of_photo[name] for name in photos])
+    scores: Array = np.array([of_photo[name] for name in photos.distinct])[photos.codes]
+    return scores
 
 
 def _subjects(path: Path, numbers: Array, faces: Path) -> tuple[Array, Sequence[str]]:

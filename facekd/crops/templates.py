@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from facekd.core.names import NameColumn
 from facekd.core.suggest import nearest
 from facekd.core.types import Array
-from facekd.crops.columns import read_csv, read_parquet
-from facekd.crops.pairs import read_pairs, without_repeats
+from facekd.crops.columns import Columns, parquet_columns, text_columns
+from facekd.crops.layouts import heading_sign, sample
+from facekd.crops.pairs import PARQUET, filled, read_pairs, without_repeats
 from facekd.errors import UserError
+
+COLUMNS = ("template", "photo", "media", "person", "quality")
+NUMBERS = ("quality",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class TemplatePairs:
     right: Array  # int32[P]
     same: Array  # bool[P]
     left_out: Mapping[str, int]  # pairs by why they don't count
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> its P values
+    groups: Mapping[str, NameColumn] = field(default_factory=dict)  # column -> its P values
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class TemplateSet:
     files: tuple[Path, ...]  # that it was read from
     ids: tuple[str, ...]  # [T]
     persons: tuple[str | None, ...]  # [T], whom each shows; None where no file says it
-    photos: tuple[str, ...]  # [R]
+    photos: NameColumn  # [R]
     template: Array  # int32[R], place among the templates
     media: Array | None  # int64[R]: equal numbers are photos of one source, as frames of a video; None: not stated
     quality: Array | None  # float64[R], above 0; None: not stated
@@ -66,46 +70,58 @@ def read_template_list(path: Path, pairs: Path) -> TemplateSet:
             persons.
     """
     columns = _columns(path)
-    named = [_texts(path, columns, name) for name in ("template", "photo")]
-    ids = tuple(dict.fromkeys(named[0]))
-    place = {name: i for i, name in enumerate(ids)}
-    template = np.fromiter((place[name] for name in named[0]), np.int32, len(named[0]))
-    photos = tuple(named[1])
+    named = {name.lower(): name for name in (*columns.texts, *columns.numbers)}
+    for needed in ("template", "photo"):
+        if needed not in named:
+            raise UserError(
+                f"{path}: has no column {needed!r}{nearest(needed, named)}; a list of templates has the columns "
+                "template and photo, and if wanted media, person and quality"
+            )
+    column, photos = (filled(columns, named[name]) for name in ("template", "photo"))
+    if len(photos) == 0:
+        raise UserError(f"{path}: holds no template")
+    used, template = np.unique(column.codes, return_inverse=True)
+    ids, template = tuple(column.distinct[k] for k in used), template.astype(np.int32)
     check_photos(path, ids, template, photos)
-    media = quality = None
-    if "media" in columns:
-        number: dict[str, int] = {}
-        texts = _texts(path, columns, "media")
-        media = np.fromiter((number.setdefault(name, len(number)) for name in texts), np.int64, len(texts))
-    if "quality" in columns:
-        quality = _qualities(path, columns["quality"])
-    persons = _persons(path, ids, template, columns.get("person"))
-    check_persons(path, photos, template, persons)
+    stated = _persons(path, ids, template, columns.texts[named["person"]] if "person" in named else None)
     listed, left_out = without_repeats(read_pairs(pairs), str(pairs))
-    unknown = [name for name in dict.fromkeys((*listed.left, *listed.right)) if name not in place]
+    place = {name: k for k, name in enumerate(ids)}
+    unknown = [name for name in listed.photos() if name not in place]
     if unknown:
         raise UserError(
             f"{pairs}: {len(unknown)} templates are not in {path} (first: {unknown[0]!r}); add their photos, or "
             "correct the list"
         )
-    left, right = (
-        np.fromiter((place[name] for name in side), np.int32, len(side)) for side in (listed.left, listed.right)
+    places = np.array([place.get(name, -1) for name in listed.left.distinct], np.int32)
+    left, right = places[listed.left.codes], places[listed.right.codes]
+    for side, persons in zip((left, right), listed.persons or (), strict=listed.persons is not None):
+        stated = _persons(pairs, ids, side, persons, stated)
+    check_persons(path, photos, template, stated)
+    check_labels(pairs, ids, stated, left, right, listed.same)
+    return TemplateSet(
+        name=path.stem,
+        files=(path, pairs),
+        ids=ids,
+        persons=stated,
+        photos=photos,
+        template=template,
+        media=filled(columns, named["media"]).codes.astype(np.int64) if "media" in named else None,
+        quality=_qualities(columns, columns.numbers[named["quality"]]) if "quality" in named else None,
+        pairs=TemplatePairs(
+            pairs, left, right, listed.same, {why: n for why, n in left_out.items() if n}, listed.groups
+        ),
     )
-    check_labels(pairs, ids, persons, left, right, listed.same)
-    found = TemplatePairs(pairs, left, right, listed.same, {k: n for k, n in left_out.items() if n}, listed.groups)
-    return TemplateSet(path.stem, (path, pairs), ids, persons, photos, template, media, quality, found)
 
 
-def check_photos(path: Path, ids: Sequence[str], template: Array, photos: Sequence[str]) -> None:
+def check_photos(path: Path, ids: Sequence[str], template: Array, photos: NameColumn) -> None:
     """Pass where no photo is twice in one template.
 
     Raises:
         UserError: one is.
     """
-    number: dict[str, int] = {}
-    photo = np.fromiter((number.setdefault(name, len(number)) for name in photos), np.int64, len(photos))
-    key = photo * len(ids) + template
-    _, first, times = np.unique(key, return_index=True, return_counts=True)
+    _, first, times = np.unique(
+        photos.codes.astype(np.int64) * len(ids) + template, return_index=True, return_counts=True
+    )
     again = first[times > 1]
     if len(again):
         row = int(again.min())
@@ -115,20 +131,23 @@ def check_photos(path: Path, ids: Sequence[str], template: Array, photos: Sequen
         )
 
 
-def check_persons(path: Path, photos: Sequence[str], template: Array, persons: Sequence[str | None]) -> None:
+def check_persons(path: Path, photos: NameColumn, template: Array, persons: Sequence[str | None]) -> None:
     """Pass where the templates that share a photo show one person.
 
     Raises:
         UserError: a photo is in templates of two persons.
     """
-    shown: dict[str, str] = {}
-    for photo, place in zip(photos, template.tolist(), strict=True):
-        person = persons[place]
-        if person is not None and shown.setdefault(photo, person) != person:
-            raise UserError(
-                f"{path}: {photo!r} is in templates of two persons ({shown[photo]!r} and {person!r}); correct one of "
-                "them"
-            )
+    number = person_numbers(persons)[template]
+    known = number >= 0
+    shown = np.full(len(photos.distinct), -1, np.int64)
+    shown[photos.codes[known]] = number[known]
+    against = np.flatnonzero(known & (shown[photos.codes] != number))
+    if len(against):
+        row = int(against[0])
+        raise UserError(
+            f"{path}: {len(np.unique(photos.codes[against]))} photos are in templates of two persons (first: "
+            f"{photos[row]!r}, in one of {persons[template[row]]!r}); correct one of them"
+        )
 
 
 def check_labels(
@@ -158,52 +177,45 @@ def person_numbers(persons: Sequence[str | None]) -> Array:
     return np.array([-1 if name is None else number.setdefault(name, len(number)) for name in persons], np.int64)
 
 
-def _columns(path: Path) -> dict[str, list[Any]]:
+def _columns(path: Path) -> Columns:
     if not path.is_file():
         raise UserError(f"{path}: no such list of templates; check the path")
-    if path.suffix == ".parquet":
-        return {name: list(values) for name, values in read_parquet(path).items()}
+    if path.suffix in PARQUET:
+        return parquet_columns(path, NUMBERS, COLUMNS)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return {name: list(values) for name, values in read_csv(path, file).items()}
+            lines = sample(path, file)
+            if not lines:
+                raise UserError(f"{path}: holds no template")
+            sign = heading_sign(lines, lambda names: {"template", "photo"} <= {*names})
+            return text_columns(path, file, sign or ",", None, NUMBERS, COLUMNS if sign else None)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 text ({error}); save the list as UTF-8") from error
 
 
-def _texts(path: Path, columns: Mapping[str, Sequence[Any]], name: str) -> list[str]:
-    """A column as text, each value there."""
-    if name not in columns:
-        raise UserError(
-            f"{path}: has no column {name!r}{nearest(name, columns)}; a list of templates has the columns template and "
-            "photo, and if wanted media, person and quality"
-        )
-    values = ["" if value is None else str(value) for value in columns[name]]
-    if not values:
-        raise UserError(f"{path}: holds no template")
-    if "" in values:
-        raise UserError(f"{path}, line {values.index('') + 2}: column {name!r} lacks a value; add it")
+def _qualities(columns: Columns, values: Array) -> Array:
+    wrong = np.flatnonzero(~((values > 0) & (values < np.inf)))  # NaN too
+    if len(wrong):
+        row = int(wrong[0])
+        raise UserError(f"{columns.where(row)}: quality is {values[row]:g}; it weighs a photo, so give a number over 0")
     return values
 
 
-def _qualities(path: Path, values: Sequence[Any]) -> Array:
-    found = np.zeros(len(values))
-    for row, value in enumerate(values):
-        try:
-            found[row] = float(value)
-        except (TypeError, ValueError):
-            found[row] = np.nan
-        if not 0 < found[row] < np.inf:  # NaN too
-            raise UserError(f"{path}, line {row + 2}: quality is {value!r}; it weighs a photo, so give a number over 0")
-    return found
-
-
-def _persons(path: Path, ids: Sequence[str], template: Array, values: Sequence[Any] | None) -> tuple[str | None, ...]:
-    persons: list[str | None] = [None] * len(ids)
-    for place, value in zip(template.tolist(), values or (), strict=bool(values)):
-        if value is None or value == "":
-            continue
-        said = persons[place]
-        if said not in (None, str(value)):
-            raise UserError(f"{path}: template {ids[place]!r} shows two persons, {said!r} and {value!r}; part it")
-        persons[place] = str(value)
+def _persons(
+    path: Path,
+    ids: Sequence[str],
+    template: Array,
+    values: NameColumn | None,
+    before: Sequence[str | None] | None = None,
+) -> tuple[str | None, ...]:
+    """Whom each template shows, by a column that says it of some rows, and what was known `before`."""
+    persons = [None] * len(ids) if before is None else list(before)
+    if values is None:
+        return tuple(persons)
+    rows, first = np.unique(np.stack([template, values.codes]), axis=1, return_index=True)
+    for place, code in rows.T[np.argsort(first)].tolist():
+        name, said = values.distinct[code], persons[place]
+        if said not in (None, name) and name:
+            raise UserError(f"{path}: template {ids[place]!r} shows two persons, {said!r} and {name!r}; part it")
+        persons[place] = name or said
     return tuple(persons)

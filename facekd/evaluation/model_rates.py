@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from facekd.core.names import NameColumn
 from facekd.core.types import Array, Rate, Scores
 from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, Persons
 from facekd.evaluation.results import (
@@ -198,7 +199,7 @@ def _in_folds(scores: Scores) -> Scores:
     kept = np.flatnonzero(scores.fold >= 0)
     if len(kept) == 0:
         return scores
-    left, right = (tuple(side[i] for i in kept) for side in (scores.left, scores.right))
+    left, right = (side.take(kept) for side in (scores.left, scores.right))
     return Scores(scores.values[kept], scores.same[kept], left, right, scores.fold[kept])
 
 
@@ -212,19 +213,22 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
     if not shown:
         return None
     far, threshold = shown[-1]
-    left, right = (np.array([quality.get(name, -np.inf) for name in side]) for side in (scores.left, scores.right))
+    left, right = (
+        np.array([quality.get(name, -np.inf) for name in side.distinct])[side.codes]
+        for side in (scores.left, scores.right)
+    )
     kept = error_vs_reject(scores.values, scores.same, np.minimum(left, right), threshold, REJECTED)
     return Rejects(far, threshold, tuple(kept)) if any(one.rejected for one in kept) else None
 
 
 def _by_group(
-    scores: Scores, values: Sequence[str], rates: Sequence[Rate], persons: Persons | None
+    scores: Scores, values: NameColumn, rates: Sequence[Rate], persons: Persons | None
 ) -> dict[str, GroupRates]:
     """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
-    column = np.array(values)
+    code = {value: number for number, value in enumerate(values.distinct)}
     groups = {}
-    for value in sorted(set(values)):
-        here = column == value
+    for value in sorted(values.used()):
+        here = values.codes == code[value]
         genuine, impostor = here & scores.same, here & ~scores.same
         people = None if persons is None else len(np.unique(np.concatenate([side[here] for side in persons])))
         pairs = PairCounts(int(genuine.sum()), int(impostor.sum()))

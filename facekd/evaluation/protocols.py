@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from facekd.console import progress
+from facekd.core.names import NameColumn
 from facekd.core.types import Array, Embeddings, PairList, Scores
 from facekd.crops.bins import read_bin
 from facekd.crops.cropset import CropSet
@@ -22,6 +23,7 @@ from facekd.crops.store import CropStore
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import Embedded, read_embeddings
 from facekd.errors import UserError
+from facekd.evaluation.results import KnownBy
 from facekd.rates.score import score
 
 CROPS = 64  # embedded together
@@ -39,10 +41,11 @@ class ListedPairs:
     failed: frozenset[str]  # photos of the list that gave no crop, under their own names
     persons: Persons | None  # None where somebody is not known
     left_out: dict[str, int]  # pairs by why they don't count
+    people: KnownBy | None = None  # what says who they are; None where somebody is not known
 
     def needed(self) -> list[str]:
         """The ids that embeddings are needed of."""
-        return sorted({crop_id for crop_id in (*self.pairs.left, *self.pairs.right) if crop_id not in self.failed})
+        return sorted(set(self.pairs.photos()) - self.failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +89,21 @@ def read_list(path: Path, source: CropSet | Embedded, crops: Path | None, groups
             of the columns `groups`.
     """
 
-    listed, left_out = without_repeats(read_pairs(path), str(path))
+    listed, left_out = without_repeats(with_groups(read_pairs(path, groups), groups, path), str(path))
     names, persons_of = known(source, crops)
+    if isinstance(source, Embedded) and crops is None:
+        names = _with_lost(listed, names, path)
     where = str(crops) if crops is not None else "the embeddings"
     pairs, failed = resolve(listed, names, where)
-    persons = _persons(listed, persons_of, path)
-    different = np.fromiter((a != b for a, b in zip(pairs.left, pairs.right, strict=True)), bool, len(pairs.left))
+    persons, people = _persons(listed, persons_of, path)
+    different = pairs.left.codes != pairs.right.codes
     if not different.all():
         kept = np.flatnonzero(different)
         left_out["same bytes"] = len(different) - len(kept)
         pairs = take(pairs, kept)
         persons = None if persons is None else (persons[0][kept], persons[1][kept])
     name = f"CFP {path.name}" if path.is_dir() else path.name
-    pairs = with_groups(pairs, groups, path)
-    return ListedPairs(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count})
+    return ListedPairs(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count}, people)
 
 
 def read_bin_set(path: Path) -> tuple[CropSet, ListedPairs]:
@@ -119,10 +123,9 @@ def read_bin_set(path: Path) -> tuple[CropSet, ListedPairs]:
 def listed_crops(name: str, crops: CropSet, pairs: PairList) -> ListedPairs:
     """Pairs of crops by their ids; the crops' identities are the people."""
     identity = dict(zip(crops.ids, crops.identities, strict=True))
-    people = np.array([str(identity[crop_id]) for crop_id in (*pairs.left, *pairs.right)], np.str_)
-    _, number = np.unique(people, return_inverse=True)
-    persons = number[: len(pairs.left)], number[len(pairs.left) :]
-    return ListedPairs(name, pairs, frozenset(), persons, {})
+    number = NameColumn.of(str(identity[crop_id]) for crop_id in pairs.left.distinct).codes
+    persons = number[pairs.left.codes], number[pairs.right.codes]
+    return ListedPairs(name, pairs, frozenset(), persons, {}, "stated")
 
 
 def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
@@ -133,9 +136,9 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     """
 
     ids = _ids(source)
+    refuse_kinds(source, path)
     rows = zip(ids, source.identities, source.sources, strict=True)
-    # CFP's photos are filed under 'frontal' and 'profile': their names know better.
-    labeled = [(i, person_in_name(photo) or str(label), photo) for i, label, photo in rows if label is not None]
+    labeled = [(i, label, photo) for i, label, photo in rows if label is not None]
     if not labeled:
         raise UserError(f"{path}: none of its photos says who it shows, so all pairs have no label; give --pairs")
     times = Counter(photo for *_, photo in labeled)
@@ -144,7 +147,7 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     if path.is_dir():
         ledger = CropStore.open(path).ledger().select(["source", "status", "identity"]).to_pylist()
         gone = [(row["source"], row["identity"]) for row in ledger if row["status"] in FAILED]
-        failed = [(photo, person_in_name(photo) or str(label)) for photo, label in gone if label is not None]
+        failed = [(photo, str(label)) for photo, label in gone if label is not None]
         left_out["without crop and identity"] = len(gone) - len(failed)
     return Everybody(
         name=path.name,
@@ -175,7 +178,7 @@ def with_groups(pairs: PairList, columns: Sequence[str], path: Path) -> PairList
     """
     for column in columns:
         if column not in pairs.groups:
-            has = ", ".join(pairs.groups) or "none"
+            has = ", ".join(read_pairs(path).groups) or "none"
             raise UserError(f"{path}: has no group column {column!r}; its group columns: {has}")
     return replace(pairs, groups={column: pairs.groups[column] for column in columns})
 
@@ -281,17 +284,24 @@ def _ids(source: CropSet | Embedded) -> tuple[str, ...]:
     return source.ids if isinstance(source, CropSet) else source.embeddings.ids
 
 
-def _persons(pairs: PairList, persons_of: Mapping[str, str | None], path: Path) -> Persons | None:
-    """Who is on either side of each pair, by LFW's names or the photos' labels; None where somebody is not known."""
-
-    number: dict[str, int] = {}
-    shown: dict[str, int] = {}  # the person of each photo; a long list names each many times
-    for name in dict.fromkeys((*pairs.left, *pairs.right)):
-        person = person_in_name(name) or persons_of.get(name)
-        if person is None:
-            return None
-        shown[name] = number.setdefault(person, len(number))
-    sides = [np.fromiter((shown[name] for name in side), np.int64, len(side)) for side in (pairs.left, pairs.right)]
+def _persons(
+    pairs: PairList, persons_of: Mapping[str, str | None], path: Path
+) -> tuple[Persons | None, KnownBy | None]:
+    """Who is on either side of each pair, and what says it: the list, else the photos' identities, else, where no photo
+    of the list has one, LFW's way of naming. None where somebody is not known.
+    """
+    people: KnownBy = "stated"
+    if pairs.persons is not None:
+        sides = pairs.persons[0].codes, pairs.persons[1].codes
+    else:
+        photos = pairs.photos()
+        stated = {name: persons_of.get(name) for name in photos}
+        if not any(stated.values()):
+            people, stated = "photo names", {name: person_in_name(name) for name in photos}
+        if None in stated.values():
+            return None, None
+        number = NameColumn.of(str(stated.get(name)) for name in pairs.left.distinct).codes
+        sides = number[pairs.left.codes], number[pairs.right.codes]
     against = np.flatnonzero((sides[0] == sides[1]) != pairs.same)
     if len(against):
         first = int(against[0])
@@ -301,4 +311,34 @@ def _persons(pairs: PairList, persons_of: Mapping[str, str | None], path: Path) 
             f"pair {first + 1}, {pairs.left[first]!r} and {pairs.right[first]!r}, is said to show {says}); correct the "
             "list or the photos' identities"
         )
-    return sides[0], sides[1]
+    return sides, people
+
+
+def refuse_kinds(source: CropSet | Embedded, path: Path) -> None:
+    """Pass unless the photos are filed under CFP's kinds of photo, ``001/frontal/01``, where people are meant.
+
+    Raises:
+        UserError: all identities are frontal or profile.
+    """
+    if source.identities and set(source.identities) <= {"frontal", "profile"}:
+        raise UserError(
+            f"{path}: its photos are filed under 'frontal' and 'profile', CFP's kinds of photo, which are no people; "
+            "align the photos again with --identity-from name"
+        )
+
+
+def _with_lost(pairs: PairList, names: Mapping[str, str | None], path: Path) -> Mapping[str, str | None]:
+    """The names with the list's photos that a file of embeddings lacks, as photos that gave none.
+
+    Raises:
+        UserError: it lacks half of the list or more, so that it is the wrong file or names photos otherwise.
+    """
+    photos = pairs.photos()
+    lost = [name for name in photos if name not in names]
+    if 2 * len(lost) >= len(photos):
+        raise UserError(
+            f"the embeddings: {len(lost)} of the {len(photos)} photos that {path} names are not in them (first: "
+            f"{lost[0]!r}), so list and file do not belong together; embed those photos, or name them alike in both, "
+            "by id or by photo"
+        )
+    return {**names, **dict.fromkeys(lost, None)}

@@ -15,6 +15,7 @@ from facekd.rates.rejects import Kept
 
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
 Unit = Literal["identities", "pairs"]  # what is resampled for an interval
+KnownBy = Literal["stated", "photo names"]  # what says who people are: the set or list itself, or its photos' names
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,7 @@ class JudgedPairs:
     sha256: str | None  # None of a folder
     name: str
     left_out: Mapping[str, int]  # by why
+    people: KnownBy | None = None  # what says who they are; None where somebody is not known
 
 
 @dataclass(frozen=True, slots=True)

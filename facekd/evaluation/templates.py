@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from facekd.core.files import sha256_file
+from facekd.core.names import NameColumn
 from facekd.core.run import environment
 from facekd.core.types import Array, PairList
 from facekd.crops.cropset import CropSet
@@ -146,16 +147,16 @@ def photo_templates(
             "file of 5 points and scores), or fuse by mean"
         )
     names = named(source, crops)
-    unknown = [photo for photo in dict.fromkeys(listed.photos) if photo not in names]
+    unknown = [photo for photo in listed.photos.distinct if photo not in names]
     if crops is not None and unknown:
         raise UserError(
             f"{crops}: {len(unknown)} photos of {listed.files[0]} are not in it (first: {unknown[0]!r}); align the "
             "photos that the list names, or correct the list"
         )
     number: dict[str, int] = {}
-    found = (names.get(photo) for photo in listed.photos)
-    places = (-1 if crop_id is None else number.setdefault(crop_id, len(number)) for crop_id in found)
-    crop = np.fromiter(places, np.int64, len(listed.photos))
+    found = (names.get(photo) for photo in listed.photos.distinct)
+    places = [-1 if crop_id is None else number.setdefault(crop_id, len(number)) for crop_id in found]
+    crop = np.array(places, np.int64)[listed.photos.codes]
     if not number:
         where = crops if crops is not None else "the embeddings"
         raise UserError(f"{listed.files[0]}: none of its photos has a crop in {where}; check that both name them alike")
@@ -210,17 +211,18 @@ def _fused_model(model: JudgedModel, templates: PhotoTemplates, quiet: bool) -> 
 
 def _listed_pairs(listed: TemplateSet, pairs: TemplatePairs, failed: Array, groups: Sequence[str]) -> ListedPairs:
     """The pairs, in which templates stand for photos."""
-    names = np.array(listed.ids, object)
-    left, right = (tuple(names[side].tolist()) for side in (pairs.left, pairs.right))
-    named = PairList(left, right, pairs.same, np.full(len(left), -1, np.int16), pairs.groups)
+    left, right = (NameColumn(listed.ids, side) for side in (pairs.left, pairs.right))
+    listed_pairs = PairList(left, right, pairs.same, np.full(len(left), -1, np.int16), pairs.groups)
     number = person_numbers(listed.persons)
     persons = number[pairs.left], number[pairs.right]
+    known = all((side >= 0).all() for side in persons)
     return ListedPairs(
-        f"{listed.name} templates",
-        with_groups(named, groups, pairs.file),
-        frozenset(names[failed & _compared(pairs, len(failed))].tolist()),
-        persons if all((side >= 0).all() for side in persons) else None,
-        dict(pairs.left_out),
+        name=f"{listed.name} templates",
+        pairs=with_groups(listed_pairs, groups, pairs.file),
+        failed=frozenset(listed.ids[k] for k in np.flatnonzero(failed & _compared(pairs, len(failed)))),
+        persons=persons if known else None,
+        left_out=dict(pairs.left_out),
+        people="stated" if known else None,
     )
 
 

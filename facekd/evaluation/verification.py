@@ -31,7 +31,7 @@ def list_report(
     """
     quality = qualities(crops)
     judged = [judge_scores(one, one.scores(listed), listed, asked.fars, quality) for one in models]
-    which = JudgedPairs(*_file(about), listed.name, listed.left_out)
+    which = JudgedPairs(*_file(about), listed.name, listed.left_out, listed.people)
     return _report(which, judged, listed, models, asked)
 
 
@@ -45,7 +45,7 @@ def everybody_report(
     """The models over all pairs, which `counting` counts."""
     with counting as count:
         judged = [judge_everybody(one, people, asked.fars, count) for one in models]
-    which = JudgedPairs(*_file(about), f"all pairs of {people.name}", people.left_out)
+    which = JudgedPairs(*_file(about), f"all pairs of {people.name}", people.left_out, "stated")
     return _report(which, judged, None, models, asked)
 
 

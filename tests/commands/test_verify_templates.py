@@ -9,6 +9,8 @@ from typing import Any
 
 import ijb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from toy import SIZE, onnx_of, tiny_net, write_store
 
@@ -188,6 +190,29 @@ def test_a_list_of_ones_own(tmp_path: Path, drawn: ijb.Drawn, vectors: dict[str,
     assert bare["templates"]["people"] is None
 
 
+@pytest.mark.parametrize("form", ["semicolons", "spaces", "parquet", "spreadsheet"])
+def test_a_list_of_ones_own_in_other_forms(tmp_path: Path, form: str) -> None:
+    """Persons may stand in the list of pairs too; the order of the rows gives the templates no other place."""
+    rows = [("Photo", "TEMPLATE", "media"), ("3.jpg", "b", "v"), ("1.jpg", "a", "v"), ("2.jpg", "a", "w")]
+    path = tmp_path / ("t.parquet" if form == "parquet" else "t.csv")
+    if form == "parquet":
+        pq.write_table(pa.table({name.lower(): [row[k] for row in rows[1:]] for k, name in enumerate(rows[0])}), path)
+    else:
+        sign, start, end = {"semicolons": (";", "", "\n"), "spaces": ("  ", "", "\n"),
+                            "spreadsheet": (",", "\ufeff", "\r\n")}[form]  # fmt: skip
+        path.write_text(start + "".join(sign.join(row) + end for row in rows), encoding="utf-8", newline="")
+    (tmp_path / "p.csv").write_text("a,b,same,left_person,right_person\nb,a,0,x,y\n")
+    found = read_template_list(path, tmp_path / "p.csv")
+    assert [(found.ids[k], photo) for k, photo in zip(found.template, found.photos, strict=True)] == [
+        ("b", "3.jpg"), ("a", "1.jpg"), ("a", "2.jpg")
+    ]  # fmt: skip
+    assert dict(zip(found.ids, found.persons, strict=True)) == {"a": "y", "b": "x"}
+    assert found.pairs is not None
+    assert (found.ids[found.pairs.left[0]], found.ids[found.pairs.right[0]]) == ("b", "a")
+    assert found.media is not None
+    assert found.media[0] == found.media[1] != found.media[2]
+
+
 def test_pairs_alone_and_galleries_alone(tmp_path: Path, drawn: ijb.Drawn, vectors: dict[str, Array]) -> None:
     folder = ijb.write(tmp_path / "ijb", drawn)
     for path in folder.glob("*_1N_*"):
@@ -257,7 +282,7 @@ SMALL = ijb.Drawn(
         ("face_tid_mid.txt", "2.jpg 1 2", "2.jpg 1", "is not lines of 'photo template media'"),
         ("face_tid_mid.txt", "2.jpg 1 2", "2.jpg x 2", "is not lines of 'photo template media'"),
         ("face_tid_mid.txt", "2.jpg 1 2", "2.jpg 99999999999 2", "is not lines of"),
-        ("face_tid_mid.txt", "4.jpg 3 4", "1.jpg 3 4", "'1.jpg' is in templates of two persons"),
+        ("face_tid_mid.txt", "4.jpg 3 4", "1.jpg 3 4", r"1 photos are in templates of two persons \(first: '1.jpg'"),
         ("template_pair_label.txt", "1 2 1", "1 9 1", r"1 templates are not in ijbc_face_tid_mid.txt \(first: 9\)"),
         ("template_pair_label.txt", "1 2 1", "1 2 2", "line 1: the label is 2"),
         ("template_pair_label.txt", "1 2 1", "1 2 -1", "line 1: the label is -1"),
@@ -323,15 +348,19 @@ def test_files_that_lack(tmp_path: Path) -> None:
     [
         ("template,photo\na,1.jpg\na,1.jpg", "a,b,same\na,b,1", r"1 photos are more than once in a template"),
         ("template,photos\na,1.jpg", "a,b,same\na,b,1", "has no column 'photo'; did you mean 'photos'"),
-        ("template,photo\na,", "a,b,same\na,b,1", "line 2: column 'photo' lacks a value"),
+        ("template,photo\na,", "a,b,same\na,b,1", "column 'photo' lacks a value in line 2"),
         ("template,photo\n", "a,b,same\na,b,1", "holds no template"),
         ("template,photo,person\na,1,x\na,2,y", "a,b,same\na,b,1", "template 'a' shows two persons, 'x' and 'y'"),
-        ("template,photo,person\na,1,x\nb,1,y", "a,b,same\na,b,0", "'1' is in templates of two persons"),
+        ("template,photo,person\na,1,x\nb,1,y", "a,b,same\na,b,0", "1 photos are in templates of two persons"),
         ("template,photo,person\na,1,x\nb,2,y", "a,b,same\na,b,1", "labeled against the persons of their templates"),
-        ("template,photo,quality\na,1,0.5\nb,2,0", "a,b,same\na,b,0", "line 3: quality is '0'"),
-        ("template,photo,quality\na,1,good\nb,2,1", "a,b,same\na,b,0", "line 2: quality is 'good'"),
+        ("template,photo,quality\na,1,0.5\nb,2,0", "a,b,same\na,b,0", "line 3: quality is 0; it weighs a photo"),
+        ("template,photo,quality\na,1,good\nb,2,1", "a,b,same\na,b,0", "line 2: quality is 'good', no number"),
         ("template,photo\na,1\nb,2", "a,b,same\na,c,0", r"1 templates are not in .*t.csv \(first: 'c'\)"),
         ("template,photo\na,1\nb,2", "a,b,same\na,b,0\nb,a,1", "labeled as same and as different"),
+        ("template,photo,person\na,1,x\nb,2,", "a,b,same,left_person,right_person\na,b,0,y,z", "shows two persons"),
+        ("template,photo,quality\na,1,\nb,2,1", "a,b,same\na,b,0", "line 2: quality is nan"),
+        ("template photo\na 1 2", "a,b,same\na,b,0", "3 values, not 2"),
+        ("", "a,b,same\na,b,0", "holds no template"),
     ],
 )
 def test_lists_of_ones_own_that_are_none(tmp_path: Path, templates: str, pairs: str, words: str) -> None:
