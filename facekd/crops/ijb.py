@@ -92,6 +92,7 @@ def _pairs(path: Path, numbers: Array, faces: Path, persons: Sequence[str | None
     table = _lines(path, {"left": pa.int32(), "right": pa.int32(), "same": pa.int8()})
     left, right = (_places(path, table[side], numbers, faces) for side in ("left", "right"))
     label = table["same"].to_numpy()
+    del table
     wrong = np.flatnonzero((label != 0) & (label != 1))
     if len(wrong):
         row = int(wrong[0])
@@ -104,18 +105,28 @@ def _pairs(path: Path, numbers: Array, faces: Path, persons: Sequence[str | None
         raise UserError(
             f"{path}, line {row + 1}: says that template {ids[left[row]]} shows another person than itself; correct it"
         )
-    key = np.sort((np.minimum(left, right).astype(np.int64) * len(numbers) + np.maximum(left, right)) * 2 + same)
-    both = np.flatnonzero((key[1:] == key[:-1] + 1) & (key[:-1] % 2 == 0))
-    if len(both):
-        a, b = divmod(int(key[both[0]]) // 2, len(numbers))
-        raise UserError(
-            f"{path}: {len(both)} pairs are labeled as same and as different (first: {ids[a]} and {ids[b]}); correct it"
-        )
+    _refuse_both_ways(path, ids, left, right, same)
     check_labels(path, ids, persons, left, right, same)
     if not itself.any():
         return TemplatePairs(path, left, right, same, {})
     kept = ~itself
     return TemplatePairs(path, left[kept], right[kept], same[kept], {"itself": int(itself.sum())})
+
+
+def _refuse_both_ways(path: Path, ids: Sequence[str], left: Array, right: Array, same: Array) -> None:
+    key = np.minimum(left, right).astype(np.int64)  # in place from here: it is of sixteen million pairs
+    key *= len(ids)
+    key += np.maximum(left, right)
+    key *= 2
+    key += same
+    key.sort()
+    next_to = np.flatnonzero(np.diff(key) == 1)
+    both = next_to[key[next_to] % 2 == 0]  # the same two templates, labeled 0 and then 1
+    if len(both):
+        a, b = divmod(int(key[both[0]]) // 2, len(ids))
+        raise UserError(
+            f"{path}: {len(both)} pairs are labeled as same and as different (first: {ids[a]} and {ids[b]}); correct it"
+        )
 
 
 def _scores(path: Path, photos: NameColumn) -> Array:

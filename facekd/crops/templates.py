@@ -172,9 +172,9 @@ def check_labels(
 
 
 def person_numbers(persons: Sequence[str | None]) -> Array:
-    """int64[T]: a number for each person; -1 where it is not known."""
+    """int32[T]: a number for each person; -1 where it is not known."""
     number: dict[str, int] = {}
-    return np.array([-1 if name is None else number.setdefault(name, len(number)) for name in persons], np.int64)
+    return np.array([-1 if name is None else number.setdefault(name, len(number)) for name in persons], np.int32)
 
 
 def _columns(path: Path) -> Columns:
