@@ -14,8 +14,9 @@ from facekd.evaluation.identification_report import (
 )
 from facekd.evaluation.page import Page, cost_blocks
 from facekd.evaluation.report import pair_page
+from facekd.evaluation.results import PairReport
 from facekd.evaluation.templates import GalleryMean, JudgedTemplates, TemplateReport
-from facekd.evaluation.text import far_name, percent
+from facekd.evaluation.text import counts_text, far_name, percent, said
 from facekd.reports.document import Block, Section, Table, Text
 
 FUSIONS = {
@@ -35,7 +36,7 @@ def template_page(report: TemplateReport, repeat: str) -> Page:
     if report.verification is not None:
         pairs = pair_page(report.verification, None, repeat)
         sections += pairs.sections
-        terminal += pairs.terminal
+        terminal.append(replace(pairs.terminal[0], caption=_counted_pairs(report.verification)))
         leads.append(pairs.lead)
         lines = pairs.lines
     for name, searched in report.galleries.items():
@@ -77,10 +78,17 @@ def _counted_templates(about: JudgedTemplates) -> str:
     return "; ".join(parts)
 
 
+def _counted_pairs(report: PairReport) -> str:
+    first = report.models[0].rates
+    lost = first.failures_to_enroll.pairs
+    parts = [counts_text(first.pairs) + (f", {lost} of them with a template that failed: non-matches" if lost else "")]
+    return said(parts, report.pairs.left_out)
+
+
 def _counted(name: str, first: SearchRates) -> str:
     gallery, probes, failures = first.gallery, first.probes, first.failures_to_enroll
     parts = [
-        f"gallery {name}: {probes.mated} probes of enrolled people and {probes.unknown} of others, in "
+        f"Gallery {name}: {probes.mated} probes of enrolled people and {probes.unknown} of others, in "
         f"{gallery.photos} templates of {gallery.people} people"
     ]
     if failures.gallery_photos:
@@ -107,4 +115,4 @@ def _means_table(means: Sequence[GalleryMean]) -> Table:
     columns = ("model", *(f"rank-{rank}" for rank in first.ranks), *(f"TPIR@{far_name(fpir)}" for fpir in first.tpir))
     rows = tuple((one.model, *(percent(value) for value in (*one.ranks.values(), *one.tpir.values()))) for one in means)
     note = "Ranks are counted over the mated probes of all galleries; TPIR is the mean of the galleries'."
-    return Table("all galleries", columns, rows, note)
+    return Table("All galleries", columns, rows, note)

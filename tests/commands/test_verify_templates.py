@@ -119,8 +119,8 @@ def test_what_is_counted(
         f"96 templates of {len(drawn.faces)} photos, fused by mean",
         f"{len(lost)} photos gave no crop and are left out of their templates",
         "2 templates have no photo left and count as failures to enroll",
-        "gallery G1: 36 probes of enrolled people and 36 of others, in 12 templates of 12 people",
-        "all galleries",
+        "Gallery G1: 36 probes of enrolled people and 36 of others, in 12 templates of 12 people",
+        "All galleries",
         "TAR@1e-6",
     ):
         assert words in " ".join(shown.split()), words
