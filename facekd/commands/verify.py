@@ -16,6 +16,7 @@ from facekd.settings.runtime import Cluster
 
 if TYPE_CHECKING:
     from facekd.evaluation.identification import SearchReport
+    from facekd.evaluation.protocols import ListedPairs
     from facekd.evaluation.results import PairReport
     from facekd.evaluation.templates import TemplateReport
     from facekd.rates.allpairs import Count
@@ -54,6 +55,8 @@ def verify(
     """Measure how well models tell people apart: on a pair list, templates, an insightface .bin set, all pairs, or a
     gallery.
 
+    Or how well somebody else's system does, by its --scores alone.
+
     A pair scores the cosine of its two embeddings; a photo that gave no crop scores below every threshold. Gives the
     accuracy over the list's folds, EER, AUC and the TAR at each FAR with its 95 % interval, and no TAR where the list
     holds too few impostor pairs to show that FAR; of a gallery the rank at which probes find their person, and TPIR
@@ -78,6 +81,7 @@ def verify(
     from facekd.evaluation.identification_report import search_page
     from facekd.evaluation.protocols import everybody, judged_models, read_bin_set, read_list, read_source
     from facekd.evaluation.report import pair_page
+    from facekd.evaluation.scored import read_score_files
     from facekd.evaluation.templates import photo_templates, read_templates, template_report
     from facekd.evaluation.templates_report import template_page
     from facekd.evaluation.verification import everybody_report, list_report, search_report, thresholds_json
@@ -87,25 +91,30 @@ def verify(
     if cluster.engine == "ray":
         check_ray(cluster.address)
     stored = data.embeddings or []
-    models = data.model or ([] if stored else [own_model(quiet)])
-    place = data.bin or data.crops or stored[0]
+    scored = data.scores or []
+    models = data.model or ([] if stored or scored else [own_model(quiet)])
+    place = data.bin or data.crops or (*stored, *scored)[0]
     about = data.templates or data.pairs or data.split or place
-    source, listed = read_bin_set(data.bin) if data.bin else (read_source(data.crops, stored), None)
-    templates = None
-    if data.templates is not None:
-        found = read_templates(data.templates, data.pairs)
-        templates = photo_templates(found, source, data.crops, data.fuse or "mean", data.group or ())
-    elif data.pairs is not None:
-        listed = read_list(data.pairs, source, data.crops, data.group or ())
-    people = everybody(source, place) if data.all_pairs else None
-    plan = planned(source, data.crops, place, data.split) if data.identification else None
-    crops = source if isinstance(source, CropSet) else None
-    embedders = [CropEmbedder.load(path, foreign.contract) for path in models]
-    judged = judged_models(models, embedders, stored if crops is None else crops, quiet or templates is not None)
+    people, plan, crops, templates = None, None, None, None
+    listed: ListedPairs | None
+    if scored:
+        listed, judged = read_score_files(scored, data.lower_is_better, data.group or ())
+    else:
+        source, listed = read_bin_set(data.bin) if data.bin else (read_source(data.crops, stored), None)
+        if data.templates is not None:
+            found = read_templates(data.templates, data.pairs)
+            templates = photo_templates(found, source, data.crops, data.fuse or "mean", data.group or ())
+        elif data.pairs is not None:
+            listed = read_list(data.pairs, source, data.crops, data.group or (), stored[1:])
+        people = everybody(source, place) if data.all_pairs else None
+        plan = planned(source, data.crops, place, data.split) if data.identification else None
+        crops = source if isinstance(source, CropSet) else None
+        embedders = [CropEmbedder.load(path, foreign.contract) for path in models]
+        judged = judged_models(models, embedders, stored if crops is None else crops, quiet or templates is not None)
 
     out = files.out or default_out("verify")
     config = flat(data, foreign, asked, cluster, files, out=out, model=models or None)
-    start_run(out, "verify", config, inputs=(*models, *stored, about))
+    start_run(out, "verify", config, inputs=(*models, *stored, *scored, about))
     report: PairReport | SearchReport | TemplateReport
     repeat = f"facekd verify --config {out}/run.yaml"
     if plan is not None:

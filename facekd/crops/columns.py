@@ -31,6 +31,7 @@ class Columns:
     numbers: dict[str, Array]  # float64, a missing value is NaN
     sign: str | None = None  # between the values of a line; None of Parquet
     headed: bool = True  # whether the first line names the columns
+    names: tuple[str, ...] = ()  # of the first columns, those that were not read too, for a sentence
 
     def where(self, row: int) -> str:
         """Where the row of this number is, counted from 0: ``list.csv, line 7``."""
@@ -81,7 +82,7 @@ def parquet_columns(path: Path, numbers: Container[str] = (), wanted: Container[
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({_short(error)}); write it again") from error
     values = {name: np.concatenate([*parts, np.zeros(0)]) for name, parts in found.items()}
-    return Columns(path, {name: coder.done() for name, coder in texts.items()}, values)
+    return Columns(path, {name: coder.done() for name, coder in texts.items()}, values, names=_some(schema.names))
 
 
 def read_csv(path: Path, file: TextIO) -> dict[str, NameColumn]:
@@ -131,7 +132,8 @@ def text_columns(
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not readable as CSV ({error}); correct it") from error
     values = {name: np.concatenate([*parts, np.zeros(0)]) for name, parts in found.items()}
-    return Columns(path, {name: coder.done() for name, coder in texts.items()}, values, sign, names is None)
+    read = {name: coder.done() for name, coder in texts.items()}
+    return Columns(path, read, values, sign, names is None, _some(heading))
 
 
 def _reader(lines: Iterable[str], sign: str):  # type: ignore[no-untyped-def]  # csv has no public name of its type
@@ -228,6 +230,10 @@ def _refuse_twins(path: Path, names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         shown = _short(", ".join(names))
         raise UserError(f"{path}: two columns have the same name ({shown}); rename one")
+
+
+def _some(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_short(name)[:40] for name in names[:20])
 
 
 def _short(value: object) -> str:

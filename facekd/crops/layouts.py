@@ -111,8 +111,8 @@ def heading_sign(lines: Sequence[str], is_heading: Callable[[list[str]], bool]) 
     """
     for sign in SIGNS:
         names = [value.lower() for value in split_line(lines[0], sign)]
-        if len(names) > 1 and is_heading(names):
-            return sign
+        if len(names) > 1:
+            return sign if is_heading(names) else None
     return None
 
 

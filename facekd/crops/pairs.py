@@ -85,8 +85,8 @@ def pairs_of(columns: Columns) -> PairList:
     for needed in (*sides, label):
         if needed not in named:
             raise UserError(
-                f"{columns.path}: has no column {needed!r}{nearest(needed, named)}; a pair list has the columns a, b "
-                "and same" + (", parted by commas, semicolons, tabs or spaces" if columns.sign else "")
+                f"{columns.path}: has no column {needed!r}{nearest(needed, columns.names)}; a pair list has the "
+                "columns a, b and same" + (", parted by commas, semicolons, tabs or spaces" if columns.sign else "")
             )
     same = labels_of(columns, named[label])
     if len(same) == 0:

@@ -78,7 +78,7 @@ def judge_scores(
         ),
         tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, tars)),
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
-        failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed)),
+        failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed) + len(model.lost(listed))),
         groups={column: _by_group(scores, of, tars, persons) for column, of in listed.pairs.groups.items()},
         roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)),
     )

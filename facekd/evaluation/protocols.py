@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
-from facekd.console import progress
+from facekd.console import progress, say
 from facekd.core.names import NameColumn
 from facekd.core.types import Array, Embeddings, PairList, Scores
 from facekd.crops.bins import read_bin
@@ -27,7 +29,7 @@ from facekd.evaluation.results import KnownBy
 from facekd.rates.score import score
 
 CROPS = 64  # embedded together
-FILES = (".onnx", ".safetensors", ".parquet", ".npz")  # of models and embeddings; what else is there is a folder
+FILES = (".onnx", ".safetensors", ".parquet", ".npz", ".npy", ".csv", ".tsv", ".txt")  # what else is there is a folder
 
 Persons: TypeAlias = tuple[Array, Array]  # int[P] twice: who is on either side of each pair
 
@@ -70,19 +72,49 @@ class JudgedModel:
     model_id: str
     embed: Callable[[Sequence[str]], Embeddings]  # ids -> their embeddings, in that order
     embedder: CropEmbedder | None  # None where only its embeddings are there
+    given: Scores | None = None  # where only its scores are there
+    has: frozenset[str] | None = None  # the ids it has embeddings of; None where it can embed
 
     def scores(self, listed: ListedPairs) -> Scores:
-        """Its scores of a list's pairs; a pair with a photo that gave no crop is a non-match."""
-        return score(self.embed(listed.needed()), listed.pairs, listed.failed)
+        """Its scores of a list's pairs; a pair with a photo that gave no crop or embedding is a non-match.
+
+        Raises:
+            UserError: it has no embedding of half of the list's photos or more.
+        """
+        if self.given is not None:
+            return self.given
+        lost = self.lost(listed)
+        needed = listed.needed()
+        if lost and 2 * len(lost) >= len(needed):
+            raise UserError(
+                f"{self.file}: lacks {len(lost)} of the {len(needed)} photos of the list that other files have (first: "
+                f"{min(lost)}); embed the same photos with each model"
+            )
+        return score(self.embed([i for i in needed if i not in lost]), listed.pairs, listed.failed | lost)
+
+    def lost(self, listed: ListedPairs) -> frozenset[str]:
+        """The ids of a list that its file lacks, where others have them."""
+        return frozenset() if self.has is None else frozenset(listed.needed()) - self.has
 
 
 def read_source(crops: Path | None, files: Sequence[Path]) -> CropSet | Embedded:
     """The crops of a store, or the first file of embeddings: who the photos are."""
-    return read_embeddings(files[0]) if crops is None else read_crops(crops)
+    return read_embeddings(files[0], quiet=True) if crops is None else read_crops(crops)
 
 
-def read_list(path: Path, source: CropSet | Embedded, crops: Path | None, groups: Sequence[str] = ()) -> ListedPairs:
+def read_list(
+    path: Path,
+    source: CropSet | Embedded,
+    crops: Path | None,
+    groups: Sequence[str] = (),
+    others: Sequence[Path] = (),
+) -> ListedPairs:
     """The pairs of a list of any kind that `crops.pairs.read_pairs` reads, among the photos of `source`.
+
+    Where `source` is of embeddings, a photo of the list that no file has is one that gave none.
+
+    Args:
+        others: further files of embeddings of the same photos.
 
     Raises:
         UserError: a list that is none, contradicts itself or the crops' identities, names unknown photos, or lacks one
@@ -91,11 +123,16 @@ def read_list(path: Path, source: CropSet | Embedded, crops: Path | None, groups
 
     listed, left_out = without_repeats(with_groups(read_pairs(path, groups), groups, path), str(path))
     names, persons_of = known(source, crops)
-    if isinstance(source, Embedded) and crops is None:
-        names = _with_lost(listed, names, path)
+    lost: frozenset[str] = frozenset()
+    if isinstance(source, Embedded):
+        for other in others:
+            more, whose = known(read_embeddings(other, quiet=True), None)
+            names, persons_of = {**more, **names}, {**whose, **persons_of}
+        lost = _lost(listed, names, path)
+        names = {**names, **dict.fromkeys(lost, None)}
     where = str(crops) if crops is not None else "the embeddings"
     pairs, failed = resolve(listed, names, where)
-    persons, people = _persons(listed, persons_of, path)
+    persons, people = persons_of_list(listed, persons_of, path, lost)
     different = pairs.left.codes != pairs.right.codes
     if not different.all():
         kept = np.flatnonzero(different)
@@ -203,9 +240,13 @@ def judged_models(
         ]
     given: Sequence[CropEmbedder | None] = embedders or [None] * len(source)
     return [
-        from_embeddings(name, path, read_embeddings(path, embedder.model_id if embedder else None), embedder)
+        from_embeddings(name, path, _read(path, embedder, quiet), embedder, quiet)
         for name, path, embedder in zip(labels(files or source), source, given, strict=True)
     ]
+
+
+def _read(path: Path, embedder: CropEmbedder | None, quiet: bool) -> Embedded:
+    return read_embeddings(path, None if embedder is None else embedder.model_id, quiet)
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
@@ -224,15 +265,22 @@ def from_crops(name: str, file: Path, embedder: CropEmbedder, crops: CropSet, qu
     return JudgedModel(name, file, embedder.model_id, embed, embedder)
 
 
-def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: CropEmbedder | None) -> JudgedModel:
+def from_embeddings(
+    name: str, file: Path, embedded: Embedded, embedder: CropEmbedder | None, quiet: bool = False
+) -> JudgedModel:
     """A model whose embeddings were written by 'facekd embed'."""
 
     stored = embedded.embeddings
-    row = {crop_id: i for i, crop_id in enumerate(stored.ids)}
+    row: dict[str, int] = {}
+    for place, crop_id in enumerate(stored.ids):
+        first = row.setdefault(crop_id, place)
+        if first != place and not np.array_equal(stored.vectors[first], stored.vectors[place]):
+            raise UserError(
+                f"{file}: {len(stored.ids) - len(set(stored.ids))} ids are embedded more than once, not all alike "
+                f"(first: {crop_id}); keep one embedding for each id"
+            )
     if len(row) < len(stored.ids):
-        raise UserError(
-            f"{file}: {len(stored.ids) - len(row)} ids are embedded more than once; keep one embedding for each id"
-        )
+        say(f"{file}: {len(stored.ids) - len(row)} rows repeat an id with the same embedding; counted once", quiet)
 
     def pick(ids: Sequence[str]) -> Embeddings:
         missing = [crop_id for crop_id in ids if crop_id not in row]
@@ -243,7 +291,7 @@ def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: CropEmb
             )
         return Embeddings(stored.vectors[[row[crop_id] for crop_id in ids]], tuple(ids), stored.model_id)
 
-    return JudgedModel(name, file, stored.model_id, pick, embedder)
+    return JudgedModel(name, file, stored.model_id, pick, embedder, has=frozenset(row))
 
 
 def embed_crops(name: str, embedder: CropEmbedder, crops: CropSet, ids: Sequence[str], quiet: bool) -> Embeddings:
@@ -284,11 +332,15 @@ def _ids(source: CropSet | Embedded) -> tuple[str, ...]:
     return source.ids if isinstance(source, CropSet) else source.embeddings.ids
 
 
-def _persons(
-    pairs: PairList, persons_of: Mapping[str, str | None], path: Path
+def persons_of_list(
+    pairs: PairList, persons_of: Mapping[str, str | None], path: Path, lost: frozenset[str] = frozenset()
 ) -> tuple[Persons | None, KnownBy | None]:
-    """Who is on either side of each pair, and what says it: the list, else the photos' identities, else, where no photo
-    of the list has one, LFW's way of naming. None where somebody is not known.
+    """Who is on either side of each pair, and what says it: the list itself, else the photos' identities.
+
+    Where no photo of the list has an identity, LFW's way of naming says it. None where somebody is not known.
+
+    Args:
+        lost: photos of which nothing is known but the list: each shows whom its genuine pairs show.
     """
     people: KnownBy = "stated"
     if pairs.persons is not None:
@@ -298,9 +350,9 @@ def _persons(
         stated = {name: persons_of.get(name) for name in photos}
         if not any(stated.values()):
             people, stated = "photo names", {name: person_in_name(name) for name in photos}
-        if None in stated.values():
+        if any(stated[name] is None for name in photos if name not in lost):
             return None, None
-        number = NameColumn.of(str(stated.get(name)) for name in pairs.left.distinct).codes
+        number = _with_partners(pairs, [stated.get(name) for name in pairs.left.distinct])
         sides = number[pairs.left.codes], number[pairs.right.codes]
     against = np.flatnonzero((sides[0] == sides[1]) != pairs.same)
     if len(against):
@@ -312,6 +364,25 @@ def _persons(
             "list or the photos' identities"
         )
     return sides, people
+
+
+def _with_partners(pairs: PairList, stated: Sequence[str | None]) -> Array:
+    """int32[photos]: a number for each person; a photo of unknown person has that of its genuine pairs, or its own."""
+    number = NameColumn.of("" if one is None else one for one in stated).codes
+    unknown = np.array([one is None for one in stated], bool)
+    if not unknown.any():
+        return number
+    left, right = (side.codes[pairs.same] for side in (pairs.left, pairs.right))
+    near = unknown[left] | unknown[right]
+    n = len(stated)
+    links = sparse.coo_array((np.ones(int(near.sum()), bool), (left[near], right[near])), shape=(n, n))
+    group = csgraph.connected_components(links, directed=False)[1]
+    found = group.astype(np.int32) + int(number.max()) + 1  # of a person nobody else is known to be
+    of_group = np.full(int(group.max()) + 1, -1, np.int32)
+    of_group[group[~unknown]] = number[~unknown]
+    told = of_group[group] >= 0
+    found[told] = of_group[group][told]
+    return np.where(unknown, found, number)
 
 
 def refuse_kinds(source: CropSet | Embedded, path: Path) -> None:
@@ -327,18 +398,18 @@ def refuse_kinds(source: CropSet | Embedded, path: Path) -> None:
         )
 
 
-def _with_lost(pairs: PairList, names: Mapping[str, str | None], path: Path) -> Mapping[str, str | None]:
-    """The names with the list's photos that a file of embeddings lacks, as photos that gave none.
+def _lost(pairs: PairList, names: Mapping[str, str | None], path: Path) -> frozenset[str]:
+    """The list's photos that the files of embeddings lack: they gave none.
 
     Raises:
-        UserError: it lacks half of the list or more, so that it is the wrong file or names photos otherwise.
+        UserError: half of the list or more, so that it is the wrong file or names photos otherwise.
     """
     photos = pairs.photos()
     lost = [name for name in photos if name not in names]
-    if 2 * len(lost) >= len(photos):
+    if lost and 2 * len(lost) >= len(photos):
         raise UserError(
             f"the embeddings: {len(lost)} of the {len(photos)} photos that {path} names are not in them (first: "
             f"{lost[0]!r}), so list and file do not belong together; embed those photos, or name them alike in both, "
             "by id or by photo"
         )
-    return {**names, **dict.fromkeys(lost, None)}
+    return frozenset(lost)

@@ -96,6 +96,8 @@ def _counted(report: PairReport) -> str:
     parts = [counts_text(first.pairs)]
     if failures.photos:
         parts.append(f"{failures.photos} photos gave no crop: {failures.pairs} pairs count as non-matches")
+    elif failures.pairs:
+        parts.append(f"{failures.pairs} pairs have no score and count as non-matches")
     if report.pairs.people == "photo names":
         parts.append("people are known by their photos' names only")
     return said(parts, report.pairs.left_out)
@@ -224,7 +226,7 @@ def _thresholds_table(models: Sequence[ModelRates]) -> Table:
             cells = (far_name(rate.far_asked) + mark(rate), f"{rate.far:.3g}")
             rows.append((one.model, *cells, f"{rate.threshold:.4f}{interval}"))
     note = "A score is accepted from the threshold on; thresholds.json holds the same for other commands."
-    return Table("Thresholds", ("model", "FAR asked", "FAR reached", "cosine"), tuple(rows), note)
+    return Table("Thresholds", ("model", "FAR asked", "FAR reached", "score"), tuple(rows), note)
 
 
 def _group_tables(one: ModelRates) -> list[Table]:
