@@ -103,7 +103,8 @@ def verify(
         source, listed = read_bin_set(data.bin) if data.bin else (read_source(data.crops, stored), None)
         if data.templates is not None:
             found = read_templates(data.templates, data.pairs)
-            templates = photo_templates(found, source, data.crops, data.fuse or "mean", data.group or ())
+            how, groups = data.fuse or "mean", data.group or ()
+            templates = photo_templates(found, source, data.crops, how, groups, stored[1:])
         elif data.pairs is not None:
             listed = read_list(data.pairs, source, data.crops, data.group or (), stored[1:])
         people = everybody(source, place) if data.all_pairs else None

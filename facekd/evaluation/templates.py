@@ -17,7 +17,7 @@ from facekd.crops.cropset import CropSet
 from facekd.crops.gallery_split import GallerySplit
 from facekd.crops.ijb import ijb_faces, read_ijb
 from facekd.crops.templates import TemplatePairs, TemplateSet, person_numbers, read_template_list
-from facekd.deploy.embeddings import Embedded
+from facekd.deploy.embeddings import Embedded, read_embeddings
 from facekd.errors import UserError
 from facekd.evaluation.cost import costs_of
 from facekd.evaluation.fusion import Fusion, fused, fusion_weights
@@ -39,7 +39,6 @@ class PhotoTemplates:
     fusion: Fusion
     crop_ids: tuple[str, ...]  # each once
     crop: Array  # int64[R], place in `crop_ids` of each row's photo; -1 where there is none
-    weights: Array  # float64[R], see fusion.fusion_weights
     failed: Array  # bool[T], no photo of it gave a crop
     pairs: ListedPairs | None  # of templates, under their names
 
@@ -129,41 +128,57 @@ def read_templates(path: Path, pairs: Path | None) -> TemplateSet:
 
 
 def photo_templates(
-    listed: TemplateSet, source: CropSet | Embedded, crops: Path | None, fusion: Fusion, groups: Sequence[str] = ()
+    listed: TemplateSet,
+    source: CropSet | Embedded,
+    crops: Path | None,
+    fusion: Fusion,
+    groups: Sequence[str] = (),
+    others: Sequence[Path] = (),
 ) -> PhotoTemplates:
     """Templates with the crops of their photos. What a photo may be called is as in a pair list.
 
-    Of a crop store a photo without crop is left out of its template, of stored embeddings one without embedding.
+    Of a crop store a photo without crop is left out of its template, of files of embeddings one that no file has.
+
+    Args:
+        groups: columns of the pairs by which they are judged too.
+        others: further files of embeddings of the same photos.
 
     Raises:
-        UserError: photos that a crop store has never seen, no photo at all, a fusion that needs what the list does
-            not state, or pairs without one of the columns `groups`.
+        UserError: photos that a crop store has never seen, half of them or more without embedding, a fusion that needs
+            what the list does not state, or pairs without one of the columns `groups`.
     """
+    about = listed.files[0]
     if fusion == "media" and listed.media is None:
-        raise UserError(f"--fuse media: {listed.files[0]} has no column media; add it, or fuse by mean")
+        raise UserError(f"--fuse media: {about} has no column media; add it, or fuse by mean")
     if fusion == "quality" and listed.quality is None:
         raise UserError(
-            f"--fuse quality: {listed.files[0]} comes without the photos' quality; add a column quality (of IJB its "
-            "file of 5 points and scores), or fuse by mean"
+            f"--fuse quality: {about} comes without the photos' quality; add a column quality (of IJB its file of 5 "
+            "points and scores), or fuse by mean"
         )
     names = named(source, crops)
-    unknown = [photo for photo in listed.photos.distinct if photo not in names]
+    for other in others:
+        names = {**named(read_embeddings(other, quiet=True), None), **names}
+    photos = listed.photos.used()
+    unknown = [photo for photo in photos if photo not in names]
     if crops is not None and unknown:
         raise UserError(
-            f"{crops}: {len(unknown)} photos of {listed.files[0]} are not in it (first: {unknown[0]!r}); align the "
-            "photos that the list names, or correct the list"
+            f"{crops}: {len(unknown)} photos of {about} are not in it (first: {unknown[0]!r}); align the photos that "
+            "the list names, or correct the list"
+        )
+    if unknown and 2 * len(unknown) >= len(photos):
+        raise UserError(
+            f"the embeddings: {len(unknown)} of the {len(photos)} photos that {about} names are not in them (first: "
+            f"{unknown[0]!r}), so list and file do not belong together; embed those photos, or name them alike in both"
         )
     number: dict[str, int] = {}
     found = (names.get(photo) for photo in listed.photos.distinct)
     places = [-1 if crop_id is None else number.setdefault(crop_id, len(number)) for crop_id in found]
     crop = np.array(places, np.int64)[listed.photos.codes]
-    if not number:
-        where = crops if crops is not None else "the embeddings"
-        raise UserError(f"{listed.files[0]}: none of its photos has a crop in {where}; check that both name them alike")
-    weights = fusion_weights(listed.template, listed.media, listed.quality, crop >= 0, fusion)
-    failed = np.bincount(listed.template, weights, len(listed.ids)) == 0
+    failed = np.bincount(listed.template, crop >= 0, len(listed.ids)) == 0
+    if failed.all():
+        raise UserError(f"{about}: none of its photos gave a crop; see the ledger of {crops}")
     pairs = None if listed.pairs is None else _listed_pairs(listed, listed.pairs, failed, groups)
-    return PhotoTemplates(listed, fusion, tuple(number), crop, weights, failed, pairs)
+    return PhotoTemplates(listed, fusion, tuple(number), crop, failed, pairs)
 
 
 def template_report(
@@ -187,7 +202,7 @@ def template_report(
         verification = list_report(templates.pairs, fusing, replace(asked, far=fars), None, pairs.file)
         verification = _with_photos(replace(verification, costs=costs), templates, pairs)
     galleries = {
-        name: tuple(search_of(one, _gallery_plan(templates, name), FPIRS) for one in fusing)
+        name: tuple(search_of(one, _gallery_plan(templates, name, one.has), FPIRS) for one in fusing)
         for name in listed.galleries
     }
     return TemplateReport(
@@ -201,12 +216,22 @@ def template_report(
 
 
 def _fused_model(model: JudgedModel, templates: PhotoTemplates, quiet: bool) -> JudgedModel:
-    """The model, as if it embedded templates."""
-    one = templates
-    found = fused(model, one.crop_ids, one.crop, one.listed.template, one.weights, one.listed.ids, quiet)
+    """The model, as if it embedded templates. A photo that its file lacks, where others have it, is left out."""
+    listed, crop, ids = templates.listed, templates.crop, templates.crop_ids
+    if model.has is not None and not model.has.issuperset(ids):
+        there = np.array([crop_id in model.has for crop_id in ids])
+        if 2 * there.sum() <= len(ids):
+            raise UserError(
+                f"{model.file}: lacks {len(ids) - there.sum()} of the {len(ids)} photos of the list that other files "
+                "have; embed the same photos with each model"
+            )
+        place = np.append(np.where(there, np.cumsum(there) - 1, -1), -1)  # the last is for a photo without any
+        crop, ids = place[crop], tuple(crop_id for crop_id, has in zip(ids, there, strict=True) if has)
+    weights = fusion_weights(listed.template, listed.media, listed.quality, crop >= 0, templates.fusion)
+    found = fused(model, ids, crop, listed.template, weights, listed.ids, quiet)
     unnamed: tuple[None, ...] = (None,) * len(found.ids)
-    made = from_embeddings(model.name, model.file, Embedded(found, unnamed, found.ids), model.embedder)
-    return replace(made, embedder=None)  # what it costs is told once, of one photo
+    # What it costs is told once, of one photo: a template costs nothing more.
+    return from_embeddings(model.name, model.file, Embedded(found, unnamed, found.ids), None)
 
 
 def _listed_pairs(listed: TemplateSet, pairs: TemplatePairs, failed: Array, groups: Sequence[str]) -> ListedPairs:
@@ -244,9 +269,14 @@ def _with_photos(report: PairReport, templates: PhotoTemplates, pairs: TemplateP
     return replace(report, models=models)
 
 
-def _gallery_plan(templates: PhotoTemplates, name: str) -> GalleryPlan:
-    """Who is enrolled in a gallery, and who is looked for; photos in it are templates."""
-    listed, failed = templates.listed, templates.failed
+def _gallery_plan(templates: PhotoTemplates, name: str, has: frozenset[str] | None) -> GalleryPlan:
+    """Who is enrolled in a gallery, and who is looked for; photos in it are templates.
+
+    Args:
+        has: the templates that there are.
+    """
+    listed = templates.listed
+    failed = np.array([has is not None and template not in has for template in listed.ids])
     asked, probed = listed.galleries[name].tolist(), listed.probes.tolist()
     person = {place: str(listed.persons[place]) for place in (*asked, *probed)}
     gallery = [place for place in asked if not failed[place]]

@@ -169,6 +169,24 @@ def test_a_benchmark_and_a_crop_store_by_the_line_of_the_readme(
     assert report["models"][0]["tar"][0]["tar"] == pytest.approx(ijb.tar_by_hand(values, same, 0.1))
 
 
+def test_a_photo_that_one_models_file_lacks(tmp_path: Path, drawn: ijb.Drawn, vectors: dict[str, Array]) -> None:
+    """Each model is judged by its own embeddings, and what only one lacks fails for that one."""
+    folder = ijb.write(tmp_path / "ijb", drawn)
+    gone = {face.photo for face in drawn.faces if face.template == 47} | {"20.jpg"}
+    fewer = {photo: vector for photo, vector in vectors.items() if photo not in gone}
+    ijb.save(tmp_path / "b.npz", fewer)
+    both = judged(folder, tmp_path / "a", vectors, "--embeddings", str(tmp_path / "b.npz"))
+    for rates, known in zip(both["models"], (vectors, fewer), strict=True):
+        made = ijb.templates_by_hand(drawn, known, "mean")
+        values, same = ijb.scores_by_hand(drawn, made)
+        assert rates["failures_to_enrol"]["pairs"] == int((values == -np.inf).sum())
+        assert rates["tar"][0]["tar"] == pytest.approx(ijb.tar_by_hand(values, same, 0.1))
+    assert [one["failures_to_enrol"]["people"] for one in both["galleries"]["G1"]] == [1, 2]
+    ijb.save(tmp_path / "b.npz", dict(list(vectors.items())[:20]))
+    with pytest.raises(UserError, match=r"lacks .* photos of the list that other files have"):
+        verify(templates=folder, embeddings=[tmp_path / "a.npz", tmp_path / "b.npz"], out=tmp_path / "o", quiet=True)
+
+
 def test_a_list_of_ones_own(tmp_path: Path, drawn: ijb.Drawn, vectors: dict[str, Array]) -> None:
     """The same set as a CSV and as the benchmark's files gives the same rates; without persons pairs are the unit."""
     folder = ijb.write(tmp_path / "ijb", drawn)
@@ -375,7 +393,7 @@ def test_photos_that_are_not_there(tmp_path: Path) -> None:
     folder = ijb.write(tmp_path / "ijb", SMALL)
     listed = read_templates(folder, None)
     stored = read_embeddings(ijb.save(tmp_path / "e.npz", {"77.jpg": ijb.embed(SMALL)["1.jpg"]}))
-    with pytest.raises(UserError, match="none of its photos has a crop in the embeddings"):
+    with pytest.raises(UserError, match=r"4 of the 4 photos that .* names are not in them"):
         photo_templates(listed, stored, None, "mean")
     store = write_store(tmp_path / "crops", people=1, photos=2)
     with pytest.raises(UserError, match=r"4 photos of .* are not in it \(first: '1.jpg'\)"):
