@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from facekd.core.types import Rate
-from facekd.evaluation.identification import SHOWN, Searched, SearchRates, SearchReport
-from facekd.evaluation.model_rates import RESAMPLES, SEED
+from facekd.evaluation.identification import SHOWN
 from facekd.evaluation.page import Page, cost_blocks
+from facekd.evaluation.results import RESAMPLES, SEED
+from facekd.evaluation.search_results import Searched, SearchRates, SearchReport
 from facekd.evaluation.text import BOUND, far_name, mark, percent, range_text, said
 from facekd.rates.rates import support
 from facekd.reports import plots

@@ -108,6 +108,8 @@ def read_list(
     crops: Path | None,
     groups: Sequence[str] = (),
     others: Sequence[Path] = (),
+    *,
+    keep_repeats: bool = False,
 ) -> ListedPairs:
     """The pairs of a list of any kind that `crops.pairs.read_pairs` reads, among the photos of `source`.
 
@@ -115,13 +117,14 @@ def read_list(
 
     Args:
         others: further files of embeddings of the same photos.
+        keep_repeats: count a pair as often as the list has it.
 
     Raises:
         UserError: a list that is none, contradicts itself or the crops' identities, names unknown photos, or lacks one
             of the columns `groups`.
     """
 
-    listed, left_out = without_repeats(with_groups(read_pairs(path, groups), groups, path), str(path))
+    listed, left_out = _once(with_groups(read_pairs(path, groups), groups, path), str(path), keep_repeats)
     names, persons_of = known(source, crops)
     lost: frozenset[str] = frozenset()
     if isinstance(source, Embedded):
@@ -143,18 +146,27 @@ def read_list(
     return ListedPairs(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count}, people)
 
 
-def read_bin_set(path: Path) -> tuple[CropSet, ListedPairs]:
+def read_bin_set(path: Path, *, keep_repeats: bool = False) -> tuple[CropSet, ListedPairs]:
     """The crops and pairs of an insightface ``.bin`` set, whose people are not known.
+
+    Args:
+        keep_repeats: as `read_list`.
 
     Raises:
         UserError: as `crops.bins.read_bin`, or pairs labeled both ways.
     """
 
     crops, pairs = read_bin(path)
-    pairs, left_out = without_repeats(pairs, str(path))
+    pairs, left_out = _once(pairs, str(path), keep_repeats)
     return crops, ListedPairs(
         path.name, pairs, frozenset(), None, {why: count for why, count in left_out.items() if count}
     )
+
+
+def _once(pairs: PairList, where: str, keep_repeats: bool) -> tuple[PairList, dict[str, int]]:
+    """`without_repeats`; or with them, the list's contradictions refused all the same."""
+    once, left_out = without_repeats(pairs, where)
+    return (pairs, {}) if keep_repeats else (once, left_out)
 
 
 def listed_crops(name: str, crops: CropSet, pairs: PairList) -> ListedPairs:

@@ -9,9 +9,9 @@ import numpy as np
 from facekd.core.pixels import encode_crop
 from facekd.core.types import Rate, Scores
 from facekd.crops.cropset import CropSet
-from facekd.evaluation.model_rates import FEW
 from facekd.evaluation.page import Page, cost_blocks, interval_at
 from facekd.evaluation.results import (
+    FEW,
     GroupRate,
     Judged,
     ListRates,
@@ -79,8 +79,6 @@ def rates_table(
         rows.append((*cells, *(tar_text(rates.tar[k]) for k in shown)))
     notes = [note] if note else []
     notes.append(INTERVALS[unit_of(first)])
-    if any(rates.eer is None and "–" in eer_text(rates) for rates in found):
-        notes.append("An EER lies between its two numbers.")
     if marked(found):
         notes.append(BOUND_NOTE)
     if len(shown) < len(fars):
@@ -178,9 +176,9 @@ def _curves(models: Sequence[Judged]) -> list[Figure]:
         Figure(plots.roc(curves, bands), f"ROC {unit}"),
         Figure(plots.det(curves, bands), f"DET: both error rates, log axes, {unit}"),
         *(
-            Figure(plots.histograms(one.scores, _marks(one.rates.tar)), f"Scores of {one.name}")
+            Figure(plots.histograms(drawn, _marks(one.rates.tar)), f"Scores of {one.name}")
             for one in models
-            if one.scores is not None
+            if (drawn := one.scores if one.histogram is None else one.histogram) is not None
         ),
     ]
 

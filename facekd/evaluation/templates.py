@@ -20,10 +20,12 @@ from facekd.crops.templates import TemplatePairs, TemplateSet, person_numbers, r
 from facekd.deploy.embeddings import Embedded, read_embeddings
 from facekd.errors import UserError
 from facekd.evaluation.cost import costs_of
+from facekd.evaluation.fixed import fixed_thresholds
 from facekd.evaluation.fusion import Fusion, fused, fusion_weights
-from facekd.evaluation.identification import GalleryPlan, Searched, SearchRates, search_of
+from facekd.evaluation.identification import GalleryPlan, search_of
 from facekd.evaluation.protocols import JudgedModel, ListedPairs, from_embeddings, named, with_groups
-from facekd.evaluation.results import Cost, Failures, PairReport, RequirementCheck, plain
+from facekd.evaluation.results import Cost, Failures, Judged, PairReport, RequirementCheck, plain
+from facekd.evaluation.search_results import Searched, SearchRates
 from facekd.evaluation.verification import list_report
 from facekd.settings.evaluation import AskedRates
 
@@ -187,12 +189,10 @@ def template_report(
     """The models on templates: TAR at `FARS` and what else is asked for on their pairs, ranks and TPIR in galleries.
 
     Raises:
-        UserError: a requirement where there are no pairs, or as `fusion.fused`.
+        UserError: as `fusion.fused`.
     """
     listed = templates.listed
     pairs = listed.pairs
-    if asked.require and pairs is None:
-        raise UserError(f"--require names a TAR, and {listed.name} comes without pairs of templates; leave it out")
     fusing = [_fused_model(one, templates, quiet) for one in models]
     costs = costs_of(models)
     verification = None
@@ -201,10 +201,7 @@ def template_report(
         fars = list(dict.fromkeys([*FARS, *asked.far]))
         verification = list_report(templates.pairs, fusing, replace(asked, far=fars), None, pairs.file)
         verification = _with_photos(replace(verification, costs=costs), templates, pairs)
-    galleries = {
-        name: tuple(search_of(one, _gallery_plan(templates, name, one.has), FPIRS) for one in fusing)
-        for name in listed.galleries
-    }
+    galleries = {name: tuple(_searched(one, templates, name, asked) for one in fusing) for name in listed.galleries}
     return TemplateReport(
         templates=_judged(templates),
         verification=verification,
@@ -213,6 +210,11 @@ def template_report(
         costs=costs,
         environment=environment(),
     )
+
+
+def _searched(model: JudgedModel, templates: PhotoTemplates, gallery: str, asked: AskedRates) -> Searched:
+    fixed = fixed_thresholds(asked.threshold, model.model_id, "fpir")
+    return search_of(model, _gallery_plan(templates, gallery, model.has), FPIRS, fixed)
 
 
 def _fused_model(model: JudgedModel, templates: PhotoTemplates, quiet: bool) -> JudgedModel:
@@ -259,14 +261,20 @@ def _compared(pairs: TemplatePairs, templates: int) -> Array:
 
 
 def _with_photos(report: PairReport, templates: PhotoTemplates, pairs: TemplatePairs) -> PairReport:
-    """The report, in whose failures the photos of failed templates are counted, not the templates."""
-    gone = templates.failed & _compared(pairs, len(templates.failed))
-    photos = int(gone[templates.listed.template].sum())
-    models = tuple(
-        replace(one, rates=replace(one.rates, failures_to_enroll=Failures(one.rates.failures_to_enroll.pairs, photos)))
-        for one in report.models
-    )
-    return replace(report, models=models)
+    """The report, in whose failures photos are counted, not templates: those of the templates that are compared."""
+    listed, there = templates.listed, _compared(pairs, len(templates.failed))
+    rows = there[listed.template]
+    photos = int((templates.failed & there)[listed.template].sum())
+    lost = int((rows & (templates.crop < 0)).sum())
+
+    def counted(one: Judged) -> Judged:
+        failures = Failures(one.rates.failures_to_enroll.pairs, photos)
+        acquired = one.rates.acquisition
+        if acquired is not None:
+            acquired = replace(acquired, photos=int(rows.sum()), failed_photos=lost)
+        return replace(one, rates=replace(one.rates, failures_to_enroll=failures, acquisition=acquired))
+
+    return replace(report, models=tuple(map(counted, report.models)))
 
 
 def _gallery_plan(templates: PhotoTemplates, name: str, has: frozenset[str] | None) -> GalleryPlan:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from facekd.evaluation.identification import SearchRates
 from facekd.evaluation.identification_report import (
     search_figures,
     search_rates_table,
@@ -15,6 +14,7 @@ from facekd.evaluation.identification_report import (
 from facekd.evaluation.page import Page, cost_blocks
 from facekd.evaluation.report import pair_page
 from facekd.evaluation.results import PairReport
+from facekd.evaluation.search_results import SearchRates
 from facekd.evaluation.templates import GalleryMean, JudgedTemplates, TemplateReport
 from facekd.evaluation.text import counts_text, far_name, percent, said
 from facekd.reports.document import Block, Section, Table, Text

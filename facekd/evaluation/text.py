@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from facekd.core.types import Rate
-from facekd.evaluation.model_rates import RESAMPLES, SEED
-from facekd.evaluation.results import ListRates, ModelRates, PairCounts
+from facekd.evaluation.results import RESAMPLES, SEED, ListRates, ModelRates, PairCounts
 from facekd.rates.rates import support
 
 BOUND = "†"
@@ -77,17 +76,13 @@ def marked(rates: Iterable[ListRates | ModelRates]) -> bool:
 
 
 def unit_of(rates: ListRates | ModelRates) -> str:
-    """The key of `INTERVALS` and `BANDS`; where no score was kept the threshold is taken as given."""
-    return "all pairs" if rates.eer is None else rates.interval
+    """The key of `INTERVALS` and `BANDS`; over all pairs the threshold is taken as given."""
+    return "all pairs" if isinstance(rates, ModelRates) and rates.all_pairs else rates.interval
 
 
 def eer_text(rates: ListRates | ModelRates) -> str:
-    """The EER, or the two bounds between which it lies where no score was kept."""
-    bounds = rates.eer_bounds if isinstance(rates, ModelRates) else None
-    if rates.eer is not None or bounds is None:
-        return percent(rates.eer)
-    low, high = map(percent, bounds)
-    return low if low == high else f"{low.removesuffix(' %')}–{high}"
+    """The EER."""
+    return percent(rates.eer)
 
 
 def accuracy_text(rates: ListRates | ModelRates) -> str:

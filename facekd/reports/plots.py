@@ -23,6 +23,7 @@ from facekd.errors import UserError
 from facekd.rates.counts import Curve
 from facekd.rates.identification import Ranks
 from facekd.rates.rates import RocPoints, roc_points
+from facekd.rates.spread import SHOWN, Histogram
 from facekd.reports.axes import (
     decade_below,
     decades,
@@ -155,28 +156,23 @@ def cmc(found: Mapping[str, Ranks]) -> str:
     return render(draw, label, size_of(found))
 
 
-def histograms(scores: Scores, thresholds: Mapping[str, float] | None = None) -> str:
+def histograms(scores: Scores | Histogram, thresholds: Mapping[str, float] | None = None) -> str:
     """Densities of the genuine and of the impostor scores, each of area 1.
 
-    Scores of -inf (photos without an embedding) have no place on the axis: they are left out and their number is
-    written into the plot.
+    Pairs without a score (-inf: photos without an embedding) have no place on the axis: they are left out and their
+    number is written into the plot.
 
     Args:
+        scores: of a list, or the counts of scores that were not kept.
         thresholds: operating points, drawn as marked vertical lines.
 
     Raises:
         UserError: no finite score at all.
     """
-    finite = np.isfinite(scores.values)
-    if not finite.any():
-        raise UserError("no pair has a finite score to draw: every photo failed to enroll; look at the ledger")
-    values, same = scores.values[finite].astype(np.float64), scores.same[finite]
-    low, high = float(values.min()), float(values.max())
-    if high - low < 1e-6:
-        low, high = low - 0.05, high + 0.05
-    edges = np.linspace(low, high, 61)
+    shown = scores if isinstance(scores, Histogram) else _binned(scores)
+    edges, missing = shown.edges, shown.missing
+    low, high = float(edges[0]), float(edges[-1])
     names = ("different people", "the same person")
-    missing = int((~finite).sum())
     left_out = f"{missing:,} pair{'s' * (missing != 1)} without a score not drawn" if missing else ""
     marks = thresholds or {}
     assert all(map(math.isfinite, marks.values())), marks
@@ -184,9 +180,10 @@ def histograms(scores: Scores, thresholds: Mapping[str, float] | None = None) ->
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for chosen, color, dash in zip((~same, same), (SERIES[1], SERIES[0]), (DASHES[1], DASHES[0]), strict=True):
-            if chosen.any():
-                density, _ = np.histogram(values[chosen], edges, density=True)
+        kinds = shown.impostor, shown.genuine
+        for counts, color, dash in zip(kinds, (SERIES[1], SERIES[0]), (DASHES[1], DASHES[0]), strict=True):
+            if counts.any():
+                density = counts / counts.sum() / np.diff(edges)
                 axes.stairs(density, edges, fill=True, color=color, alpha=0.18)
                 axes.stairs(density, edges, color=color, linestyle=dash, linewidth=1.6)
         for name, threshold in marks.items():
@@ -284,6 +281,19 @@ def cost(rows: Sequence[CostPoint], *, x_label: str, y_label: str) -> str:
         legend(figure, names, handles)
 
     return render(draw, f"{y_label} against {x_label} of {', '.join(names)}.", size_of(names))
+
+
+def _binned(scores: Scores) -> Histogram:
+    finite = np.isfinite(scores.values)
+    if not finite.any():
+        raise UserError("no pair has a finite score to draw: every photo failed to enroll; look at the ledger")
+    values, same = scores.values[finite].astype(np.float64), scores.same[finite]
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-6:
+        low, high = low - 0.05, high + 0.05
+    edges = np.linspace(low, high, SHOWN + 1)
+    genuine, impostor = (np.histogram(values[of], edges)[0] for of in (same, ~same))
+    return Histogram(edges, genuine, impostor, int((~finite).sum()))
 
 
 def _points(curves: Mapping[str, Curve]) -> dict[str, RocPoints]:

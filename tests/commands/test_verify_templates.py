@@ -245,7 +245,7 @@ def test_pairs_alone_and_galleries_alone(tmp_path: Path, drawn: ijb.Drawn, vecto
     assert (searches["models"], searches["pairs"]) == ([], None)
     assert len(searches["galleries"]) == 2
     assert not (tmp_path / "s" / "thresholds.json").exists()
-    with pytest.raises(UserError, match="comes without pairs of templates"):
+    with pytest.raises(UserError, match="names no pairs; leave --require"):
         verify(templates=folder, embeddings=[tmp_path / "s.npz"], require=["tar@1e-1>=0.1"], out=tmp_path / "x",
                quiet=True)  # fmt: skip
 
