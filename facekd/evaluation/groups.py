@@ -20,7 +20,7 @@ from facekd.evaluation.results import (
     PairCounts,
     lowest_far,
 )
-from facekd.rates.cross_groups import Cell, cells
+from facekd.rates.cross_groups import GroupCell, cells
 from facekd.rates.intervals import wilson_by_person
 from facekd.rates.rates import support
 from facekd.rates.thresholds import far_interval_by_person
@@ -85,7 +85,7 @@ def across_of(groups: Mapping[str, GroupRates], rates: Sequence[Rate], fixed: Se
     return Across(threshold, asked, tuple(rows))
 
 
-def _cell_rates(cell: Cell, rates: Sequence[Rate], fixed: Sequence[Fixed]) -> GroupRates:
+def _cell_rates(cell: GroupCell, rates: Sequence[Rate], fixed: Sequence[Fixed]) -> GroupRates:
     pairs = PairCounts(int(cell.genuine_pairs.sum()), int(cell.impostor_pairs.sum()) // 2)
     people = int(((cell.genuine_pairs > 0) | (cell.impostor_pairs > 0)).sum())
     shown = []
@@ -106,14 +106,14 @@ def _cell_rates(cell: Cell, rates: Sequence[Rate], fixed: Sequence[Fixed]) -> Gr
     return GroupRates(pairs, people, few, tuple(shown), tuple(at))
 
 
-def _tar(cell: Cell, place: int) -> Interval | None:
+def _tar(cell: GroupCell, place: int) -> Interval | None:
     if not cell.genuine_pairs.any():
         return None
     hits = cell.accepted[place]
     return (int(hits.sum()) / int(cell.genuine_pairs.sum()), *wilson_by_person(hits, cell.genuine_pairs))
 
 
-def _far(cell: Cell, place: int) -> Interval | None:
+def _far(cell: GroupCell, place: int) -> Interval | None:
     if not cell.impostor_pairs.any():
         return None
     hits = cell.false_accepts[place]

@@ -15,7 +15,7 @@ from facekd.rates.tiles import SIDE, Product, numpy_product
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class GroupCell:
     """The pairs of one photo of group `a` and one of group `b`, by person; a pair of two persons counts for both."""
 
     a: int
@@ -34,7 +34,7 @@ def cells(
     *,
     failed: tuple[Array, Array] | None = None,
     product: Product = numpy_product,
-) -> Iterator[Cell]:
+) -> Iterator[GroupCell]:
     """Each cell a <= b of the groups' matrix, one after the other: nothing of the size of all pairs is kept.
 
     Args:
@@ -61,7 +61,7 @@ def cells(
                 genuine = photos[a] * photos[b]
                 impostor = photos[a] * (photos[b].sum() - photos[b]) + photos[b] * (photos[a].sum() - photos[a])
             hits = _count(vectors, persons, places[a], places[b], thresholds, n_persons, product)
-            yield Cell(a, b, genuine, impostor, hits[0], hits[1])
+            yield GroupCell(a, b, genuine, impostor, hits[0], hits[1])
 
 
 def _count(
