@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from facekd.evaluation.protocols import ListedPairs
     from facekd.evaluation.results import PairReport
     from facekd.evaluation.search_results import SearchReport
-    from facekd.evaluation.templates import TemplateReport
+    from facekd.evaluation.template_results import TemplateReport
     from facekd.rates.tiles import Count
 
 
@@ -90,8 +90,9 @@ def verify(
     from facekd.evaluation.protocols import everybody, judged_models, read_bin_set, read_list, read_source
     from facekd.evaluation.report import pair_page
     from facekd.evaluation.scored import read_score_files
-    from facekd.evaluation.templates import TemplateReport, photo_templates, read_templates, template_report
-    from facekd.evaluation.templates_report import template_page
+    from facekd.evaluation.template_report import template_page
+    from facekd.evaluation.template_results import TemplateReport
+    from facekd.evaluation.templates import photo_templates, read_templates, template_report
     from facekd.evaluation.thresholds_file import save_thresholds, thresholds_json
     from facekd.evaluation.verification import blufr_report, everybody_report, list_report, search_report
     from facekd.ingest.photos import own_model

@@ -15,7 +15,7 @@ from facekd.evaluation.page import Page, cost_blocks
 from facekd.evaluation.report import pair_page
 from facekd.evaluation.results import PairReport
 from facekd.evaluation.search_results import SearchRates
-from facekd.evaluation.templates import GalleryMean, JudgedTemplates, TemplateReport
+from facekd.evaluation.template_results import GalleryMean, JudgedTemplates, TemplateReport
 from facekd.evaluation.text import counts_text, far_name, percent, said
 from facekd.reports.document import Block, Section, Table, Text
 
