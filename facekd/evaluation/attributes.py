@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from facekd.core.names import NameColumn
 from facekd.crops.columns import read_csv, read_parquet
 from facekd.crops.cropset import CropSet
 from facekd.deploy.embeddings import Embedded
@@ -66,11 +69,16 @@ def of_pairs(
     Raises:
         UserError: none of the photos has an attribute.
     """
-    photos = dict.fromkeys((*listed.pairs.left, *listed.pairs.right))
+    left, right = listed.pairs.left, listed.pairs.right
     more = {}
-    for column, value in _by_photo(attributes, list(photos), source, crops).items():
-        sides = zip(listed.pairs.left, listed.pairs.right, strict=True)
-        more[column] = tuple(_joined(value[a], value[b]) for a, b in sides)
+    for column, value in _by_photo(attributes, listed.pairs.photos(), source, crops).items():
+        own = NameColumn.of(value.get(photo, UNKNOWN) for photo in left.distinct)
+        n = len(own.distinct)
+        both, place = np.unique(
+            own.codes[left.codes].astype(np.int64) * n + own.codes[right.codes], return_inverse=True
+        )
+        joined = NameColumn.of(_joined(own.distinct[k // n], own.distinct[k % n]) for k in both.tolist())
+        more[column] = NameColumn(joined.distinct, joined.codes[place])
     return replace(listed, pairs=replace(listed.pairs, groups={**listed.pairs.groups, **more}))
 
 

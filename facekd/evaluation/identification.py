@@ -17,7 +17,7 @@ from facekd.deploy.embeddings import Embedded
 from facekd.errors import UserError
 from facekd.evaluation.fixed import Fixed, fixed_rate
 from facekd.evaluation.model_rates import BAND_RESAMPLES, band_fars
-from facekd.evaluation.protocols import JudgedModel, everybody, known
+from facekd.evaluation.protocols import JudgedModel, everybody, known, refuse_kinds
 from facekd.evaluation.results import (
     RESAMPLES,
     SEED,
@@ -72,6 +72,7 @@ def planned(source: CropSet | Embedded, crops: Path | None, path: Path, split: P
         UserError: a list that is none, names unknown photos or photos of unknown people, or leaves nobody enrolled.
     """
 
+    refuse_kinds(source, path)
     left_out: dict[str, int] = {}
     seed, rule = None, f"as listed in {split}"
     if split is not None:
@@ -82,7 +83,10 @@ def planned(source: CropSet | Embedded, crops: Path | None, path: Path, split: P
         everyone = (*people.persons, *people.failed_persons)
         chosen = deal_gallery((*people.photos, *people.failed_photos), everyone, SEED)
         seed, rule = SEED, DEALT
-    found = _resolved(chosen, known(source, crops), split or path, path, left_out)
+    names = known(source, crops)
+    found = _resolved(chosen, names, split or path, path, left_out)
+    if not any(names[1].values()):
+        rule += "; people are known by their photos' names only"
     return replace(found, seed=seed, rule=rule)
 
 
@@ -101,7 +105,9 @@ def _resolved(
             f"{where}: {len(unknown)} photos of {about} are not in it (first: {unknown[0]!r}); align the photos that "
             "the list names, or correct the list"
         )
-    persons = {photo: person_in_name(photo) or labels.get(photo) for photo in (*split.gallery, *split.probes)}
+    persons = {photo: labels.get(photo) for photo in (*split.gallery, *split.probes)}
+    if not any(persons.values()):  # nothing states it: only then do names
+        persons = {photo: person_in_name(photo) for photo in persons}
     nameless = [photo for photo, person in persons.items() if person is None]
     if nameless:
         raise UserError(

@@ -11,7 +11,7 @@ from facekd.evaluation.page import Page, cost_blocks
 from facekd.evaluation.report_groups import acquisition_text, texts
 from facekd.evaluation.report_tables import fixed_table, percent_small, requirements_table
 from facekd.evaluation.results import RESAMPLES, SEED
-from facekd.evaluation.search_results import SearchRates, SearchReport
+from facekd.evaluation.search_results import Searched, SearchRates, SearchReport
 from facekd.evaluation.text import BOUND, far_name, mark, percent, range_text, said
 from facekd.rates.rates import support
 from facekd.reports import plots
@@ -26,37 +26,44 @@ def search_page(report: SearchReport, repeat: str) -> Page:
     models = [one.rates for one in report.models]
     split = report.split
     rule = f"The split: {split.rule}" + ("" if split.seed is None else f" (seed {split.seed})") + "."
-    rates: list[Block] = [_rates_table(models)]
+    rates: list[Block] = [search_rates_table(models)]
     if report.requirements:
         rates.append(requirements_table(report.requirements))
     if any(one.distractors for one in models):
         rates.append(_distractors_table(models))
     rates += texts(_counted(report) + ".", acquisition_text(models[0].acquisition), rule)
-    thresholds: list[Block] = [_thresholds_table(models)]
+    thresholds: list[Block] = [search_thresholds_table(models)]
     fixed = {one.model: one.fixed for one in models}
     if any(fixed.values()):
         thresholds.append(fixed_table(fixed, "FPIR", "FNIR"))
-    figures: list[Block] = [Figure(plots.cmc({one.model: one.cmc for one in models}), "CMC with 95 % bands by people")]
-    curves = {one.name: one.curve for one in report.models if one.curve is not None}
-    if curves:
-        axes_of = ("False positive identification rate (FPIR)", "True positive identification rate (TPIR)")
-        bands = {one.model: one.tpir_curve for one in models}
-        caption = "TPIR at each FPIR, with 95 % bands by people"
-        figures.append(Figure(plots.roc(curves, bands, axes_of=axes_of, few=FEW, to_one=False), caption))
-    sections = [Section("Identification", tuple(rates)), Section("Curves", tuple(figures))]
+    sections = [Section("Identification", tuple(rates)), Section("Curves", search_figures(report.models))]
     sections.append(Section("Thresholds", tuple(thresholds)))
     costs = cost_blocks(report.costs, [_first(one) for one in models], "Found at rank 1")
     if costs:
         sections.append(Section("Cost", costs))
     sections.append(glossary(SEARCH))
     lines = tuple(one.line for one in report.requirements)
-    shown = (_terminal(report), *thresholds[1:2])
+    shown = (search_terminal(_counted(report), models), *thresholds[1:2])
     tables = tuple(one for one in shown if isinstance(one, Table))
     return Page("Verification", _lead(report), tables, sections, (repeat,), report.environment, lines)
 
 
-def _terminal(report: SearchReport) -> Table:
-    models = [one.rates for one in report.models]
+def search_figures(models: Sequence[Searched]) -> tuple[Block, ...]:
+    """CMC, and TPIR over FPIR where there are unknown probes."""
+    figures: list[Block] = [
+        Figure(plots.cmc({one.name: one.rates.cmc for one in models}), "CMC with 95 % bands by people")
+    ]
+    curves = {one.name: one.curve for one in models if one.curve is not None}
+    if curves:
+        axes_of = ("False positive identification rate (FPIR)", "True positive identification rate (TPIR)")
+        bands = {one.name: one.rates.tpir_curve for one in models}
+        caption = "TPIR at each FPIR, with 95 % bands by people"
+        figures.append(Figure(plots.roc(curves, bands, axes_of=axes_of, few=FEW, to_one=False), caption))
+    return tuple(figures)
+
+
+def search_terminal(caption: str, models: Sequence[SearchRates]) -> Table:
+    """What the terminal shows of several models in one gallery."""
     tpirs = [f"TPIR@{far_name(rate.far_asked)}" for rate in models[0].tpir]
     rows = []
     for one in models:
@@ -64,7 +71,7 @@ def _terminal(report: SearchReport) -> Table:
         rows.append((one.model, *(percent(row.found) for row in one.ranks), *cells))
     bounded = any(mark(rate) for one in models for rate in one.tpir)
     columns = ("model", *(f"rank-{rank}" for rank in SHOWN), *tpirs)
-    return Table(_counted(report), columns, tuple(rows), NOTE if bounded else "")
+    return Table(caption, columns, tuple(rows), NOTE if bounded else "")
 
 
 def _counted(report: SearchReport) -> str:
@@ -105,7 +112,8 @@ def _lead(report: SearchReport) -> str:
     return f"{text}, and names {percent(last.tar)}{interval} at a FPIR of {far_name(last.far_asked)}."
 
 
-def _rates_table(models: Sequence[SearchRates]) -> Table:
+def search_rates_table(models: Sequence[SearchRates]) -> Table:
+    """Ranks and TPIR of several models in one gallery."""
     first = models[0]
     ranks = [k for k, row in enumerate(first.ranks) if row.found is not None]  # the gallery has so many people
     shown = [k for k, rate in enumerate(first.tpir) if rate.tar is not None]
@@ -154,7 +162,8 @@ def _distractors_table(models: Sequence[SearchRates]) -> Table:
     return Table("As the gallery grows", columns, tuple(rows), note)
 
 
-def _thresholds_table(models: Sequence[SearchRates]) -> Table:
+def search_thresholds_table(models: Sequence[SearchRates]) -> Table:
+    """The score from which a probe is named, at each FPIR, and who is then missed."""
     rows = []
     for one in models:
         for rate in one.tpir:

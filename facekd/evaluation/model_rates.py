@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from facekd.core.names import NameColumn
 from facekd.core.types import Array, Rate, Scores
 from facekd.evaluation.fixed import Fixed, fixed_rate, judge_fixed
 from facekd.evaluation.groups import across_of, groups_of_all
@@ -96,7 +97,7 @@ def judge_scores(
         ),
         tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, tars)),
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
-        failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed)),
+        failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed) + len(model.lost(listed))),
         groups=groups,
         roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)),
         intervals=intervals,
@@ -250,7 +251,7 @@ def _in_folds(scores: Scores) -> tuple[Scores, Array]:
     kept = np.flatnonzero(scores.fold >= 0)
     if len(kept) in (0, len(scores.fold)):
         return scores, np.arange(len(scores.fold))
-    left, right = (tuple(side[i] for i in kept) for side in (scores.left, scores.right))
+    left, right = (side.take(kept) for side in (scores.left, scores.right))
     return Scores(scores.values[kept], scores.same[kept], left, right, scores.fold[kept]), kept
 
 
@@ -267,12 +268,14 @@ def _far_ends(
 def _acquisition(listed: ListedPairs) -> Acquisition:
     """Photos and people of a list that gave no crop."""
     left, right = listed.pairs.left, listed.pairs.right
-    photos = {*left, *right}
+    photos = len(listed.pairs.photos())
     if listed.persons is None:
-        return Acquisition(len(photos), len(listed.failed), None, None)
-    people, number = np.unique(np.concatenate(listed.persons), return_inverse=True)
-    crop = np.fromiter((photo not in listed.failed for photo in (*left, *right)), bool, 2 * len(left))
-    return Acquisition(len(photos), len(listed.failed), len(people), int((np.bincount(number, crop) == 0).sum()))
+        return Acquisition(photos, len(listed.failed), None, None)
+    there = np.array([photo not in listed.failed for photo in left.distinct])
+    number = np.concatenate(listed.persons)
+    crops = np.bincount(number, np.concatenate([there[left.codes], there[right.codes]]))
+    people = np.bincount(number) > 0
+    return Acquisition(photos, len(listed.failed), int(people.sum()), int((people & (crops == 0)).sum()))
 
 
 def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]) -> Rejects | None:
@@ -285,19 +288,22 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
     if not shown:
         return None
     far, threshold = shown[-1]
-    left, right = (np.array([quality.get(name, -np.inf) for name in side]) for side in (scores.left, scores.right))
+    left, right = (
+        np.array([quality.get(name, -np.inf) for name in side.distinct])[side.codes]
+        for side in (scores.left, scores.right)
+    )
     kept = error_vs_reject(scores.values, scores.same, np.minimum(left, right), threshold, REJECTED)
     return Rejects(far, threshold, tuple(kept)) if any(one.rejected for one in kept) else None
 
 
 def _by_group(
-    scores: Scores, values: Sequence[str], rates: Sequence[Rate], persons: Persons | None, fixed: Sequence[Fixed]
+    scores: Scores, values: NameColumn, rates: Sequence[Rate], persons: Persons | None, fixed: Sequence[Fixed]
 ) -> dict[str, GroupRates]:
     """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
-    column = np.array(values)
+    code = {value: number for number, value in enumerate(values.distinct)}
     groups = {}
-    for value in sorted(set(values)):
-        here = column == value
+    for value in sorted(values.used()):
+        here = values.codes == code[value]
         genuine, impostor = here & scores.same, here & ~scores.same
         people = None if persons is None else len(np.unique(np.concatenate([side[here] for side in persons])))
         pairs = PairCounts(int(genuine.sum()), int(impostor.sum()))

@@ -50,6 +50,10 @@ def _counted(report: PairReport) -> str:
     parts = [counts_text(first.pairs)]
     if failures.photos:
         parts.append(f"{failures.photos} photos gave no crop: {failures.pairs} pairs count as non-matches")
+    elif failures.pairs:
+        parts.append(f"{failures.pairs} pairs have no score and count as non-matches")
+    if report.pairs.people == "photo names":
+        parts.append("people are known by their photos' names only")
     return said(parts, report.pairs.left_out)
 
 

@@ -20,6 +20,7 @@ FEW = 30  # a group of fewer people, or genuine pairs where people are not known
 CROSS = " × "  # between the groups of a pair's two sides
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
 Unit = Literal["identities", "pairs"]  # what is resampled for an interval
+KnownBy = Literal["stated", "photo names"]  # what says who people are: the set or list itself, or its photos' names
 Interval: TypeAlias = tuple[float, float, float]  # a rate, and its 95 % interval
 
 
@@ -258,6 +259,7 @@ class JudgedPairs:
     sha256: str | None  # None of a folder
     name: str
     left_out: Mapping[str, int]  # by why
+    people: KnownBy | None = None  # what says who they are; None where somebody is not known
 
 
 @dataclass(frozen=True, slots=True)

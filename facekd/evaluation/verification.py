@@ -38,7 +38,7 @@ def list_report(
         judge_scores(one, one.scores(listed), listed, asked.fars, quality, at)
         for one, at in zip(models, fixed, strict=True)
     ]
-    which = JudgedPairs(*_file(about), listed.name, listed.left_out)
+    which = JudgedPairs(*_file(about), listed.name, listed.left_out, listed.people)
     return _report(which, judged, listed, models, asked)
 
 
@@ -62,7 +62,7 @@ def everybody_report(
             judge_everybody(one, people, asked.fars, count, at, groups or {})
             for one, at in zip(models, fixed, strict=True)
         ]
-    which = JudgedPairs(*_file(about), f"all pairs of {people.name}", people.left_out)
+    which = JudgedPairs(*_file(about), f"all pairs of {people.name}", people.left_out, "stated")
     return _report(which, judged, None, models, asked)
 
 

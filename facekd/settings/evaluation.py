@@ -43,7 +43,16 @@ class PairData:
     embeddings: Annotated[list[Path] | None, FIRST] = None
     """Instead of crops: a file of 'facekd embed'; give one for each model."""
     pairs: Annotated[Path | None, FIRST] = None
-    """LFW's pairs.txt, CFP's Split/FP, or a CSV or Parquet with columns a, b, same, if wanted fold and groups."""
+    """LFW's or CALFW's list, CFP's Split/FP, lines 'a b 1', or columns a, b, same, if wanted fold, left_person,
+    right_person and groups, as Parquet or text."""
+    templates: Annotated[Path | None, FIRST] = None
+    """Several photos a side: the folder of IJB-B or IJB-C, or a CSV or Parquet with columns template and photo, if
+    wanted media, person and quality, and --pairs of its templates."""
+    scores: Annotated[list[Path] | None, FIRST] = None
+    """Scores of somebody else's system, as CSV, TSV or Parquet with columns score and label, if wanted a, b,
+    left_person, right_person, fold and groups; give it again to compare systems on the same pairs."""
+    lower_is_better: bool = False
+    """The scores are distances; they are judged times -1."""
     bin: Annotated[Path | None, FIRST] = None
     """An insightface set such as lfw.bin, crops and pairs in one file; its pickle is not executed."""
     all_pairs: Annotated[bool, FIRST] = False
@@ -52,12 +61,21 @@ class PairData:
     """Enroll one photo of half of the people and look for all other photos in that gallery."""
     split: Path | None = None
     """With --identification, who is enrolled: a CSV or Parquet with columns photo and set (gallery or probe)."""
+    fuse: Literal["mean", "media", "quality"] | None = None
+    """How the photos of a template become one: their mean, unless given; media, the photos of one video as one photo;
+    quality, as that, each photo by its quality or detector's score."""
     group: list[str] | None = None
-    """A further column of the pair list, or of --attributes: rates for each of its values at the one threshold."""
+    """A further column of the pair list or scores, or of --attributes: rates for each of its values at the one
+    threshold."""
 
     def __post_init__(self) -> None:
         if len(self._protocols) > 1:
             self._refuse_protocols()
+        if self.scores and (self._sources or self.model):
+            given = " and ".join([*self._sources, *(["--model"] if self.model else [])])
+            raise UserError(f"--scores are judged as they are; leave {given} out")
+        if self.lower_is_better and not self.scores:
+            raise UserError("--lower-is-better is said of scores; give them with --scores, or leave it out")
         if self.bin and self._sources:
             raise UserError(f"a .bin set holds its own crops; leave {' and '.join(self._sources)} out")
         if len(self._sources) > 1:
@@ -67,7 +85,9 @@ class PairData:
                 f"{len(self.model)} models for {len(self.embeddings)} files of embeddings: give one file for each, in "
                 "the same order, or leave --model out"
             )
-        if self.group and not (self.pairs or self.all_pairs):
+        if self.fuse and not self.templates:
+            raise UserError("--fuse says how the photos of a template become one; give some with --templates")
+        if self.group and not (self.pairs or self.scores or self.all_pairs):
             raise UserError("--group names a column of a pair list or of --attributes; give --pairs or --all-pairs")
         if self.split and not self.identification:
             raise UserError("--split says who is enrolled; add --identification")
@@ -80,7 +100,7 @@ class PairData:
         """
         if not self._protocols:
             self._refuse_protocols()
-        if not self.bin and not self._sources:
+        if not self.bin and not self.scores and not self._sources:
             self._refuse_sources()
 
     def check_alone(self, protocol: str) -> None:
@@ -96,8 +116,10 @@ class PairData:
 
     @property
     def _protocols(self) -> list[str]:
-        flags = ("--pairs", self.pairs), ("--bin", self.bin), ("--all-pairs", self.all_pairs)
-        return [flag for flag, given in (*flags, ("--identification", self.identification)) if given]
+        pairs = None if self.templates else self.pairs  # of templates, where there are any
+        flags = ("--pairs", pairs), ("--templates", self.templates), ("--scores", self.scores), ("--bin", self.bin)
+        more = ("--all-pairs", self.all_pairs), ("--identification", self.identification)
+        return [flag for flag, given in (*flags, *more) if given]
 
     @property
     def _sources(self) -> list[str]:
@@ -105,7 +127,10 @@ class PairData:
 
     def _refuse_protocols(self) -> None:
         said = " and ".join(self._protocols) or "none of them"
-        raise UserError(f"give one of --pairs LIST, --bin SET, --all-pairs and --identification, not {said}")
+        raise UserError(
+            "give one of --pairs LIST, --templates SET, --scores FILE, --bin SET, --all-pairs and --identification, "
+            f"not {said}"
+        )
 
     def _refuse_sources(self) -> None:
         raise UserError(f"give --crops STORE or --embeddings FILE, not {' and '.join(self._sources) or 'neither'}")
