@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from facekd.core.types import Rate
 from facekd.evaluation.identification import SHOWN, SearchRates, SearchReport
-from facekd.evaluation.model_rates import RESAMPLES, SEED
 from facekd.evaluation.page import Page, cost_blocks
 from facekd.evaluation.text import BOUND, far_name, mark, percent, range_text, said
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 from facekd.reports import plots
 from facekd.reports.document import Block, Figure, Section, Table, Text
 
@@ -79,7 +78,7 @@ def _lead(report: SearchReport) -> str:
         f"{report.split.name}: {best.model} ranks the right person first for {percent(found)} of the "
         f"probes ({100 * low:.2f} to {100 * high:.2f})"
     )
-    solid = [rate for rate in best.tpir if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    solid = [rate for rate in best.tpir if support_of(rate) == "estimate"]
     if not solid:
         return text + "."
     last = min(solid, key=lambda rate: rate.far_asked)
@@ -98,8 +97,8 @@ def _rates_table(models: Sequence[SearchRates]) -> Table:
         cells += [_tpir_text(one.tpir[k]) for k in shown]
         rows.append((one.model, *cells))
     note = (
-        f"In brackets the 95 % interval with the person as the unit ({RESAMPLES} resamples for TPIR, seed {SEED}), for "
-        "this gallery. TPIR counts the probes whose person is ranked first and reaches the threshold."
+        "In brackets the 95 % interval with the person as the unit, for this gallery; that of TPIR counts the threshold's "
+        "error. TPIR counts the probes whose person is ranked first and reaches the threshold."
     )
     if any(mark(rate) for rate in first.tpir):
         note += f" {NOTE}"

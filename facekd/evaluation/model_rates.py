@@ -27,20 +27,17 @@ from facekd.evaluation.results import (
 from facekd.rates.allpairs import Count, measure_all_pairs
 from facekd.rates.counts import curve
 from facekd.rates.folds import accuracy
-from facekd.rates.intervals import wilson, wilson_by_person
-from facekd.rates.persons import paired_differences, person_rates
-from facekd.rates.rates import auc, d_prime, eer, rate_at, support
+from facekd.rates.intervals import wilson
+from facekd.rates.persons import ListOfPeople, paired_differences, person_rates
+from facekd.rates.rates import auc, d_prime, eer, rate_at, support, support_of
 from facekd.rates.rejects import error_vs_reject
 from facekd.rates.thresholds import far_interval, threshold_interval
 from facekd.settings.evaluation import Requirement
 
-RESAMPLES, SEED = 1000, 0  # of the persons
 REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
 MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled for a difference
-BAND_RESAMPLES = 200  # of the persons, for the bands of the curves,
-BAND_PAIRS = 1_000_000  # whose FARs accept no more impostor pairs than these: beyond, a resample would take too long
-BAND_POINTS = 4  # in each decade of FAR
-FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
+BAND_POINTS = 4  # of the curves' bands, in each decade of FAR
+FEW = 30  # a group of fewer people with genuine pairs, or pairs where people are not known, is marked: the rule of 30
 
 
 def judge_scores(
@@ -60,6 +57,7 @@ def judge_scores(
     counts = curve(values, same)
     tars = _tars(values, same, fars, persons)
     ends = [threshold_interval(values, same, rate, persons) for rate in tars]
+    people = ListOfPeople.of(values, same, *persons) if persons is not None and listed.pairs.groups else None
     d = d_prime(values, same)
     enrolled = values != -np.inf
     rates = ModelRates(
@@ -78,8 +76,8 @@ def judge_scores(
         tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, tars)),
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
         failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed)),
-        groups={column: _by_group(scores, of, tars, persons) for column, of in listed.pairs.groups.items()},
-        roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)),
+        groups={column: _by_group(scores, of, tars, persons, people) for column, of in listed.pairs.groups.items()},
+        roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons)),
     )
     return Judged(model.file, rates, counts, scores, None if quality is None else _rejects(scores, tars, quality))
 
@@ -116,7 +114,7 @@ def judge_everybody(model: JudgedModel, people: Everybody, fars: Sequence[float]
 
 def band_fars(n_impostor: int) -> list[float]:
     """FARs evenly on a log axis, from the lowest that so many impostor pairs show upwards; none of too few pairs."""
-    low, high = 3.001 / max(n_impostor, 1), min(1.0, BAND_PAIRS / max(n_impostor, 1))
+    low, high = 3.001 / max(n_impostor, 1), 1.0
     if low >= high:
         return []
     return [float(f"{far:.6g}") for far in np.geomspace(low, high, 2 + int(BAND_POINTS * np.log10(high / low)))]
@@ -139,9 +137,7 @@ def differences(
     rows = []
     for (a, ours), (b, theirs) in combinations(kept, 2):
         assert persons is not None
-        found = paired_differences(
-            ours.values, theirs.values, ours.same, *persons, fars, resamples=RESAMPLES, seed=SEED
-        )
+        found = paired_differences(ours.values, theirs.values, ours.same, *persons, fars)
         for one in found:
             values = one.difference, one.low, one.high, one.p_value
             rows.append(ModelDifference(a, b, one.far_asked, *values, interval))
@@ -172,11 +168,9 @@ def _unit(persons: Persons | None) -> Unit:
     return "pairs" if persons is None else "identities"
 
 
-def _tars(
-    values: Array, same: Array, fars: Sequence[float], persons: Persons | None, resamples: int = RESAMPLES
-) -> list[Rate]:
+def _tars(values: Array, same: Array, fars: Sequence[float], persons: Persons | None) -> list[Rate]:
     if persons is not None and fars:
-        return person_rates(values, same, *persons, fars, resamples=resamples, seed=SEED)
+        return person_rates(values, same, *persons, fars)
     counts = curve(values, same)
     return [rate_at(counts, asked) for asked in fars]
 
@@ -207,7 +201,7 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
 
     None without a threshold, or where the qualities reject no pair.
     """
-    solid = [rate for rate in rates if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    solid = [rate for rate in rates if support_of(rate) == "estimate"]
     shown = [(rate.far_asked, rate.threshold) for rate in solid if rate.threshold is not None]
     if not shown:
         return None
@@ -218,7 +212,11 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
 
 
 def _by_group(
-    scores: Scores, values: Sequence[str], rates: Sequence[Rate], persons: Persons | None
+    scores: Scores,
+    values: Sequence[str],
+    rates: Sequence[Rate],
+    persons: Persons | None,
+    people: ListOfPeople | None,
 ) -> dict[str, GroupRates]:
     """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
     column = np.array(values)
@@ -226,15 +224,17 @@ def _by_group(
     for value in sorted(set(values)):
         here = column == value
         genuine, impostor = here & scores.same, here & ~scores.same
-        people = None if persons is None else len(np.unique(np.concatenate([side[here] for side in persons])))
+        n_people = None if persons is None else len(np.unique(persons[0][genuine]))
         pairs = PairCounts(int(genuine.sum()), int(impostor.sum()))
-        few = min(pairs.genuine, FEW if people is None else people) < FEW
-        tar = tuple(_group_rate(scores, rate, genuine, impostor, persons) for rate in rates)
-        groups[value] = GroupRates(pairs, people, few, tar)
+        few = (pairs.genuine if n_people is None else n_people) < FEW
+        tar = tuple(_group_rate(scores, rate, genuine, impostor, persons, people) for rate in rates)
+        groups[value] = GroupRates(pairs, n_people, few, tar)
     return groups
 
 
-def _group_rate(scores: Scores, rate: Rate, genuine: Array, impostor: Array, persons: Persons | None) -> GroupRate:
+def _group_rate(
+    scores: Scores, rate: Rate, genuine: Array, impostor: Array, persons: Persons | None, people: ListOfPeople | None
+) -> GroupRate:
     """TAR and FAR of one group; None where the list, or for FAR the group, has too few pairs."""
     found = GroupRate(rate.far_asked, rate.threshold)
     if rate.tar is None:
@@ -243,10 +243,7 @@ def _group_rate(scores: Scores, rate: Rate, genuine: Array, impostor: Array, per
     n = int(genuine.sum())
     if n:
         hits = int((accepted & genuine).sum())
-        low, high = wilson(hits, n)
-        if persons is not None:
-            _, who = np.unique(persons[0][genuine], return_inverse=True)
-            low, high = wilson_by_person(np.bincount(who, accepted[genuine]), np.bincount(who))
+        low, high = wilson(hits, n) if people is None else people.group_interval(hits / n, genuine, rate.far_asked)
         found = replace(found, tar=hits / n, low=low, high=high)
     n = int(impostor.sum())
     if n and support(rate.far_asked, n) != "none":

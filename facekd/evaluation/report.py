@@ -43,9 +43,8 @@ from facekd.evaluation.text import (
     said,
     tar_label,
     tar_text,
-    unit_of,
 )
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 from facekd.reports import plots
 from facekd.reports.document import (
     Block,
@@ -78,7 +77,7 @@ def rates_table(
         cells = [name, *([accuracy_text(rates)] if folds else []), eer_text(rates)]
         rows.append((*cells, *(tar_text(rates.tar[k]) for k in shown)))
     notes = [note] if note else []
-    notes.append(INTERVALS[unit_of(first)])
+    notes.append(INTERVALS[first.interval])
     if any(rates.eer is None and "–" in eer_text(rates) for rates in found):
         notes.append("An EER lies between its two numbers.")
     if marked(found):
@@ -169,7 +168,7 @@ def _sections(report: PairReport, crops: CropSet | None) -> list[Section]:
 def _curves(models: Sequence[Judged]) -> list[Figure]:
     curves = {one.name: one.curve for one in models}
     bands = {one.name: one.rates.roc for one in models}
-    unit = BANDS[unit_of(models[0].rates)]
+    unit = BANDS[models[0].rates.interval]
     return [
         Figure(plots.roc(curves, bands), f"ROC {unit}"),
         Figure(plots.det(curves, bands), f"DET: both error rates, log axes, {unit}"),
@@ -183,7 +182,7 @@ def _curves(models: Sequence[Judged]) -> list[Figure]:
 
 def _marks(rates: Sequence[Rate]) -> dict[str, float]:
     """The threshold of the lowest FAR that the list estimates: marks of several would lie on each other."""
-    solid = [rate for rate in rates if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    solid = [rate for rate in rates if support_of(rate) == "estimate"]
     found = [(rate.far_asked, rate.threshold) for rate in solid if rate.threshold is not None]
     return {f"FAR {far_name(far)}": threshold for far, threshold in found[-1:]}
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from facekd.core.types import Array, Rate, Scores
 from facekd.rates.counts import Curve
 from facekd.rates.folds import Accuracy
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 from facekd.rates.rejects import Kept
 
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
@@ -71,7 +71,7 @@ class GroupRates:
     """The pairs with one value of a group column."""
 
     pairs: PairCounts
-    people: int | None  # None where they are not known
+    people: int | None  # with genuine pairs; None where they are not known
     few: bool  # too few to compare groups
     tar: tuple[GroupRate, ...]  # at each FAR asked
 
@@ -207,7 +207,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Rate):
         keys = ("far_asked", "far", "tar", "low", "high", "threshold")
         ends = ("threshold_low", "threshold_high") if isinstance(value, ThresholdRate) else ()
-        shown = {"support": support(value.far_asked, value.n_impostor)}
+        shown = {"support": support_of(value)}
         return {key: getattr(value, key) for key in keys} | shown | {key: getattr(value, key) for key in ends}
     if hasattr(value, "as_json"):
         return value.as_json()
@@ -232,7 +232,7 @@ def fields_of(value: Any, but: Sequence[str] = ()) -> dict[str, Any]:
 def lowest_far(rates: Sequence[Rate]) -> float | None:
     """The lowest FAR that a list estimates, or else bounds; None where it shows none of those asked."""
     for sort in ("estimate", "bound"):
-        fars = [rate.far_asked for rate in rates if support(rate.far_asked, rate.n_impostor) == sort]
+        fars = [rate.far_asked for rate in rates if support_of(rate) == sort]
         if fars:
             return min(fars)
     return None

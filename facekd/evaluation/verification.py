@@ -16,7 +16,7 @@ from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, qua
 from facekd.evaluation.results import Judged, JudgedPairs, PairReport, ThresholdRate, plain
 from facekd.evaluation.text import far_name
 from facekd.rates.allpairs import Count
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 from facekd.settings.evaluation import AskedRates
 
 
@@ -71,7 +71,7 @@ def thresholds_json(report: PairReport) -> dict[str, Any]:
                     "low": ends[0],
                     "high": ends[1],
                     "far": rate.far,
-                    "support": support(rate.far_asked, rate.n_impostor),
+                    "support": support_of(rate),
                 }
         models[one.model_id] = {"name": one.model, "thresholds": found}
     return {"pairs": plain(report.pairs), "models": models}

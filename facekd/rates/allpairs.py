@@ -20,15 +20,15 @@ from facekd.core.system import cores
 from facekd.core.types import Array, Rate
 from facekd.errors import UserError
 from facekd.rates.counts import Curve
-from facekd.rates.intervals import wilson_by_person
 from facekd.rates.rates import far_budget, support
+from facekd.rates.sampled import all_pairs_evidence, sampled_people
 from facekd.rates.streamed import curve_at, curve_thresholds, d_prime_of, eer_between
 from facekd.rates.windows import RankedScore, Tally, Window, guess, locate
 
 SIDE = 1024  # of a tile: its scores are 4 MiB
 SAMPLE = 1024  # side of the random tile that the first windows are guessed from
 CURVE_TOP = 0.1  # FAR up to which the curve is counted; above it every score would have to be sorted
-BANDS = 60  # points of the curve that get an interval
+BANDS = 30  # points of the curve that get an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,8 @@ def all_pairs(
 ) -> list[Rate]:
     """TAR at each of `fars` over all unordered pairs of different photos, as `rates.rate_at` over their list.
 
-    low and high are the 95 % interval of tar with the person as the unit (`intervals.wilson_by_person`), the
-    threshold taken as given. Arguments and errors as `measure_all_pairs`.
+    low and high are the 95 % interval of tar with the person as the unit, see rates/persons.py; the threshold's error
+    is in it. Arguments and errors as `measure_all_pairs`.
     """
     return measure_all_pairs(vectors, persons, fars, failed_persons=failed_persons, product=product).rates
 
@@ -136,7 +136,8 @@ def measure_all_pairs(
             f"{n_photos} photos of {len(photos)} persons make {n_genuine} genuine and {n_impostor} impostor pairs: "
             "rates need both kinds"
         )
-    supported = [far for far in fars if support(far, n_impostor) != "none"]
+    worth = all_pairs_evidence(photos)
+    supported = [far for far in fars if support(far, worth) != "none"]
     embedded = np.bincount(number, minlength=len(photos))
     n_scored = (len(vectors) ** 2 - int((embedded**2).sum())) // 2
     budgets = [far_budget(far, n_impostor) for far in supported]
@@ -173,33 +174,41 @@ def measure_all_pairs(
     genuine = np.concatenate([np.zeros(0, np.float32), *counts.genuine])
     person = number[np.concatenate([np.zeros(0, np.int32), *counts.rows])]
 
-    def rate_of(far_asked: float, n_accepted: int, accepted: Array, threshold: float) -> Rate:
-        hits = np.bincount(person[accepted], minlength=len(photos))
-        low, high = wilson_by_person(hits, genuine_pairs)
-        return Rate(
+    people = sampled_people(vectors[order], number, photos, (genuine, person), product)
+
+    def rate_of(far_asked: float, n_accepted: int, n_hits: int, threshold: float, blocking: float) -> Rate:
+        rate = Rate(
             far_asked=far_asked,
             far=n_accepted / n_impostor,
-            tar=int(hits.sum()) / n_genuine,
+            tar=n_hits / n_genuine,
             threshold=threshold if threshold < np.inf else None,
             n_genuine=n_genuine,
             n_impostor=n_impostor,
-            low=low,
-            high=high,
+            low=None,
+            high=None,
+            evidence=worth,
         )
+        return people.interval(rate, blocking)
 
     rates = {}
     for index, far in enumerate(supported):
         blocking = found[index]  # the impostor score that one more accepted pair would need
         accepted = genuine > np.float32(blocking.score)
         threshold = min(blocking.next_above, float(genuine[accepted].min(initial=np.inf)))
-        rates[far] = rate_of(far, blocking.above, accepted, threshold)
+        n_hits = int(np.count_nonzero(accepted))
+        rates[far] = rate_of(far, blocking.above, n_hits, threshold, blocking.score)
     ascending = np.sort(genuine)  # threads hand them in in any order, and sums of floats would show it
-    known = [rates.get(far, Rate(far, 0.0, None, None, n_genuine, n_impostor, None, None)) for far in fars]
+    known = [
+        rates.get(far, Rate(far, 0.0, None, None, n_genuine, n_impostor, None, None, evidence=worth)) for far in fars
+    ]
     curve = curve_at(thresholds, counts.accepted, ascending, known, n_genuine, n_impostor)
     wanted = np.geomspace(3, curve.impostor.max(initial=3), BANDS)
     chosen = np.unique(np.searchsorted(curve.impostor, wanted, side="left"))
     points = [(int(curve.impostor[i]), float(curve.thresholds[i])) for i in chosen[chosen < len(curve.impostor)]]
-    band = [rate_of(n / n_impostor, n, genuine >= threshold, threshold) for n, threshold in points]
+    band = [
+        rate_of(n / n_impostor, n, int(np.count_nonzero(genuine >= threshold)), threshold, threshold)
+        for n, threshold in points
+    ]
     return AllPairs(known, curve, band, eer_between(curve), d_prime_of(counts.sums, n_scored, ascending))
 
 
