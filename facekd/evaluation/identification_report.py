@@ -97,8 +97,8 @@ def _rates_table(models: Sequence[SearchRates]) -> Table:
         cells += [_tpir_text(one.tpir[k]) for k in shown]
         rows.append((one.model, *cells))
     note = (
-        "In brackets the 95 % interval with the person as the unit, for this gallery; that of TPIR counts the threshold's "
-        "error. TPIR counts the probes whose person is ranked first and reaches the threshold."
+        "In brackets the 95 % interval with the person as the unit for this gallery; that of TPIR counts its threshold "
+        "too. TPIR counts the probes whose person is ranked first and reaches the threshold."
     )
     if any(mark(rate) for rate in first.tpir):
         note += f" {NOTE}"

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.rates.dyads import PERSON_CORRELATION, Dyads, effective, evidence, pair_weights
+from facekd.rates.dyads import PERSON_CORRELATION, Dyads, evidence, pair_weights
 
 MOST = 1 + 1e-9  # of a budget: sums of weights are rounded
 STEP = (0.1, 1.0)  # least and most logarithm of FAR over which the ROC's slope is taken
@@ -49,13 +49,9 @@ class Deviation:
         return float(self.genuine @ other.genuine) + crossed + shared * self.share + own * self.share**2
 
     def variance(self) -> float:
-        """Of the error. People are taken not to make impostor pairs less alike than chance, so noise can't cancel."""
-        own = float(self.couples @ self.couples)
-        shared = max(0.0, float(self.impostor @ self.impostor) - 2 * own)
-        crossed = 2 * float(self.genuine @ self.impostor)
-        threshold = shared * self.share + own * self.share**2
-        genuine = float(self.genuine @ self.genuine)
-        return max(genuine + crossed + threshold, 0.5 * max(genuine, threshold))
+        """Of the error; never less than half of what genuine pairs alone, or couples alone, say."""
+        own = float(self.couples @ self.couples) * self.share**2
+        return max(self.covariance(self), 0.5 * max(float(self.genuine @ self.genuine), own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +108,6 @@ class GenuinePairs:
         """float64[persons]: what each adds to the error of `tar`, the threshold as given."""
         return np.asarray((self.hits(blocking) - self.tar(blocking) * self.pairs * self.weight) / self.total)
 
-    def erring(self, blocking: float) -> float:
-        """As how many people with equally many errors, or else hits, those who err count: the fewer of both."""
-        hits = self.hits(blocking)
-        return min(effective(self.pairs * self.weight - hits), effective(hits))
-
 
 @dataclass(frozen=True, slots=True)
 class ImpostorPairs:
@@ -160,10 +151,8 @@ class ImpostorPairs:
         return np.asarray((accepted - expected) * self.dyads.couple_weight / self.total)
 
 
-def tar_deviation(
-    genuine: GenuinePairs, impostor: ImpostorPairs, far: float, moved: float = 0.0
-) -> tuple[Deviation, float]:
-    """TAR at the threshold for a FAR, with what people add to its error through that threshold; and minus its score.
+def tar_deviation(genuine: GenuinePairs, impostor: ImpostorPairs, far: float, moved: float = 0.0) -> Deviation:
+    """TAR at the threshold for a FAR, and what people add to its error, through that threshold too.
 
     The threshold's error is worth the slope of the ROC, taken over as much of it as the FAR is unsure of.
 
@@ -181,4 +170,4 @@ def tar_deviation(
     least, most = (genuine.tar(impostor.blocking(end) + moved) for end in (low, high))
     slope = (most - least) / (high - low)
     blocking += moved
-    return Deviation(genuine.tar(blocking), genuine.deviations(blocking), -slope * persons, -slope * couples), blocking
+    return Deviation(genuine.tar(blocking), genuine.deviations(blocking), -slope * persons, -slope * couples)

@@ -11,7 +11,6 @@ from facekd.core.types import Array
 from facekd.rates.dyads import PERSON_CORRELATION, effective, evidence
 
 Z95 = 1.959963984540054  # the normal quantile at 0.975
-UNSEEN = 2.0  # as many erring people weigh what the working correlation says as much as what is seen
 
 
 def t95(people: float) -> float:
@@ -34,13 +33,13 @@ def wilson(hits: float, n: float, z: float = Z95) -> tuple[float, float]:
 
 
 def wilson_of_people(
-    plain: float, value: float, variance: float, *, pairs: float, worth: float, people: float, erring: float
+    plain: float, value: float, variance: float, *, pairs: float, worth: float, people: float
 ) -> tuple[float, float]:
-    """95 % interval of a rate whose pairs share people: Wilson's at the number of pairs that its variance is worth.
+    """95 % interval of a rate whose pairs share people.
 
-    Where few people err the variance is hardly seen. So it is mixed with that of as many independent pairs as the
-    list counts, which alone is left where nobody errs; and no list is surer than one without an error. The interval
-    always holds the list's own rate.
+    Wilson's interval of so many independent pairs as the list counts, with the variance from person to person in the
+    place of ``p (1 - p) / n``. It is Wilson's own where nobody errs or everybody, so a list without an error is worth
+    its people, and one error less never lowers the bound. It always holds the list's own rate.
 
     Source: R. Fogliato, P. Patil, P. Perona, "Confidence intervals for error rates in 1:1 matching tasks", IJCV 2024,
     arXiv:2306.01198 (Wilson with a variance adjusted for dependence).
@@ -51,18 +50,13 @@ def wilson_of_people(
         pairs: of the list. It is never surer than if these were independent.
         worth: as how many independent pairs they count, `dyads.evidence`.
         people: as how many people of equal weight.
-        erring: as how many of these err, or, of a rate below a half, don't.
     """
     z = t95(people)
-    n = worth
-    if 0 < value < 1:
-        seen = max(variance * people / max(people - 1, 1), value * (1 - value) / pairs)
-        unseen = UNSEEN / (UNSEEN + erring)
-        mixed = max(seen, (1 - unseen) * seen + unseen * value * (1 - value) / worth)
-        n = value * (1 - value) / mixed
-    low, high = wilson(min(1.0, max(0.0, value)) * n, n, z)
-    low, high = min(low, wilson(worth, worth, z)[0]), max(high, wilson(0.0, worth, z)[1])
-    return min(low, plain), max(high, plain)
+    z2 = z * z
+    spread = max(variance * people / max(people - 1, 1), value * (1 - value) / pairs)
+    center, half = value + z2 / (2 * worth), z * math.sqrt(spread + z2 / (4 * worth * worth))
+    low, high = ((center + end) / (1 + z2 / worth) for end in (-half, half))
+    return max(0.0, min(low, plain)), min(1.0, max(high, plain))
 
 
 def wilson_by_person(hits: Array, n: Array) -> tuple[float, float]:
@@ -83,6 +77,5 @@ def wilson_by_person(hits: Array, n: Array) -> tuple[float, float]:
         variance,
         pairs=float(n.sum()),
         worth=float(counted.sum()),
-        people=float(counted.sum() ** 2 / (counted**2).sum()),
-        erring=min(effective(counted * share), effective(counted * (1 - share))),
+        people=effective(counted),
     )

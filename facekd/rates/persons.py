@@ -71,8 +71,7 @@ class ListOfPeople:
         rate = replace(rate_at(self.curve, far), evidence=worth)
         if rate.tar is None or not self.shows(far):
             return Rate(far, 0.0, None, None, rate.n_genuine, rate.n_impostor, None, None, evidence=worth)
-        deviation, blocking = tar_deviation(self.genuine, self.impostor, far)
-        low, high = tar_interval(rate.tar, deviation, self.genuine, blocking)
+        low, high = tar_interval(rate.tar, tar_deviation(self.genuine, self.impostor, far), self.genuine)
         return replace(rate, low=low, high=high)
 
     def group_interval(self, plain: float, group: Array, far: float) -> tuple[float, float]:
@@ -86,12 +85,11 @@ class ListOfPeople:
         person = self.dyads.person[here]
         pairs = np.bincount(person, minlength=self.dyads.n_persons)
         genuine = GenuinePairs.of(self.values[self.dyads.genuine[here]], person, pairs)
-        deviation, blocking = tar_deviation(genuine, self.impostor, far)
-        return tar_interval(plain, deviation, genuine, blocking)
+        return tar_interval(plain, tar_deviation(genuine, self.impostor, far), genuine)
 
 
-def tar_interval(plain: float, deviation: Deviation, genuine: GenuinePairs, blocking: float) -> tuple[float, float]:
-    """95 % interval of a TAR of genuine pairs at a threshold, minus whose score is `blocking`."""
+def tar_interval(plain: float, deviation: Deviation, genuine: GenuinePairs) -> tuple[float, float]:
+    """95 % interval of a TAR; `plain` is it over all pairs alike."""
     return wilson_of_people(
         plain,
         deviation.value,
@@ -99,7 +97,6 @@ def tar_interval(plain: float, deviation: Deviation, genuine: GenuinePairs, bloc
         pairs=float(genuine.pairs.sum()),
         worth=genuine.evidence,
         people=genuine.people,
-        erring=genuine.erring(blocking),
     )
 
 
@@ -145,7 +142,7 @@ def _difference(a: ListOfPeople, b: ListOfPeople, far: float) -> Difference:
     rate_a, rate_b = rate_at(a.curve, far), rate_at(b.curve, far)
     if rate_a.tar is None or rate_b.tar is None or a.dyads.people < 2 or not a.shows(far):
         return Difference(far, None, None, None, None)
-    deviation = tar_deviation(a.genuine, a.impostor, far)[0] - tar_deviation(b.genuine, b.impostor, far)[0]
+    deviation = tar_deviation(a.genuine, a.impostor, far) - tar_deviation(b.genuine, b.impostor, far)
     return difference_of(far, rate_a.tar - rate_b.tar, deviation, a.genuine.people)
 
 

@@ -84,7 +84,7 @@ def _lead(ahead: ListOfPeople, behind: ListOfPeople, far: float) -> tuple[float,
     plain = [rate_at(one.curve, far).tar for one in (ahead, behind)]
     assert plain[0] is not None
     assert plain[1] is not None
-    deviations = [tar_deviation(one.genuine, one.impostor, far)[0] for one in (ahead, behind)]
+    deviations = [tar_deviation(one.genuine, one.impostor, far) for one in (ahead, behind)]
     return plain[0] - plain[1], deviations[0] - deviations[1]
 
 
@@ -99,11 +99,11 @@ def share_of(
     """
     z2 = t95(people) ** 2 * people / max(people - 1, 1)
     led, gained = gap_deviation.value, gain_deviation.value
-    a = led * led - z2 * gap_deviation.variance()
+    a = led * led - z2 * gap_deviation.covariance(gap_deviation)
     if gap <= 0 or led <= 0 or a <= 0:
         return None
     # gained - r * led within its errors of 0: a r^2 - 2 b r + c <= 0
     b = gained * led - z2 * gain_deviation.covariance(gap_deviation)
-    c = gained * gained - z2 * gain_deviation.variance()
+    c = gained * gained - z2 * gain_deviation.covariance(gain_deviation)
     half = math.sqrt(max(0.0, b * b - a * c))  # the share itself satisfies it, so only rounding takes it below 0
     return gain / gap, min(gain / gap, (b - half) / a), max(gain / gap, (b + half) / a)

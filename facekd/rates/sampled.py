@@ -34,7 +34,7 @@ class SampledPeople:
     n_pairs: int  # its impostor pairs, those without a score too
     share: float  # of the people drawn
 
-    def deviation(self, far: float, threshold: float) -> tuple[Deviation, float]:
+    def deviation(self, far: float, threshold: float) -> Deviation:
         """TAR at a FAR and what people add to its error; and minus the score of its threshold.
 
         Args:
@@ -47,20 +47,18 @@ class SampledPeople:
         moved = 0.0
         if self.share < 1:
             moved = -threshold - float(self.impostor.falling[min(int(at * self.n_pairs), self.n_scored)])
-        found, blocking = tar_deviation(self.genuine, self.impostor, at, moved)
-        deviation = replace(
+        found = tar_deviation(self.genuine, self.impostor, at, moved)
+        return replace(
             found,
             impostor=(grown * found.impostor).astype(np.float32),
             couples=(grown * found.couples).astype(np.float32),
             share=self.share,
         )
-        return deviation, blocking
 
     def interval(self, rate: Rate, threshold: float) -> Rate:
         """A rate over all pairs with its interval. `threshold` as in `deviation`."""
         assert rate.tar is not None
-        deviation, blocking = self.deviation(rate.far_asked, threshold)
-        low, high = tar_interval(rate.tar, deviation, self.genuine, blocking)
+        low, high = tar_interval(rate.tar, self.deviation(rate.far_asked, threshold), self.genuine)
         return replace(rate, low=low, high=high)
 
 
@@ -78,7 +76,6 @@ def sampled_people(
     photos: Array,
     genuine: tuple[Array, Array],
     product: Product,
-    most: int = MOST,
 ) -> SampledPeople:
     """The people of embeddings.
 
@@ -90,7 +87,7 @@ def sampled_people(
     """
     drawn = np.random.default_rng(0).permutation(len(photos))
     total = np.cumsum(photos[drawn])
-    fit = len(photos) if _pairs(len(number)) <= most else int(np.searchsorted(_pairs(total), most, side="right"))
+    fit = len(photos) if _pairs(len(number)) <= MOST else int(np.searchsorted(_pairs(total), MOST, side="right"))
     people = np.sort(drawn[: max(2, fit)])
     chosen = np.flatnonzero(np.isin(number, people))
     place = np.searchsorted(people, number[chosen])  # of each photo's person among the people drawn

@@ -66,11 +66,12 @@ def far_interval(accepted: Array, persons: tuple[Array, Array] | None = None) ->
         pairs=len(accepted),
         worth=dyads.impostor_evidence,
         people=effective(dyads.by_person(counted)),
-        erring=min(effective(dyads.by_person(hits)), effective(dyads.by_person(counted - hits))),
     )
 
 
-def far_interval_by_person(hits: Array, pairs: Array, couples: float | None = None) -> tuple[float, float]:
+def far_interval_by_person(
+    hits: Array, pairs: Array, couples: float | None = None, worth: float | None = None
+) -> tuple[float, float]:
     """`far_interval` with persons, from each person's counts alone: for more pairs than can be kept.
 
     Each pair counts alike, so it is for people with much the same number of photos.
@@ -80,6 +81,7 @@ def far_interval_by_person(hits: Array, pairs: Array, couples: float | None = No
         pairs: float[persons], all impostor pairs of each. Both count a pair twice, once for each of its persons.
         couples: the sum, over couples of persons, of (their accepted pairs less those expected)**2; None where every
             couple has one pair at most.
+        worth: as how many independent pairs they count, see rates/dyads.py; None: each is one.
     """
     n, accepted = float(pairs.sum()) / 2, float(hits.sum()) / 2
     share = accepted / n
@@ -90,7 +92,6 @@ def far_interval_by_person(hits: Array, pairs: Array, couples: float | None = No
         share,
         max(rows - couples, couples) / n**2,
         pairs=n,
-        worth=n,
+        worth=n if worth is None else worth,
         people=effective(pairs),
-        erring=min(effective(hits), effective(pairs - hits)),
     )
