@@ -10,10 +10,9 @@ from facekd.evaluation.identification import SHOWN
 from facekd.evaluation.page import Page, cost_blocks
 from facekd.evaluation.report_groups import acquisition_text, texts
 from facekd.evaluation.report_tables import fixed_table, percent_small, requirements_table
-from facekd.evaluation.results import RESAMPLES, SEED
 from facekd.evaluation.search_results import Searched, SearchRates, SearchReport
 from facekd.evaluation.text import BOUND, far_name, mark, percent, range_text, said
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 from facekd.reports import plots
 from facekd.reports.document import Block, Figure, Section, Table
 
@@ -104,7 +103,7 @@ def _lead(report: SearchReport) -> str:
         f"{report.split.name}: {best.model} ranks the right person first for {percent(found)} of the "
         f"probes ({100 * low:.2f} to {100 * high:.2f})"
     )
-    solid = [rate for rate in best.tpir if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    solid = [rate for rate in best.tpir if support_of(rate) == "estimate"]
     if not solid:
         return text + "."
     last = min(solid, key=lambda rate: rate.far_asked)
@@ -125,8 +124,8 @@ def search_rates_table(models: Sequence[SearchRates]) -> Table:
         found = [range_text(row.found, row.low, row.high) for row in (one.ranks[k] for k in ranks)]
         rows.append((one.model, *found[:1], *(_tpir_text(one.tpir[k]) for k in shown), *found[1:]))
     note = (
-        f"In brackets the 95 % interval with the person as the unit ({RESAMPLES} resamples for TPIR, seed {SEED}), for "
-        "this gallery. TPIR counts the probes whose person is ranked first and reaches the threshold."
+        "In brackets the 95 % interval with the person as the unit for this gallery; that of TPIR counts its threshold "
+        "too. TPIR counts the probes whose person is ranked first and reaches the threshold."
     )
     if any(mark(rate) for rate in first.tpir):
         note += f" {NOTE}"

@@ -15,8 +15,6 @@ from facekd.evaluation.groups import across_of, groups_of_all
 from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, Persons
 from facekd.evaluation.results import (
     FEW,
-    RESAMPLES,
-    SEED,
     Acquisition,
     Across,
     Failures,
@@ -34,20 +32,18 @@ from facekd.evaluation.results import (
 from facekd.rates.allpairs import measure_all_pairs
 from facekd.rates.counts import curve
 from facekd.rates.folds import accuracy
-from facekd.rates.intervals import wilson, wilson_by_person
+from facekd.rates.intervals import wilson
 from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
-from facekd.rates.people import ByPerson, difference_of
-from facekd.rates.persons import paired_differences, person_rates
-from facekd.rates.rates import auc, d_prime, eer, rate_at, support
+from facekd.rates.people import ByPerson, all_pairs_difference
+from facekd.rates.persons import ListOfPeople, paired_differences, person_rates
+from facekd.rates.rates import auc, d_prime, eer, rate_at, support, support_of
 from facekd.rates.rejects import error_vs_reject
 from facekd.rates.thresholds import far_interval, far_interval_by_person, threshold_interval
 from facekd.rates.tiles import Count
 
 REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
 MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled for a difference
-BAND_RESAMPLES = 200  # of the persons, for the bands of the curves,
-BAND_PAIRS = 1_000_000  # whose FARs accept no more impostor pairs than these: beyond, a resample would take too long
-BAND_POINTS = 4  # in each decade of FAR
+BAND_POINTS = 4  # of the curves' bands, in each decade of FAR
 
 
 def judge_scores(
@@ -78,11 +74,12 @@ def judge_scores(
         intervals["accuracy"] = accuracy_interval(in_folds, sides, folded)
     tars = _tars(values, same, fars, persons)
     ends = [threshold_interval(values, same, rate, persons) for rate in tars]
+    people = ListOfPeople.of(values, same, *persons) if persons is not None and listed.pairs.groups else None
     d = d_prime(values, same)
     fars_of = [_far_ends(values, same, rate, persons) for rate in tars]
     enrolled = values != -np.inf
     at = judge_fixed(fixed, values, same, persons)
-    groups = {column: _by_group(scores, of, tars, persons, fixed) for column, of in listed.pairs.groups.items()}
+    groups = {column: _by_group(scores, of, tars, persons, people, fixed) for column, of in listed.pairs.groups.items()}
     rates = ModelRates(
         model=model.name,
         model_id=model.model_id,
@@ -99,7 +96,7 @@ def judge_scores(
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
         failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed) + len(model.lost(listed))),
         groups=groups,
-        roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)),
+        roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons)),
         intervals=intervals,
         fixed=at,
         acquisition=_acquisition(listed),
@@ -170,13 +167,14 @@ def _fixed_of_all(one: Fixed, rate: Rate, people: ByPerson) -> FixedRate:
     assert rate.tar is not None
     assert rate.low is not None
     assert rate.high is not None
-    low, high = far_interval_by_person(people.false_accepts[one.threshold], people.impostor_pairs)
+    hits = people.false_accepts[one.threshold]
+    low, high = far_interval_by_person(hits, people.impostor_pairs, worth=people.evidence)
     return fixed_rate(one, (rate.far, low, high), (1 - rate.tar, 1 - rate.high, 1 - rate.low))
 
 
 def band_fars(n_impostor: int) -> list[float]:
     """FARs evenly on a log axis, from the lowest that so many impostor pairs show upwards; none of too few pairs."""
-    low, high = 3.001 / max(n_impostor, 1), min(1.0, BAND_PAIRS / max(n_impostor, 1))
+    low, high = 3.001 / max(n_impostor, 1), 1.0
     if low >= high:
         return []
     return [float(f"{far:.6g}") for far in np.geomspace(low, high, 2 + int(BAND_POINTS * np.log10(high / low)))]
@@ -196,8 +194,8 @@ def differences(
     if counted:
         for (a, mine), (b, others) in combinations(counted, 2):
             for far in fars:
-                difference, low, high, p_value = difference_of(mine, others, far)
-                rows.append(ModelDifference(a, b, far, difference, low, high, p_value, interval))
+                one = all_pairs_difference(mine, others, far)
+                rows.append(ModelDifference(a, b, far, one.difference, one.low, one.high, one.p_value, interval))
         return tuple(rows)
     if persons is None and kept:
         same = kept[0][1].same
@@ -206,9 +204,7 @@ def differences(
         persons = as_strangers(same)
     for (a, ours), (b, theirs) in combinations(kept, 2):
         assert persons is not None
-        found = paired_differences(
-            ours.values, theirs.values, ours.same, *persons, fars, resamples=RESAMPLES, seed=SEED
-        )
+        found = paired_differences(ours.values, theirs.values, ours.same, *persons, fars)
         for one in found:
             values = one.difference, one.low, one.high, one.p_value
             rows.append(ModelDifference(a, b, one.far_asked, *values, interval))
@@ -225,11 +221,9 @@ def _unit(persons: Persons | None) -> Unit:
     return "pairs" if persons is None else "identities"
 
 
-def _tars(
-    values: Array, same: Array, fars: Sequence[float], persons: Persons | None, resamples: int = RESAMPLES
-) -> list[Rate]:
+def _tars(values: Array, same: Array, fars: Sequence[float], persons: Persons | None) -> list[Rate]:
     if persons is not None and fars:
-        return person_rates(values, same, *persons, fars, resamples=resamples, seed=SEED)
+        return person_rates(values, same, *persons, fars)
     counts = curve(values, same)
     return [rate_at(counts, asked) for asked in fars]
 
@@ -283,7 +277,7 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
 
     None without a threshold, or where the qualities reject no pair.
     """
-    solid = [rate for rate in rates if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    solid = [rate for rate in rates if support_of(rate) == "estimate"]
     shown = [(rate.far_asked, rate.threshold) for rate in solid if rate.threshold is not None]
     if not shown:
         return None
@@ -297,7 +291,12 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
 
 
 def _by_group(
-    scores: Scores, values: NameColumn, rates: Sequence[Rate], persons: Persons | None, fixed: Sequence[Fixed]
+    scores: Scores,
+    values: NameColumn,
+    rates: Sequence[Rate],
+    persons: Persons | None,
+    people: ListOfPeople | None,
+    fixed: Sequence[Fixed],
 ) -> dict[str, GroupRates]:
     """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
     code = {value: number for number, value in enumerate(values.distinct)}
@@ -305,17 +304,19 @@ def _by_group(
     for value in sorted(values.used()):
         here = values.codes == code[value]
         genuine, impostor = here & scores.same, here & ~scores.same
-        people = None if persons is None else len(np.unique(np.concatenate([side[here] for side in persons])))
+        n_people = None if persons is None else len(np.unique(persons[0][genuine]))
         pairs = PairCounts(int(genuine.sum()), int(impostor.sum()))
-        few = min(pairs.genuine, FEW if people is None else people) < FEW
-        tar = tuple(_group_rate(scores, rate, genuine, impostor, persons) for rate in rates)
+        few = (pairs.genuine if n_people is None else n_people) < FEW
+        tar = tuple(_group_rate(scores, rate, genuine, impostor, persons, people) for rate in rates)
         inside = None if persons is None else (persons[0][here], persons[1][here])
         at = judge_fixed(fixed, scores.values[here], scores.same[here], inside)
-        groups[value] = GroupRates(pairs, people, few, tar, at)
+        groups[value] = GroupRates(pairs, n_people, few, tar, at)
     return groups
 
 
-def _group_rate(scores: Scores, rate: Rate, genuine: Array, impostor: Array, persons: Persons | None) -> GroupRate:
+def _group_rate(
+    scores: Scores, rate: Rate, genuine: Array, impostor: Array, persons: Persons | None, people: ListOfPeople | None
+) -> GroupRate:
     """TAR and FAR of one group; None where the list, or for FAR the group, has too few pairs."""
     found = GroupRate(rate.far_asked, rate.threshold)
     if rate.tar is None:
@@ -324,10 +325,7 @@ def _group_rate(scores: Scores, rate: Rate, genuine: Array, impostor: Array, per
     n = int(genuine.sum())
     if n:
         hits = int((accepted & genuine).sum())
-        low, high = wilson(hits, n)
-        if persons is not None:
-            _, who = np.unique(persons[0][genuine], return_inverse=True)
-            low, high = wilson_by_person(np.bincount(who, accepted[genuine]), np.bincount(who))
+        low, high = wilson(hits, n) if people is None else people.group_interval(hits / n, genuine, rate.far_asked)
         found = replace(found, tar=hits / n, low=low, high=high)
     n = int(impostor.sum())
     if n and support(rate.far_asked, n) != "none":

@@ -33,9 +33,8 @@ from facekd.evaluation.text import (
     percent,
     said,
     tar_label,
-    unit_of,
 )
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 from facekd.reports import plots
 from facekd.reports.calibration import error_rates
 from facekd.reports.document import Block, Figure, Picture, Pictures, Section, Table
@@ -114,7 +113,7 @@ def _sections(report: PairReport, crops: CropSet | None) -> list[Section]:
     if report.requirements:
         rates.append(requirements_table(report.requirements))
     if report.differences:
-        rates.append(differences_table(report.differences, models[0].all_pairs))
+        rates.append(differences_table(report.differences))
     rates += texts(_counted(report) + ".", acquisition_text(models[0].acquisition))
     sections = [Section("Rates", tuple(rates)), Section("Curves", tuple(_curves(report.models)))]
     thresholds: list[Block] = [points_table(models)]
@@ -140,7 +139,7 @@ def _sections(report: PairReport, crops: CropSet | None) -> list[Section]:
 def _curves(models: Sequence[Judged]) -> list[Figure]:
     curves = {one.name: one.curve for one in models}
     bands = {one.name: one.rates.roc for one in models}
-    unit = BANDS[unit_of(models[0].rates)]
+    unit = BANDS[models[0].rates.interval]
     return [
         Figure(plots.roc(curves, bands), f"ROC {unit}"),
         Figure(plots.det(curves, bands), f"DET: both error rates, log axes, {unit}"),
@@ -154,7 +153,7 @@ def _curves(models: Sequence[Judged]) -> list[Figure]:
 
 def _marks(rates: Sequence[Rate]) -> dict[str, float]:
     """The threshold of the lowest FAR that the list estimates: marks of several would lie on each other."""
-    solid = [rate for rate in rates if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    solid = [rate for rate in rates if support_of(rate) == "estimate"]
     found = [(rate.far_asked, rate.threshold) for rate in solid if rate.threshold is not None]
     return {f"FAR {far_name(far)}": threshold for far, threshold in found[-1:]}
 

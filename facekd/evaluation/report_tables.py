@@ -17,7 +17,6 @@ from facekd.evaluation.results import (
 from facekd.evaluation.text import (
     BOUND_NOTE,
     INTERVALS,
-    RESAMPLED,
     accuracy_text,
     auc_text,
     d_text,
@@ -32,7 +31,6 @@ from facekd.evaluation.text import (
     small_text,
     tar_label,
     tar_text,
-    unit_of,
 )
 from facekd.reports.document import Table
 
@@ -62,7 +60,7 @@ def rates_table(
         cells = [name, *(tar_text(rates.tar[k]) for k in shown), *([accuracy_text(rates)] if folds else [])]
         rows.append((*cells, *([] if apart else [eer_text(rates)])))
     notes = [note] if note else []
-    notes.append(INTERVALS[unit_of(first)])
+    notes.append(INTERVALS[first.interval])
     if marked(found):
         notes.append(BOUND_NOTE)
     if len(shown) < len(fars):
@@ -94,12 +92,8 @@ def requirements_table(requirements: Sequence[RequirementCheck]) -> Table:
     return Table("Requirements", ("model", "required", "bound that decides", "result"), tuple(rows))
 
 
-def differences_table(differences: Sequence[ModelDifference], counted: bool = False) -> Table:
-    """TAR of each model less that of each other.
-
-    Args:
-        counted: over all pairs, where no score was kept.
-    """
+def differences_table(differences: Sequence[ModelDifference]) -> Table:
+    """TAR of each model less that of each other."""
     rows = [
         (
             f"{one.a} − {one.b}",
@@ -109,8 +103,11 @@ def differences_table(differences: Sequence[ModelDifference], counted: bool = Fa
         )
         for one in differences
     ]
-    how = "each person as one draw" if counted else f"the same resampled {RESAMPLED[differences[0].interval]}"
-    note = f"Percentage points with 95 % interval: {how} for both models, each at its own threshold."
+    unit = "person" if differences[0].interval == "identities" else "pair"
+    note = (
+        f"Percentage points with 95 % interval, each model at its own threshold; what a {unit} adds to the error of "
+        "both cancels."
+    )
     return Table("Differences in TAR on the same pairs", ("models", "FAR", "difference", "p"), tuple(rows), note)
 
 

@@ -11,11 +11,10 @@ from facekd.core.types import Array, Rate, Scores
 from facekd.rates.counts import Curve
 from facekd.rates.folds import Accuracy
 from facekd.rates.people import ByPerson
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 from facekd.rates.rejects import Kept
 from facekd.rates.spread import Histogram
 
-RESAMPLES, SEED = 1000, 0  # of the persons
 FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
 CROSS = " × "  # between the groups of a pair's two sides
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
@@ -114,7 +113,7 @@ class GroupRates:
     """The pairs with one value of a group column."""
 
     pairs: PairCounts
-    people: int | None  # None where they are not known
+    people: int | None  # with genuine pairs; None where they are not known
     few: bool  # too few to compare groups
     tar: tuple[GroupRate, ...]  # at each FAR asked
     fixed: tuple[FixedRate, ...] = ()  # at thresholds given
@@ -187,7 +186,7 @@ class ModelRates:
     fixed: tuple[FixedRate, ...] = ()  # at thresholds given
     acquisition: Acquisition | None = None
     across: Mapping[str, Across] = field(default_factory=dict)  # by group column
-    all_pairs: bool = False  # intervals then take the threshold as given
+    all_pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +280,7 @@ def plain(value: Any) -> Any:
         ends: tuple[str, ...] = ()
         if isinstance(value, ThresholdRate):
             ends = ("threshold_low", "threshold_high", *(("far_low", "far_high") if value.far_low is not None else ()))
-        shown = {"support": support(value.far_asked, value.n_impostor)}
+        shown = {"support": support_of(value)}
         return {key: getattr(value, key) for key in keys} | shown | {key: getattr(value, key) for key in ends}
     if hasattr(value, "as_json"):
         return value.as_json()
@@ -303,14 +302,14 @@ def fields_of(value: Any, but: Sequence[str] = ()) -> dict[str, Any]:
 
 def estimated_far(rates: Sequence[Rate]) -> float | None:
     """The lowest FAR that a list estimates, for a headline; None where it estimates none of those asked."""
-    fars = [rate.far_asked for rate in rates if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    fars = [rate.far_asked for rate in rates if support_of(rate) == "estimate"]
     return min(fars, default=None)
 
 
 def lowest_far(rates: Sequence[Rate]) -> float | None:
     """The lowest FAR that a list estimates, or else bounds; None where it shows none of those asked."""
     for sort in ("estimate", "bound"):
-        fars = [rate.far_asked for rate in rates if support(rate.far_asked, rate.n_impostor) == sort]
+        fars = [rate.far_asked for rate in rates if support_of(rate) == sort]
         if fars:
             return min(fars)
     return None

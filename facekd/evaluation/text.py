@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from facekd.core.types import Rate
-from facekd.evaluation.results import RESAMPLES, SEED, ListRates, ModelRates, PairCounts
-from facekd.rates.rates import support
+from facekd.evaluation.results import ListRates, ModelRates, PairCounts
+from facekd.rates.rates import support_of
 
 BOUND = "†"
 BOUND_NOTE = f"{BOUND} Fewer than 30 / FAR impostor pairs: the list bounds this FAR but does not estimate it."
 INTERVALS = {
-    "identities": f"In brackets the 95 % interval for pairs that share people ({RESAMPLES} resamples, seed {SEED}).",
+    "identities": "In brackets the 95 % interval with the person as the unit; the threshold's own error is in it.",
     "pairs": "In brackets the 95 % Wilson interval over genuine pairs taken as independent.",
-    "all pairs": "In brackets the 95 % interval with the person as the unit, at the threshold as given.",
 }
 BANDS = {
     "identities": "with 95 % bands that take the person as the unit",
     "pairs": "with 95 % bands for pairs taken as independent",
-    "all pairs": "with 95 % bands that take the person as the unit, at the threshold as given",
 }
 RESAMPLED = {"identities": "people", "pairs": "pairs, taken as independent,"}
 
@@ -67,17 +65,12 @@ def tar_text(rate: Rate) -> str:
 
 def mark(rate: Rate) -> str:
     """The sign of `BOUND_NOTE`, where it holds."""
-    return f" {BOUND}" if rate.tar is not None and support(rate.far_asked, rate.n_impostor) == "bound" else ""
+    return f" {BOUND}" if rate.tar is not None and support_of(rate) == "bound" else ""
 
 
 def marked(rates: Iterable[ListRates | ModelRates]) -> bool:
     """Whether `BOUND_NOTE` holds of a rate among them."""
     return any(mark(rate) for one in rates for rate in one.tar)
-
-
-def unit_of(rates: ListRates | ModelRates) -> str:
-    """The key of `INTERVALS` and `BANDS`; over all pairs the threshold is taken as given."""
-    return "all pairs" if isinstance(rates, ModelRates) and rates.all_pairs else rates.interval
 
 
 def eer_text(rates: ListRates | ModelRates) -> str:

@@ -11,7 +11,7 @@ from facekd.errors import UserError
 from facekd.evaluation.results import PairReport, ThresholdRate, plain
 from facekd.evaluation.search_results import SearchReport
 from facekd.evaluation.text import far_name
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 
 KINDS = ("thresholds", "fpir")
 
@@ -69,7 +69,7 @@ def _by_far(rate: Rate) -> dict[str, Any]:
         "low": ends[0],
         "high": ends[1],
         "far": rate.far,
-        "support": support(rate.far_asked, rate.n_impostor),
+        "support": support_of(rate),
     }
     return found | ({"far_low": rate.far_low, "far_high": rate.far_high} if isinstance(rate, ThresholdRate) else {})
 
@@ -79,5 +79,5 @@ def _by_fpir(rate: Rate, people: int) -> dict[str, Any]:
         "threshold": rate.threshold,
         "fpir": rate.far,
         "people": people,
-        "support": support(rate.far_asked, rate.n_impostor),
+        "support": support_of(rate),
     }

@@ -20,6 +20,7 @@ from facekd.rates.counts import Curve
 from facekd.rates.intervals import wilson_by_person
 from facekd.rates.people import ByPerson, auc_interval_of, eer_interval_of
 from facekd.rates.rates import far_budget, support
+from facekd.rates.sampled import all_pairs_evidence, sampled_people
 from facekd.rates.spread import Cuts, Histogram, auc_of, falling_counts, histogram_of, lenient_points
 from facekd.rates.streamed import crossing, curve_at, curve_thresholds, d_prime_of
 from facekd.rates.tiles import Count, Photos, Product, count_on_cores, genuine_scores, numpy_product, tiles
@@ -29,7 +30,7 @@ SAMPLE = 1024  # side of the random tile that the first windows are guessed from
 CURVE_TOP = 0.1  # FAR up to which the curve's points lie evenly on a log axis; above, so many evenly on a plain one:
 LENIENT = 200
 EER = -1  # key of the window that holds the EER's threshold
-BANDS = 60  # points of the curve that get an interval
+BANDS = 30  # points of the curve that get an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def all_pairs(
 ) -> list[Rate]:
     """TAR at each of `fars` over all unordered pairs of different photos, as `rates.rate_at` over their list.
 
-    low and high are the 95 % interval of tar with the person as the unit (`intervals.wilson_by_person`), the
-    threshold taken as given. Arguments and errors as `measure_all_pairs`.
+    low and high are the 95 % interval of tar with the person as the unit, see rates/persons.py; the threshold's error
+    is in it. Arguments and errors as `measure_all_pairs`.
     """
     return measure_all_pairs(vectors, persons, fars, failed_persons=failed_persons, product=product).rates
 
@@ -107,7 +108,8 @@ def measure_all_pairs(
             f"{n_photos} photos of {len(photos)} persons make {n_genuine} genuine and {n_impostor} impostor pairs: "
             "rates need both kinds"
         )
-    supported = [far for far in fars if support(far, n_impostor) != "none"]
+    worth = all_pairs_evidence(photos)
+    supported = [far for far in fars if support(far, worth) != "none"]
     embedded = np.bincount(number, minlength=len(photos))
     n_scored = (len(vectors) ** 2 - int((embedded**2).sum())) // 2
     budgets = [far_budget(far, n_impostor) for far in supported]
@@ -160,29 +162,32 @@ def measure_all_pairs(
     genuine = np.concatenate([np.zeros(0, np.float32), *counts.genuine])
     person = number[np.concatenate([np.zeros(0, np.int32), *counts.rows])]
 
-    def rate_of(far_asked: float, n_accepted: int, accepted: Array, threshold: float) -> Rate:
-        hits = np.bincount(person[accepted], minlength=len(photos))
-        low, high = wilson_by_person(hits, genuine_pairs)
-        return Rate(
+    people = sampled_people(vectors[order], number, photos, (genuine, person), product)
+
+    def rate_of(far_asked: float, n_accepted: int, n_hits: int, threshold: float, blocking: float) -> Rate:
+        rate = Rate(
             far_asked=far_asked,
             far=n_accepted / n_impostor,
-            tar=int(hits.sum()) / n_genuine,
+            tar=n_hits / n_genuine,
             threshold=threshold if threshold < np.inf else None,
             n_genuine=n_genuine,
             n_impostor=n_impostor,
-            low=low,
-            high=high,
+            low=None,
+            high=None,
+            evidence=worth,
         )
+        return people.interval(rate, blocking)
 
-    rates, hits_at = {}, {}
+    rates = {}
     for index, far in enumerate(supported):
         blocking = found[index]  # the impostor score that one more accepted pair would need
         accepted = genuine > np.float32(blocking.score)
         threshold = min(blocking.next_above, float(genuine[accepted].min(initial=np.inf)))
-        rates[far] = rate_of(far, blocking.above, accepted, threshold)
-        hits_at[far] = np.bincount(person[accepted], minlength=len(photos))
+        n_hits = int(np.count_nonzero(accepted))
+        rates[far] = rate_of(far, blocking.above, n_hits, threshold, blocking.score)
     ascending = np.sort(genuine)  # threads hand them in in any order, and sums of floats would show it
-    known = [rates.get(far, Rate(far, 0.0, None, None, n_genuine, n_impostor, None, None)) for far in fars]
+    unknown = Rate(1.0, 0.0, None, None, n_genuine, n_impostor, None, None, evidence=worth)
+    known = [rates.get(far, replace(unknown, far_asked=far)) for far in fars]
     spread = counts.spread
     assert spread is not None, "the tiles' scores were not counted in bins"
     more = lenient_points(cuts, spread, int(counts.accepted.max(initial=0)), LENIENT)
@@ -191,20 +196,26 @@ def measure_all_pairs(
     wanted = np.geomspace(3, curve.impostor.max(initial=3), BANDS)
     chosen = np.unique(np.searchsorted(curve.impostor, wanted, side="left"))
     points = [(int(curve.impostor[i]), float(curve.thresholds[i])) for i in chosen[chosen < len(curve.impostor)]]
-    band = [rate_of(n / n_impostor, n, genuine >= threshold, threshold) for n, threshold in points]
+    band = [
+        rate_of(n / n_impostor, n, int(np.count_nonzero(genuine >= threshold)), threshold, threshold)
+        for n, threshold in points
+    ]
     false = np.array([np.bincount(number, row, len(photos)) for row in spread.by_photo], np.int64)
-    people = ByPerson(
+    by_person = ByPerson(
         genuine_pairs=genuine_pairs,
         impostor_pairs=photos * (n_photos - photos),
-        accepted=hits_at,
+        photos=photos,
         false_accepts={float(one): row for one, row in zip(fixed, false[: len(fixed)], strict=True)},
+        sampled=people,
+        blocking={far: found[index].score for index, far in enumerate(supported)},
+        tars={far: rate.tar for far, rate in rates.items() if rate.tar is not None},
     )
     area = auc_of(cuts, spread, n_genuine, n_impostor)
     falling = falling_counts(cuts, spread)
     place = np.searchsorted(-falling[0], -genuine, side="right")  # genuine scores share their bin with some impostors
     won = np.bincount(person, 1 - np.append(0, falling[1])[place] / n_impostor, len(photos))
     scored = np.bincount(number, minlength=len(photos))
-    unscored = people.impostor_pairs - scored * (len(vectors) - scored)  # each is beaten by all genuine pairs scored
+    unscored = by_person.impostor_pairs - scored * (len(vectors) - scored)  # each is beaten by all genuine pairs scored
     beaten = (np.bincount(number, spread.beaten, len(photos)) + unscored) * len(genuine) / n_genuine
     edge = near_eer[0] if len(near_eer) else np.float32(np.inf)
     missed = genuine_pairs - np.bincount(person[genuine >= edge], minlength=len(photos))
@@ -212,18 +223,20 @@ def measure_all_pairs(
     judged = []
     for one in given:
         n = int(counts.accepted[np.searchsorted(at, one)])
-        judged.append(rate_of(n / n_impostor, n, genuine >= one, float(one)))
+        hits = np.bincount(person[genuine >= one], minlength=len(photos))
+        share, ends = n / n_impostor, wilson_by_person(hits, genuine_pairs)
+        judged.append(Rate(share, share, int(hits.sum()) / n_genuine, float(one), n_genuine, n_impostor, *ends))
     return AllPairs(
         rates=known,
         curve=curve,
         band=band,
         eer=error,
         auc=area,
-        eer_interval=eer_interval_of(error, people, missed, near, ascending, falling),
-        auc_interval=auc_interval_of(area, people, won, beaten),
+        eer_interval=eer_interval_of(error, by_person, missed, near, ascending, falling),
+        auc_interval=auc_interval_of(area, by_person, won, beaten),
         d_prime=d_prime_of(counts.sums, n_scored, ascending),
         histogram=histogram_of(cuts, spread, n_genuine + n_impostor),
-        people=people,
+        people=by_person,
         fixed=judged,
     )
 

@@ -1,16 +1,18 @@
-"""What all pairs show of each person, and the intervals of EER and AUC that are made of it."""
+"""What all pairs show of each person, and the intervals of EER, AUC and differences that are made of it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.rates.intervals import Z95
-from facekd.rates.overall import NEAR, spread_interval
+from facekd.rates.dyads import COUPLE_CORRELATION, PERSON_CORRELATION, effective, evidence
+from facekd.rates.intervals import wilson_of_people
+from facekd.rates.overall import NEAR
+from facekd.rates.persons import Difference, difference_of
+from facekd.rates.sampled import SampledPeople, all_pairs_evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,11 @@ class ByPerson:
 
     genuine_pairs: Array  # int64[persons]
     impostor_pairs: Array  # int64[persons]
-    accepted: Mapping[float, Array]  # FAR asked -> int64[persons], genuine pairs accepted at its threshold
+    photos: Array  # int64[persons]
     false_accepts: Mapping[float, Array]  # threshold -> int64[persons], impostor pairs accepted there
+    sampled: SampledPeople
+    blocking: Mapping[float, float]  # FAR -> the highest score that is not accepted at it
+    tars: Mapping[float, float]  # FAR -> TAR
 
     @property
     def n_genuine(self) -> int:
@@ -33,6 +38,39 @@ class ByPerson:
     def n_impostor(self) -> int:
         return int(self.impostor_pairs.sum()) // 2
 
+    @property
+    def evidence(self) -> float:
+        """As how many independent comparisons all impostor pairs count."""
+        return all_pairs_evidence(self.photos)
+
+    def interval(self, plain: float, won: Array, lost: Array) -> tuple[float, float]:
+        """95 % interval of a share of all pairs, the people weighed by the evidence of their pairs (rates/dyads.py).
+
+        What two persons have of their own is in both their sums and not taken out: no less wide.
+
+        Args:
+            plain: the share.
+            won: float64[persons], what the genuine pairs of each add to it, summed; 1 or 0 of a pair where they are
+                the share alone.
+            lost: float64[persons], the same of the impostor pairs of each.
+        """
+        counted = evidence(self.genuine_pairs, PERSON_CORRELATION)
+        couples = _couple_evidence(self.photos)
+        mean = np.divide(won, self.genuine_pairs, out=np.zeros(len(won)), where=self.genuine_pairs > 0)
+        other = np.divide(lost, self.impostor_pairs, out=np.zeros(len(lost)), where=self.impostor_pairs > 0)
+        centers = float(counted @ mean / counted.sum()), float(couples @ other / couples.sum())
+        rows = counted * (mean - centers[0]) / counted.sum() + 2 * couples * (other - centers[1]) / couples.sum()
+        value = plain + centers[0] - float(won.sum()) / self.n_genuine
+        value += centers[1] - float(lost.sum()) / 2 / self.n_impostor
+        return wilson_of_people(
+            plain,
+            min(1.0, max(0.0, value)),
+            float(rows @ rows),
+            pairs=float(self.n_genuine + self.n_impostor),
+            worth=float(counted.sum()),
+            people=effective(counted),
+        )
+
 
 def auc_interval_of(auc: float, people: ByPerson, won: Array, beaten: Array) -> tuple[float, float]:
     """95 % interval of the AUC over all pairs, as `overall.auc_interval` of their list.
@@ -41,10 +79,7 @@ def auc_interval_of(auc: float, people: ByPerson, won: Array, beaten: Array) -> 
         won: float64[persons], the sum over the genuine pairs of each of the share of impostor pairs that score lower.
         beaten: float64[persons], the sum over its impostor pairs of the share of genuine pairs that score higher.
     """
-    genuine, impostor = people.genuine_pairs, people.impostor_pairs
-    rows = (won - won.sum() / people.n_genuine * genuine) / people.n_genuine
-    rows = rows + (beaten - beaten.sum() / 2 / people.n_impostor * impostor) / people.n_impostor
-    return spread_interval(auc, rows, genuine, people.n_genuine + people.n_impostor)
+    return people.interval(auc, won, beaten)
 
 
 def eer_interval_of(
@@ -66,9 +101,8 @@ def eer_interval_of(
         if len(scores):
             ends.append(float(scores[min(int(np.searchsorted(reached, share * n_impostor)), len(scores) - 1)]))
         if len(genuine):
-            ends.append(
-                float(genuine[min(max(0, int(share * n_genuine) - (n_genuine - len(genuine))), len(genuine) - 1)])
-            )
+            lower = int(share * n_genuine) - (n_genuine - len(genuine))  # pairs without a score come first
+            ends.append(float(genuine[min(max(0, lower), len(genuine) - 1)]))
     if not ends:
         return 0.0, 1.0
     low, high = np.float32(min(ends)), np.float32(max(ends))
@@ -77,26 +111,20 @@ def eer_interval_of(
     counts = np.append(0, reached)[places]
     g, f = near / n_genuine, (counts[1] - counts[0]) / n_impostor
     weight = f / (f + g) if f + g > 0 else 0.5
-    rows = weight * (missed - missed.sum() / n_genuine * people.genuine_pairs) / n_genuine
-    rows = rows + (1 - weight) * (accepted - accepted.sum() / 2 / n_impostor * people.impostor_pairs) / n_impostor
-    return spread_interval(eer, rows, people.genuine_pairs, n_genuine + n_impostor)
+    return people.interval(eer, weight * missed, (1 - weight) * accepted)
 
 
-def difference_of(
-    a: ByPerson, b: ByPerson, far: float
-) -> tuple[float, float, float, float] | tuple[None, None, None, None]:
-    """TAR of one network less that of another over the same pairs at a FAR, its 95 % interval, and a p-value.
+def all_pairs_difference(a: ByPerson, b: ByPerson, far: float) -> Difference:
+    """TAR of one network less that of another over the same pairs at a FAR, as `persons.paired_differences`."""
+    if far not in a.tars or far not in b.tars or int((a.genuine_pairs > 0).sum()) < 2:
+        return Difference(far, None, None, None, None)
+    deviation = a.sampled.deviation(far, a.blocking[far]) - b.sampled.deviation(far, b.blocking[far])
+    return difference_of(far, a.tars[far] - b.tars[far], deviation, a.sampled.genuine.people)
 
-    Each person's difference counts as one draw, and both thresholds are taken as given. None where either can't show
-    the FAR.
-    """
-    if far not in a.accepted or far not in b.accepted:
-        return None, None, None, None
-    moved = (a.accepted[far] - b.accepted[far]).astype(np.float64)
-    n, persons = a.n_genuine, int((a.genuine_pairs > 0).sum())
-    difference = float(moved.sum()) / n
-    rows = (moved - difference * a.genuine_pairs) / n
-    spread = math.sqrt(float((rows**2).sum()) * persons / max(1, persons - 1))
-    p_value = math.erfc(abs(difference) / spread / math.sqrt(2)) if spread > 0 else 1.0 if difference == 0 else 0.0
-    half = Z95 * spread
-    return difference, max(-1.0, difference - half), min(1.0, difference + half), p_value
+
+def _couple_evidence(photos: Array) -> Array:
+    """float64[persons]: as how many independent comparisons the impostor pairs of each count."""
+    sizes, number, people = np.unique(photos, return_inverse=True, return_counts=True)
+    of_two = evidence(np.outer(sizes, sizes), COUPLE_CORRELATION)
+    found: Array = (of_two @ people - np.diag(of_two))[number]  # with everybody but oneself
+    return found

@@ -9,7 +9,8 @@ import pytest
 
 from facekd.rates.allpairs import measure_all_pairs
 from facekd.rates.cross_groups import cells
-from facekd.rates.people import difference_of
+from facekd.rates.people import all_pairs_difference
+from facekd.rates.persons import paired_differences
 
 
 def crowd(n: int = 90, seed: int = 0):
@@ -72,21 +73,23 @@ def test_a_threshold_between_two_float32_numbers_accepts_no_less() -> None:
 
 
 def test_the_difference_of_two_networks_over_all_pairs() -> None:
-    """Against leaving one person out: the same spread; and of a network with itself none."""
+    """As of the list of all pairs; and of a network with itself none."""
     vectors, persons, _ = crowd(600, 2)
     worse = vectors + 0.25 * np.random.default_rng(3).normal(size=vectors.shape).astype(np.float32)
     worse /= np.linalg.norm(worse, axis=1, keepdims=True)
     a, b = (measure_all_pairs(of, persons, [0.05]) for of in (vectors, worse))
-    difference, low, high, p_value = difference_of(a.people, b.people, 0.05)
-    assert difference == pytest.approx(a.rates[0].tar - b.rates[0].tar)
-    moved, n = a.people.accepted[0.05] - b.people.accepted[0.05], a.people.genuine_pairs
-    left_out = np.array([(moved.sum() - moved[k]) / (n.sum() - n[k]) for k in np.flatnonzero(n)])
-    spread = np.sqrt((len(left_out) - 1) / len(left_out) * ((left_out - left_out.mean()) ** 2).sum())
-    assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.05)
-    assert low < difference < high
-    assert p_value < 0.01
-    assert difference_of(a.people, a.people, 0.05) == (0.0, 0.0, 0.0, 1.0)
-    assert difference_of(a.people, b.people, 1e-9) == (None,) * 4
+    found = all_pairs_difference(a.people, b.people, 0.05)
+    assert found.difference == pytest.approx(a.rates[0].tar - b.rates[0].tar)
+    left, right = np.triu_indices(len(persons), 1)
+    scores = [(of @ of.copy().T)[left, right] for of in (vectors, worse)]
+    sides = persons[left], persons[right]
+    (listed,) = paired_differences(*scores, sides[0] == sides[1], *sides, [0.05])
+    assert (found.low, found.high) == pytest.approx((listed.low, listed.high), abs=2e-4)
+    assert found.p_value == pytest.approx(listed.p_value, abs=1e-4)
+    assert found.low < found.difference < found.high
+    same = all_pairs_difference(a.people, a.people, 0.05)
+    assert (same.difference, same.p_value) == (0.0, 1.0)
+    assert all_pairs_difference(a.people, b.people, 1e-9).difference is None
 
 
 @pytest.mark.parametrize(("n", "spread"), [(700, 0.9), (700, 4.0), (1500, 0.5), (2600, 2.0)])
