@@ -259,7 +259,7 @@ def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float]) -> 
         drawn = search_curve(searches, len(lost), len(gone))
         tell = partial(person_tpirs, searches, probe_persons, failed_mated=lost, failed_unmated=gone)
         tpirs = tell(fpirs)
-        band = tell(band_fars(n_unmated))
+        band = [rate for rate in tell(band_fars(n_unmated)) if rate.tar is not None]
     rates = SearchRates(
         model=model.name,
         model_id=model.model_id,

@@ -77,7 +77,7 @@ def judge_scores(
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
         failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed)),
         groups={column: _by_group(scores, of, tars, persons, people) for column, of in listed.pairs.groups.items()},
-        roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons)),
+        roc=tuple(one for one in _tars(values, same, band_fars(counts.n_impostor), persons) if one.tar is not None),
     )
     return Judged(model.file, rates, counts, scores, None if quality is None else _rejects(scores, tars, quality))
 
