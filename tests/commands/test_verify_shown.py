@@ -55,7 +55,7 @@ def test_intervals_are_by_people_where_people_are_known(home: Path, tmp_path: Pa
     page = (tmp_path / "report.html").read_text()
     assert "bands that take the person as the unit" in page
     assert "†" in page
-    assert "the threshold's own error is in it" in page
+    assert "own error is in it" in page
 
 
 def test_intervals_are_by_pairs_where_somebody_is_unknown(home: Path, tmp_path: Path) -> None:
