@@ -200,7 +200,7 @@ def search_of(
         drawn = search_curve(searches, len(lost), len(gone))
         tell = partial(person_tpirs, searches, probe_persons, failed_mated=lost, failed_unmated=gone)
         tpirs = tell(fpirs)
-        band = tell(band_fars(n_unmated))
+        band = [rate for rate in tell(band_fars(n_unmated)) if rate.tar is not None]
     at = [at_threshold(searches, probe_persons, one.threshold, lost, gone) for one in fixed if n_unmated]
     photos = len(plan.gallery) + len(plan.probes) + plan.failed_gallery + len(lost) + len(gone)
     everyone = {*plan.gallery_persons, *plan.probe_persons, *plan.missing, *plan.failed_mated, *plan.failed_unmated}

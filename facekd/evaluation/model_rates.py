@@ -96,7 +96,7 @@ def judge_scores(
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
         failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed) + len(model.lost(listed))),
         groups=groups,
-        roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons)),
+        roc=tuple(one for one in _tars(values, same, band_fars(counts.n_impostor), persons) if one.tar is not None),
         intervals=intervals,
         fixed=at,
         acquisition=_acquisition(listed),
