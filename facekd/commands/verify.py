@@ -95,7 +95,7 @@ def verify(
     else:
         source, listed = read_bin_set(data.bin) if data.bin else (read_source(data.crops, stored), None)
         if data.pairs is not None:
-            listed = read_list(data.pairs, source, data.crops, data.group or (), stored[1:])
+            listed = read_list(data.pairs, source, data.crops, data.group or (), stored[1:], quiet)
         people = everybody(source, place) if data.all_pairs else None
         plan = planned(source, data.crops, place, data.split) if data.identification else None
         crops = source if isinstance(source, CropSet) else None

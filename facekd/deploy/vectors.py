@@ -142,6 +142,8 @@ def _of_npy(path: Path) -> Vectors:
     found = _loaded(path)
     if not isinstance(found, np.ndarray):
         raise UserError(f"{path}: holds several arrays; call it .npz")
+    if isinstance(found, np.memmap) and found.offset + found.nbytes != path.stat().st_size:
+        raise UserError(f"{path}: is longer than its header says; write it again")
     return _checked(path, found, *_listed(path), None)
 
 

@@ -108,6 +108,7 @@ def read_list(
     crops: Path | None,
     groups: Sequence[str] = (),
     others: Sequence[Path] = (),
+    quiet: bool = False,
 ) -> ListedPairs:
     """The pairs of a list of any kind that `crops.pairs.read_pairs` reads, among the photos of `source`.
 
@@ -115,6 +116,7 @@ def read_list(
 
     Args:
         others: further files of embeddings of the same photos.
+        quiet: do not name a photo that they lack.
 
     Raises:
         UserError: a list that is none, contradicts itself or the crops' identities, names unknown photos, or lacks one
@@ -130,6 +132,11 @@ def read_list(
             names, persons_of = {**more, **names}, {**whose, **persons_of}
         lost = _lost(listed, names, path)
         names = {**names, **dict.fromkeys(lost, None)}
+        if lost:
+            say(
+                f"{len(lost)} photos of {path} are not in the embeddings (first: {min(lost)}): failures to enroll",
+                quiet,
+            )
     where = str(crops) if crops is not None else "the embeddings"
     pairs, failed = resolve(listed, names, where)
     persons, people = persons_of_list(listed, persons_of, path, lost)
