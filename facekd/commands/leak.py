@@ -122,7 +122,7 @@ def _judged(pairs: Path, crops: Path | None) -> CropSet:
     if crops is None:
         if pairs.suffix == ".bin":
             return read_bin(pairs)[0]
-        if pairs.is_file() and pairs.suffix in (".txt", ".csv"):
+        if pairs.is_file() and pairs.suffix in (".txt", ".csv", ".tsv"):
             raise UserError(f"{pairs}: names photos and holds none; give their crop store with --crops")
         return read_crops(pairs)
     listed, failed = resolve(read_pairs(pairs), photo_names(crops), str(crops))

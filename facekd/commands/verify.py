@@ -126,7 +126,9 @@ def verify(
                 raise UserError(f"{data.templates}: names no pairs; leave --require and --save-thresholds out")
         elif data.pairs is not None:
             own = [name for name in columns if attributes is None or name not in attributes.columns]
-            listed = read_list(data.pairs, source, data.crops, own, stored[1:], keep_repeats=switches.keep_repeats)
+            listed = read_list(
+                data.pairs, source, data.crops, own, stored[1:], quiet, keep_repeats=switches.keep_repeats
+            )
             if attributes is not None:
                 listed = of_pairs(attributes, listed, source, data.crops)
         people = everybody(source, place) if data.all_pairs or switches.blufr else None

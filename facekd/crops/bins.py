@@ -46,6 +46,10 @@ def read_bin(path: Path) -> tuple[CropSet, PairList]:
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: not a whole .bin set ({error}); copy it again") from error
     images, same = _checked(path, value)
+    try:
+        size = decode_crop(images[0]).shape[0]
+    except UserError as error:
+        raise UserError(f"{path}: its first image is no readable image; copy the set again") from error
     ids = [sha256_bytes(image)[:16] for image in images]
     encoded = dict(zip(ids, images, strict=True))
     crops = CropSet(
@@ -55,7 +59,7 @@ def read_bin(path: Path) -> tuple[CropSet, PairList]:
         sources=tuple(encoded),
         images=pa.chunked_array([pa.array(list(encoded.values()), pa.large_binary())]),
         rows=np.arange(len(encoded)),
-        size=decode_crop(images[0]).shape[0],
+        size=size,
         template="arcface",
     )
     fold = np.full(len(same), -1, np.int16)

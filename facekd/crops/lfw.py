@@ -70,6 +70,8 @@ def read_lfw(path: Path, text: str) -> PairList:
         right.append(f"{b[0]}/{b[0]}_{b[1]:04d}")
         same.append(len(words) == 3)
         persons.append((a[0], b[0]))
+    if not left:
+        raise UserError(f"{path}: holds no pair")
     kinds = np.array(same, bool)
     folds, each = (header[0], header[1]) if len(header) == 2 else (1, header[0]) if header else _folds(kinds)
     if header and len(left) != folds * each * 2:

@@ -92,6 +92,7 @@ def pairs_of(columns: Columns) -> PairList:
     if len(same) == 0:
         raise UserError(f"{columns.path}: holds no pair")
     left, right = (filled(columns, named[side]) for side in sides)
+    _refuse_heading(columns, [named[name] for name in (*sides, label)])
     persons = persons_of(columns)
     known = {*sides, label, "fold", *(PERSONS if persons is None else ())}
     apart = {name for both in PERSONS for name in both} if persons is not None else set()
@@ -99,6 +100,16 @@ def pairs_of(columns: Columns) -> PairList:
         name: values for key, name in named.items() if key not in known | apart for values in [columns.texts[name]]
     }
     return PairList(left, right, same, folds_of(columns), groups, persons)
+
+
+def _refuse_heading(columns: Columns, names: Sequence[str]) -> None:
+    """Pass unless a row repeats the heading, as where two lists were put into one file: 'same' is a label too."""
+    here = np.full(len(columns.texts[names[0]]), columns.headed)
+    for name in names:
+        values = columns.texts[name]
+        here &= values.codes == values.distinct.index(name) if name in values.distinct else False
+    if here.any():
+        raise UserError(f"{columns.where(int(np.flatnonzero(here)[0]))}: repeats the heading; take the line out")
 
 
 def filled(columns: Columns, name: str) -> NameColumn:

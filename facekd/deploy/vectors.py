@@ -21,6 +21,7 @@ VECTORS = ("embeddings", "embedding", "vectors", "features")  # what the arrays 
 IDS = ("ids", "id", "names")
 PEOPLE = ("identities", "identity", "persons")
 PHOTOS = ("sources", "source", "photos")
+KNOWN = {*VECTORS, *IDS, *PEOPLE, *PHOTOS, KEY, "model_id"}
 LIST = "a column id, and if wanted identity and source"
 
 
@@ -117,6 +118,9 @@ def _as_vectors(column: pa.ChunkedArray, path: Path) -> Array:
 def _of_npz(path: Path) -> Vectors:
     found = _loaded(path)
     assert isinstance(found, dict)
+    strange = next((name for name, one in found.items() if not isinstance(one, np.ndarray)), None)
+    if strange is not None:
+        raise UserError(f"{path}: {strange} is no array; embed again")
     check_format("embeddings", found.get(KEY), path)
     vectors, ids, people, photos = (_named(found, names) for names in (VECTORS, IDS, PEOPLE, PHOTOS))
     if vectors is None or (ids is None and "model_id" in found):
@@ -138,6 +142,8 @@ def _of_npy(path: Path) -> Vectors:
     found = _loaded(path)
     if not isinstance(found, np.ndarray):
         raise UserError(f"{path}: holds several arrays; call it .npz")
+    if isinstance(found, np.memmap) and found.offset + found.nbytes != path.stat().st_size:
+        raise UserError(f"{path}: is longer than its header says; write it again")
     return _checked(path, found, *_listed(path), None)
 
 
@@ -146,8 +152,8 @@ def _loaded(path: Path) -> Any:
     try:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a length may say more than there is
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves a damaged one open
+            return {name: arrays[name] for name in arrays.files if name in KNOWN}
     except Exception as error:  # of a damaged file numpy and zipfile raise what they come by
         why = "objects, which would have to be executed" if "allow_pickle" in str(error) else _line(error)
         raise UserError(f"{path}: holds no embeddings that can be read ({why}); embed again") from error

@@ -219,6 +219,8 @@ def listed(path: Path, store: Path) -> Compared:
             )
         persons, unit = as_strangers(same), "pairs"
     about = f"{len(same)} pairs of {found.name}"
+    if found.people == "photo names":
+        about += ", whose people are known by their photos' names only"
     return Compared(f"Pairs of {found.name}", about, crops, ids, left, right, same, persons, unit, found.left_out)
 
 

@@ -108,6 +108,7 @@ def read_list(
     crops: Path | None,
     groups: Sequence[str] = (),
     others: Sequence[Path] = (),
+    quiet: bool = False,
     *,
     keep_repeats: bool = False,
 ) -> ListedPairs:
@@ -117,6 +118,7 @@ def read_list(
 
     Args:
         others: further files of embeddings of the same photos.
+        quiet: do not name a photo that they lack.
         keep_repeats: count a pair as often as the list has it.
 
     Raises:
@@ -133,6 +135,11 @@ def read_list(
             names, persons_of = {**more, **names}, {**whose, **persons_of}
         lost = _lost(listed, names, path)
         names = {**names, **dict.fromkeys(lost, None)}
+        if lost:
+            say(
+                f"{len(lost)} photos of {path} are not in the embeddings (first: {min(lost)}): failures to enroll",
+                quiet,
+            )
     where = str(crops) if crops is not None else "the embeddings"
     pairs, failed = resolve(listed, names, where)
     persons, people = persons_of_list(listed, persons_of, path, lost)

@@ -82,7 +82,7 @@ def test_names_stand_in_where_nothing_is_stated_and_the_report_says_so(tmp_path:
     assert said not in (tmp_path / "s" / "report.md").read_text().replace("\\", "")
 
 
-def test_a_photo_that_the_file_lacks_is_a_failure_to_enroll(tmp_path: Path) -> None:
+def test_a_photo_that_the_file_lacks_is_a_failure_to_enroll(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pairs = pair_list(tmp_path / "p.csv")
     kept = [i for i in range(len(WHO)) if i not in (3, 20)]
     file = saved(tmp_path / "e.npz", kept, PERSONS, IDS)
@@ -99,6 +99,9 @@ def test_a_photo_that_the_file_lacks_is_a_failure_to_enroll(tmp_path: Path) -> N
     assert model["tar"][0]["far"] == pytest.approx(float(far))
     assert model["failures_to_enrol"] == {"photos": 2, "pairs": 2 * 47 - 1}
     assert (model["interval"], result["pairs"]["people"]) == ("identities", "stated")  # the partners say who it was
+    assert run(["verify", "--embeddings", str(file), "--pairs", str(pairs), "--out", str(tmp_path / "again")]) == 0
+    assert "2 photos of" in (said := capsys.readouterr().err)
+    assert "are not in the embeddings (first: c20): failures to enroll" in said
 
 
 def test_a_list_of_other_photos_is_still_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -159,6 +159,7 @@ def test_csv_without_folds_and_with_blank_lines(tmp_path: Path) -> None:
         ("1 0 1\n0 1 0\n", "can be read as 'a b 1' and as '1 a b'"),
         ("x y 1\nx z w 0\n", "line 2: 4 values, not 3 as in its other lines"),
         ("x y 1\nx z -1\nw z 0\n", "'same' holds 0 and -1 beside each other"),
+        ("a,b,same\nx,y,1\na,b,same\nx,z,0\n", "line 3: repeats the heading"),
         ("a,b,same\n,y,1\n", "column 'a' lacks a value in line 2"),
         ("a,b,same,left_person\nx,y,1,Ann\n", "a column 'left_person' and no 'right_person'"),
         ("a.jpg 1\nb.jpg 0\n", "lines 1 and 2: the photos of one pair have the labels 1 and 0"),
