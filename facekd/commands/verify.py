@@ -116,7 +116,9 @@ def verify(
             source, listed = read_bin_set(data.bin, keep_repeats=switches.keep_repeats)
         else:
             source = read_source(data.crops, stored)
-        attributes = None if switches.attributes is None else read_attributes(switches.attributes, columns)
+        attributes = None
+        if switches.attributes is not None:
+            attributes = read_attributes(switches.attributes, columns if data.group else ())
         if data.templates is not None:
             found = read_templates(data.templates, data.pairs)
             templates = photo_templates(found, source, data.crops, data.fuse or "mean", columns, stored[1:])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -12,6 +12,7 @@ from typing import TextIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from facekd.core.names import NameColumn
@@ -19,6 +20,8 @@ from facekd.core.types import Array
 from facekd.errors import UserError
 
 ROWS = 1 << 16  # read together
+QUICK = 1 << 20  # bytes from which a text is worth Arrow's reader,
+BLOCK = 1 << 22  # and the bytes that it reads together
 NOTHING = {"", "nan", "null", "none", "na", "n/a", "-nan"}  # a number that is not there
 
 
@@ -117,9 +120,11 @@ def text_columns(
         heading = [name.strip() for name in heading]
         _refuse_twins(path, heading)
         chosen = [k for k, name in enumerate(heading) if wanted is None or name.lower() in wanted]
+        done = Columns(path, {}, {}, sign, names is None, _some(heading))
+        if quick := _quick(done, len(heading), {k: heading[k] for k in chosen}, numbers):
+            return quick
         texts = {heading[k]: _Coder() for k in chosen if heading[k].lower() not in numbers}
         found: dict[str, list[Array]] = {heading[k]: [] for k in chosen if heading[k] not in texts}
-        done = Columns(path, {}, {}, sign, names is None)
         total = 0
         for rows in _in_chunks(path, reader, len(heading), names is None):
             columns = list(zip(*rows, strict=True))
@@ -132,8 +137,47 @@ def text_columns(
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not readable as CSV ({error}); correct it") from error
     values = {name: np.concatenate([*parts, np.zeros(0)]) for name, parts in found.items()}
-    read = {name: coder.done() for name, coder in texts.items()}
-    return Columns(path, read, values, sign, names is None, _some(heading))
+    return replace(done, texts={name: coder.done() for name, coder in texts.items()}, numbers=values)
+
+
+def _quick(about: Columns, width: int, chosen: Mapping[int, str], numbers: Container[str]) -> Columns | None:
+    """The columns by Arrow's reader, in an eighth of the time; None where it may read otherwise than Python's does.
+
+    That is where something is quoted, spaces part the values, or a line is not as it should be: Python's reader then
+    says which.
+    """
+    if about.sign in (None, " ") or not chosen or about.path.stat().st_size < QUICK:
+        return None
+    with open(about.path, "rb") as file:
+        while about.headed and (line := file.readline()) and not line.strip(b" \t\r\n\xef\xbb\xbf"):
+            pass
+        start = file.tell()
+        if any(b'"' in block for block in iter(lambda: file.read(BLOCK), b"")):
+            return None
+    texts = {name: _Coder() for name in chosen.values() if name.lower() not in numbers}
+    found: dict[str, list[Array]] = {name: [] for name in chosen.values() if name not in texts}
+    of = {str(k): name for k, name in chosen.items()}
+    kinds = {k: pa.dictionary(pa.int32(), pa.string()) if name in texts else pa.string() for k, name in of.items()}
+    try:
+        with pa.OSFile(str(about.path)) as file:
+            file.seek(start)
+            batches = pacsv.open_csv(
+                file,
+                pacsv.ReadOptions(column_names=[str(k) for k in range(width)], block_size=BLOCK, use_threads=False),
+                pacsv.ParseOptions(delimiter=about.sign, quote_char=False),
+                pacsv.ConvertOptions(column_types=kinds, include_columns=list(of), strings_can_be_null=False),
+            )
+            for batch in batches:
+                for k, name in of.items():
+                    if name in texts:
+                        texts[name].add_arrow(batch[k])
+                    else:
+                        found[name].append(_as_numbers(about.path, name, batch[k]))
+    except (pa.ArrowException, OSError, UserError, UnicodeDecodeError):
+        return None
+    pa.default_memory_pool().release_unused()
+    values = {name: np.concatenate([*parts, np.zeros(0)]) for name, parts in found.items()}
+    return replace(about, texts={name: coder.done() for name, coder in texts.items()}, numbers=values)
 
 
 def _reader(lines: Iterable[str], sign: str):  # type: ignore[no-untyped-def]  # csv has no public name of its type
@@ -186,9 +230,15 @@ class _Coder:
 
     def add_arrow(self, values: pa.Array) -> None:
         """Of any type that Arrow can write as text; true and false as such, a null as ""."""
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
-        coded = pc.fill_null(values.cast(pa.string()), "").dictionary_encode()
+        if (
+            pa.types.is_dictionary(values.type)
+            and values.null_count == 0
+            and pa.types.is_string(values.type.value_type)
+        ):
+            coded = values
+        else:
+            plain = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+            coded = pc.fill_null(plain.cast(pa.string()), "").dictionary_encode()
         places = [self.number[value] for value in coded.dictionary.to_pylist()]
         self.parts.append(np.array(places, np.int32)[coded.indices.to_numpy()] if places else np.zeros(0, np.int32))
 

@@ -97,23 +97,40 @@ def judge_fixed(fixed: Sequence[Fixed], values: Array, same: Array, persons: Per
     rows = []
     for one in fixed:
         accepted = values >= one.threshold
-        sides = None if persons is None else (persons[0][~same], persons[1][~same])
-        hits, n = int(accepted[same].sum()), int(same.sum())
-        if persons is None:
-            low, high = wilson(hits, n)
-        else:
-            _, who = np.unique(persons[0][same], return_inverse=True)
-            low, high = wilson_by_person(np.bincount(who, accepted[same]), np.bincount(who))
-        false = (float(accepted[~same].mean()), *far_interval(accepted[~same], sides))
-        rows.append(fixed_rate(one, false, (1 - hits / n, 1 - high, 1 - low)))
+        rows.append(fixed_rate(one, _false(accepted, same, persons), _missed(accepted, same, persons)))
     return tuple(rows)
 
 
-def fixed_rate(one: Fixed, false: Interval, missed: Interval) -> FixedRate:
+def _false(accepted: Array, same: Array, persons: Persons | None) -> Interval | None:
+    if same.all():
+        return None
+    sides = None if persons is None else (persons[0][~same], persons[1][~same])
+    return (float(accepted[~same].mean()), *far_interval(accepted[~same], sides))
+
+
+def _missed(accepted: Array, same: Array, persons: Persons | None) -> Interval | None:
+    if not same.any():
+        return None
+    hits, n = int(accepted[same].sum()), int(same.sum())
+    if persons is None:
+        low, high = wilson(hits, n)
+    else:
+        _, who = np.unique(persons[0][same], return_inverse=True)
+        low, high = wilson_by_person(np.bincount(who, accepted[same]), np.bincount(who))
+    return 1 - hits / n, 1 - high, 1 - low
+
+
+def fixed_rate(one: Fixed, false: Interval | None, missed: Interval | None) -> FixedRate:
     """The rates at one threshold with what they have become since it was calibrated."""
     known = one.reached or (None if one.asked is None else (one.asked, one.asked, one.asked))
     return FixedRate(
-        one.name, one.threshold, one.asked, known, false, missed, None if known is None else drift(known, false)
+        one.name,
+        one.threshold,
+        one.asked,
+        known,
+        false,
+        missed,
+        None if known is None or false is None else drift(known, false),
     )
 
 

@@ -99,9 +99,8 @@ def _cell_rates(cell: GroupCell, rates: Sequence[Rate], fixed: Sequence[Fixed]) 
         shown.append(one)
     at = []
     for k, given in enumerate(fixed, len(rates)):
-        tar, far = _tar(cell, k), _far(cell, k)
-        if tar is not None and far is not None:
-            at.append(fixed_rate(given, far, (1 - tar[0], 1 - tar[2], 1 - tar[1])))
+        tar = _tar(cell, k)
+        at.append(fixed_rate(given, _far(cell, k), None if tar is None else (1 - tar[0], 1 - tar[2], 1 - tar[1])))
     few = int((cell.genuine_pairs > 0).sum()) < FEW
     return GroupRates(pairs, people, few, tuple(shown), tuple(at))
 

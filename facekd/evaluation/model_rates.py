@@ -309,10 +309,8 @@ def _by_group(
         pairs = PairCounts(int(genuine.sum()), int(impostor.sum()))
         few = min(pairs.genuine, FEW if people is None else people) < FEW
         tar = tuple(_group_rate(scores, rate, genuine, impostor, persons) for rate in rates)
-        at: tuple[FixedRate, ...] = ()
-        if pairs.genuine and pairs.impostor:
-            inside = None if persons is None else (persons[0][here], persons[1][here])
-            at = judge_fixed(fixed, scores.values[here], scores.same[here], inside)
+        inside = None if persons is None else (persons[0][here], persons[1][here])
+        at = judge_fixed(fixed, scores.values[here], scores.same[here], inside)
         groups[value] = GroupRates(pairs, people, few, tar, at)
     return groups
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from facekd.core.types import Rate
 from facekd.errors import UserError
-from facekd.evaluation.results import FixedRate, GroupRates, Interval, ModelRates, RequirementCheck, rate_of
+from facekd.evaluation.results import CROSS, FixedRate, GroupRates, Interval, ModelRates, RequirementCheck, rate_of
 from facekd.evaluation.search_results import SearchRates
 from facekd.evaluation.text import far_name
 from facekd.settings.requirements import Requirement
@@ -42,7 +42,8 @@ def checks(requirement: Requirement, rates: ModelRates | SearchRates) -> list[Re
         found = _searched(requirement, rates) if isinstance(rates, SearchRates) else _of_pairs(requirement, rates)
         return [_checked(requirement, rates.model, "", found)]
     groups = rates.groups[requirement.column]
-    chosen = groups if requirement.value == "*" else {str(requirement.value): groups[str(requirement.value)]}
+    alone = {name: group for name, group in groups.items() if CROSS not in name}
+    chosen = alone if requirement.value == "*" else {str(requirement.value): groups[str(requirement.value)]}
     return [
         _checked(requirement, rates.model, f", {requirement.column} {name}", _of_group(requirement, group))
         for name, group in chosen.items()
@@ -104,6 +105,8 @@ def _at_fixed(requirement: Requirement, fixed: Sequence[FixedRate]) -> Found:
     (one,) = chosen
     false = requirement.rate in ("fmr", "fpir")
     rate = one.false if false else one.missed
+    if rate is None:
+        return None, "there is no such pair"
     return (rate if requirement.sense == "<=" else _complement(rate)), requirement.rate.upper()
 
 

@@ -50,8 +50,8 @@ class FixedRate:
     threshold: float
     asked: float | None  # the rate that it was calibrated to
     calibrated: Interval | None  # and what that was there
-    false: Interval  # FMR or FPIR here
-    missed: Interval  # FNMR or FNIR here
+    false: Interval | None  # FMR or FPIR here; None without an impostor pair
+    missed: Interval | None  # FNMR or FNIR here; None without a genuine pair
     drift: Literal["agrees", "higher", "lower"] | None  # of the false rate here, against that of the calibration
 
 
@@ -299,6 +299,12 @@ def plain(value: Any) -> Any:
 def fields_of(value: Any, but: Sequence[str] = ()) -> dict[str, Any]:
     """A dataclass's fields as JSON, by their keys."""
     return {RENAMED.get(f.name, f.name): plain(getattr(value, f.name)) for f in fields(value) if f.name not in but}
+
+
+def estimated_far(rates: Sequence[Rate]) -> float | None:
+    """The lowest FAR that a list estimates, for a headline; None where it estimates none of those asked."""
+    fars = [rate.far_asked for rate in rates if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    return min(fars, default=None)
 
 
 def lowest_far(rates: Sequence[Rate]) -> float | None:

@@ -57,6 +57,7 @@ def roc(
     *,
     axes_of: tuple[str, str] = ("False accept rate (FAR)", "True accept rate (TAR)"),
     few: str = "too few impostor pairs",
+    to_one: bool = True,
 ) -> str:
     """TAR against FAR, FAR on a log axis.
 
@@ -67,6 +68,7 @@ def roc(
         bands: by the same name, 95 % intervals at some FARs; see `_band`.
         axes_of: what the axes are called, where the curves are those of another pair of rates.
         few: what the shaded region is called.
+        to_one: whether both rates end at 1, as where accepting everything misses nobody.
     """
     points = _points(curves)
     left = decade_below(curve.n_impostor for curve in curves.values())
@@ -77,9 +79,11 @@ def roc(
         lowest = [1.0]
         for (name, curve), color, dash in styled(curves):
             far, tar = np.maximum(points[name].far, left), points[name].tar
+            if to_one:  # with the pairs without a score, which no threshold accepts
+                far, tar = np.append(far, 1.0), np.append(tar, 1.0)
             above = _staircase(axes, far, tar, floor(curve.n_impostor), color, dash)
             lowest.extend(above[1][:1])
-            far, low, high = _band(*above, (bands or {}).get(name, ()))
+            far, low, high = _band(*above, (bands or {}).get(name, ()), closes=to_one)
             axes.fill_between(far, low, high, step="post", color=color, alpha=0.14, linewidth=0)
         axes.set_xscale("log")
         axes.set_xlim(left, 1)
@@ -112,7 +116,8 @@ def det(curves: Mapping[str, Curve], bands: Mapping[str, Sequence[Rate]] | None 
             far, fnmr = np.maximum(points[name].far, left), points[name].fnmr
             above = _staircase(axes, far, np.maximum(fnmr, bottom), floor(curve.n_impostor), color, dash)
             shown = above[1] > floor(curve.n_genuine)  # below, the genuine pairs are too few for any interval
-            far, low, high = _band(above[0][shown], 1 - above[1][shown], (bands or {}).get(name, ()))
+            known = (bands or {}).get(name, ())
+            far, low, high = _band(above[0][shown], 1 - above[1][shown], known, closes=False)
             upper, lower = np.maximum(1 - low, bottom), np.maximum(1 - high, bottom)
             axes.fill_between(far, lower, upper, step="post", color=color, alpha=0.14, linewidth=0)
         axes.set_xscale("log")
@@ -309,8 +314,8 @@ def _staircase(axes: Axes, far: Array, rate: Array, limit: float, color: str, da
     return above
 
 
-def _band(far: Array, tar: Array, rates: Sequence[Rate]) -> tuple[Array, Array, Array]:
-    """FAR and both ends of the band around a curve, as far as intervals are known.
+def _band(far: Array, tar: Array, rates: Sequence[Rate], *, closes: bool) -> tuple[Array, Array, Array]:
+    """FAR and both ends of the band around a curve, as far as intervals are known; a ROC's closes at (1, 1).
 
     The interval's two arms are known at the FARs of `rates`; between them they are interpolated in the logarithm of
     FAR and laid on the curve itself, so the line always lies in its band.
@@ -322,6 +327,8 @@ def _band(far: Array, tar: Array, rates: Sequence[Rate]) -> tuple[Array, Array, 
     ]
     if not known:
         return far[:0], tar[:0], tar[:0]
+    if closes:  # at FAR 1 everything is accepted, whoever is judged
+        known = [*(one for one in known if one[0] < 0), (0.0, 0.0, 0.0)]
     x, down, up = np.array(sorted(known)).T
     at = np.log10(far)
     inside = at <= x[-1] + 1e-9

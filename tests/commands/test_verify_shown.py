@@ -250,7 +250,7 @@ def test_the_report_renders_in_a_browser(home: Path, tmp_path: Path) -> None:
     command += ["--enable-logging=stderr", "--dump-dom", (tmp_path / "report.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert ":CONSOLE" not in done.stderr
-    assert done.stdout.count("<svg") == 5  # ROC, DET, two histograms, cost
+    assert done.stdout.count("<svg") == 10  # ROC, DET, two histograms, thresholds, four of groups, cost
     assert "The hardest pairs" in done.stdout
 
 
