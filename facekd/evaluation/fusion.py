@@ -14,7 +14,7 @@ from facekd.errors import UserError
 from facekd.evaluation.protocols import JudgedModel
 from facekd.gallery.people import template_of
 
-TOGETHER = 4096  # photos whose embeddings are in memory at once
+TOGETHER = 1024  # photos whose embeddings are in memory at once
 
 Fusion = Literal["mean", "media", "quality"]
 
