@@ -84,17 +84,17 @@ def test_thresholds_of_one_list_are_judged_on_another(home: Path, tmp_path: Path
 
 
 def test_a_searchs_thresholds_are_kept_beside_those_of_pairs(home: Path, tmp_path: Path) -> None:
-    search = ["--model", home / "a", "--identification", "--crops", home / "crops", "--far", "0.3"]
+    search = ["--model", home / "a", "--identification", "--crops", home / "crops", "--far", "0.5"]
     ran(home, tmp_path / "1", *flags(home), "--save-thresholds", tmp_path / "t.json")
     ran(home, tmp_path / "2", *search, "--save-thresholds", tmp_path / "t.json")
     (entry,) = json.loads((tmp_path / "t.json").read_text())["models"].values()
-    assert entry["fpir"]["3e-1"]["people"] == PEOPLE // 2
+    assert entry["fpir"]["5e-1"]["people"] == PEOPLE // 2
     assert "1e-1" in entry["thresholds"]
-    asked = ["--threshold", tmp_path / "t.json", "--require", "fpir@T3e-1<=0.9", "--require", "rank1>=0.01"]
+    asked = ["--threshold", tmp_path / "t.json", "--require", "fpir@T5e-1<=0.9", "--require", "rank1>=0.01"]
     result = ran(home, tmp_path / "3", *search, *asked)
     (rates,) = result["models"]
-    (fixed,) = [one for one in rates["fixed"] if one["name"] == "3e-1"]
-    (tpir,) = [one for one in rates["tpir"] if one["fpir_asked"] == 0.3]
+    (fixed,) = [one for one in rates["fixed"] if one["name"] == "5e-1"]
+    (tpir,) = [one for one in rates["tpir"] if one["fpir_asked"] == 0.5]
     assert (fixed["false"][0], 1 - fixed["missed"][0]) == pytest.approx((tpir["fpir"], tpir["tpir"]))
     assert all(one["met"] for one in result["requirements"])
     (tmp_path / "no.json").write_text("[]")
