@@ -42,7 +42,7 @@ from facekd.rates.thresholds import far_interval, far_interval_by_person, thresh
 from facekd.rates.tiles import Count
 
 REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
-MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled for a difference
+MOST_INDEPENDENT = 200_000  # pairs of unknown people that a difference is still told of
 BAND_POINTS = 4  # of the curves' bands, in each decade of FAR
 
 
@@ -185,7 +185,7 @@ def differences(
 ) -> tuple[ModelDifference, ...]:
     """TAR of each model minus that of each later one on the same pairs, with interval and p-value.
 
-    Where people are not known the pairs are resampled as independent ones; none of a longer list than that allows.
+    Where people are not known the pairs count as independent; none of a longer list than that allows.
     """
     kept = [(one.name, one.scores) for one in judged if one.scores is not None]
     counted = [(one.name, one.people) for one in judged if one.people is not None]

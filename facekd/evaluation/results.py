@@ -18,7 +18,7 @@ from facekd.rates.spread import Histogram
 FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
 CROSS = " × "  # between the groups of a pair's two sides
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
-Unit = Literal["identities", "pairs"]  # what is resampled for an interval
+Unit = Literal["identities", "pairs"]  # what counts as one draw in an interval
 KnownBy = Literal["stated", "photo names"]  # what says who people are: the set or list itself, or its photos' names
 Interval: TypeAlias = tuple[float, float, float]  # a rate, and its 95 % interval
 

@@ -18,7 +18,6 @@ BANDS = {
     "identities": "with 95 % bands that take the person as the unit",
     "pairs": "with 95 % bands for pairs taken as independent",
 }
-RESAMPLED = {"identities": "people", "pairs": "pairs, taken as independent,"}
 
 
 def percent(value: float | None, digits: int = 2) -> str:
