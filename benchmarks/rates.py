@@ -2,6 +2,7 @@
 
     python benchmarks/rates.py            # everything, about 3 minutes on two idle cores; writes results/rates.json
     python benchmarks/rates.py --quick    # a tenth of the size, prints only
+    python benchmarks/rates.py --files    # lists of ten million rows through 'facekd verify'; writes results/lists.json
 
 Each measurement runs in a fresh process, so that its peak memory is its own. The embeddings are synthetic: persons'
 centers with noise, 512-d, unit norm.
@@ -14,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,13 @@ from facekd.rates.counts import curve
 from facekd.rates.persons import person_rates
 from facekd.rates.rates import far_budget, rate_at
 
+WAITED = """
+import json, os, subprocess, sys
+# A process counts what its parent had when it began, so this small one starts the command.
+_, status, used = os.wait4(subprocess.Popen(sys.argv[1:]).pid, 0)
+assert status == 0, status
+print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+"""
 FARS = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
 DIM = 512
 
@@ -154,6 +163,50 @@ def bootstrap(n: int) -> dict[str, Any]:
     return {"pairs": n, "persons": n_persons, "seconds": took, "peak_mb": peak_mb(), "intervals": intervals}
 
 
+def files(n: int) -> dict[str, dict[str, Any]]:
+    """`facekd verify` of n rows: a list of scores, and a pair list with stored embeddings (20,000 photos, 128-d)."""
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
+    rng = np.random.default_rng(0)
+    photos, dim = 20_000, 128
+    who = rng.integers(0, photos // 5, photos)
+    vectors = rng.standard_normal((photos // 5, dim))[who] + 1.6 * rng.standard_normal((photos, dim))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    left, right = rng.integers(0, photos, (2, n))
+    order, of = np.argsort(who, kind="stable"), np.arange(photos // 5 + 1)
+    first = np.searchsorted(who[order], of)
+    mated = np.flatnonzero(rng.random(n) < 0.1)
+    person = who[left[mated]]
+    right[mated] = order[first[person] + (rng.random(len(mated)) * np.diff(first)[person]).astype(int)]
+    same = who[left] == who[right]
+    starts = range(0, n, 1 << 16)
+    score = np.concatenate(
+        [np.einsum("pd,pd->p", vectors[left[k : k + (1 << 16)]], vectors[right[k : k + (1 << 16)]]) for k in starts]
+    )
+    ids = np.array([f"people/p{person:04d}/photo_{i:05d}.jpg" for i, person in enumerate(who)])
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        home, plain = Path(folder), pacsv.WriteOptions(quoting_style="none")
+        pacsv.write_csv(pa.table({"score": score, "label": same.astype(np.int8)}), home / "scores.csv", plain)
+        a, b = (pa.DictionaryArray.from_arrays(side.astype(np.int32), ids).cast(pa.string()) for side in (left, right))
+        pacsv.write_csv(pa.table({"a": a, "b": b, "same": same.astype(np.int8)}), home / "pairs.csv", plain)
+        np.savez(home / "e.npz", embeddings=vectors, ids=ids)
+        for name, flags in (
+            ("scores", ["--scores", home / "scores.csv"]),
+            ("pairs", ["--pairs", home / "pairs.csv", "--embeddings", home / "e.npz"]),
+        ):
+            command = [sys.executable, "-m", "facekd", "verify", *map(str, flags), "--out", str(home / name), "--quiet"]
+            start = time.perf_counter()
+            done = subprocess.run([sys.executable, "-c", WAITED, *command], check=True, stdout=subprocess.PIPE)
+            cpu, peak = json.loads(done.stdout)
+            took = time.perf_counter() - start
+            (model,) = json.loads((home / name / "report.json").read_text())["models"]
+            found[name] = {"rows": n, "cpu_seconds": cpu, "seconds": took, "peak_mb": peak, "eer": model["eer"]}
+            found[name] |= {"pairs": model["pairs"]}
+    return found
+
+
 MEASUREMENTS = {work.__name__: work for work in (ours, scikit_learn, against_product, listed, bootstrap)}
 
 
@@ -172,7 +225,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the size, nothing written")
     parser.add_argument("--only", choices=MEASUREMENTS, help="one measurement, as JSON on the standard output")
     parser.add_argument("--size", type=int, help="photos or pairs for --only")
+    parser.add_argument("--files", action="store_true", help="lists of ten million rows through the command alone")
     args = parser.parse_args()
+    if args.files:
+        found = files(10**6 if args.quick else 10**7)
+        print(json.dumps(found, indent=1))
+        if not args.quick:
+            record("lists", found)
+        return
     if args.only:
         print(json.dumps(MEASUREMENTS[args.only](args.size)))
         return

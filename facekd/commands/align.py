@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from facekd.console import progress, say, say_first, table
 from facekd.core.run import default_out, start_run
@@ -41,7 +41,7 @@ def align(
 
     Args:
         photos: A folder, zip or tar of photos; a folder per person names the identities, else LFW's
-            Name_0001.jpg does.
+            Name_0001.jpg does. See --identity-from.
         out: The crop store to write or to go on with.
         quiet: Print nothing.
     """
@@ -50,23 +50,33 @@ def align(
     from facekd.engines.mapper import mapper
     from facekd.faces.detect import weights_digest
     from facekd.ingest.alignment import BATCH, align_batch, detector_of
-    from facekd.ingest.corpus import as_duplicate, detector_of_store, summarize, unfinished
+    from facekd.ingest.corpus import (
+        as_duplicate,
+        detector_of_store,
+        identity_of_store,
+        people_of,
+        summarize,
+        unfinished,
+    )
     from facekd.photos.find import find_photos
 
     map_batches = mapper(cluster.engine, cluster.address)
     if cluster.engine == "ray":  # its workers run in other folders
         photos, faces = photos.absolute(), replace(faces, weights=faces.weights and faces.weights.absolute())
-    found = find_photos(photos)
     out = out or default_out("align")
+    found = people_of(find_photos(photos), photos, out, faces.identity_from, quiet)
     faces = replace(faces, detector=faces.detector or detector_of_store(out))
     detector_of(faces)  # wrong weights are the user's mistake: say so before the store is touched
-    made = {
+    made: dict[str, Any] = {
         "detector": faces.detector_name,
         "min_face": faces.min_face,
         "choose": faces.choose,
         "turn": faces.turn,
         "size": faces.size,
     }
+    told = faces.identity_from or identity_of_store(out)
+    if told in ("top", "name"):  # stores of before, which have no such key, are by parent
+        made["identity_from"] = told
     digest = weights_digest(faces.detector_name, faces.weights)
     with CropStore.writing(out, {**made, "weights_sha256": digest, "template": "arcface"}) as store:
         start_run(out, "align", {"photos": photos, "out": out, **flat(faces, cluster)}, inputs=(photos,))

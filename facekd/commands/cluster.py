@@ -111,7 +111,7 @@ def _faces(
             raise UserError(f"{src}: holds photos; --embeddings is of crops, so give the crops, or leave it out")
         network = replace(network, model=network.model or own_model(quiet))
         size = load_embedder(network.model, network.contract).contract.size  # type: ignore[arg-type]  # not None
-        align(src, out / ALIGNED, **flat(search), size=size, quiet=quiet)
+        align(src, out / ALIGNED, **flat(search), size=size, identity_from="parent", quiet=quiet)
         src = out / ALIGNED
     return faces_of_crops(src, network, embeddings, decision, quiet)
 

@@ -127,7 +127,7 @@ def _judged(pairs: Path, crops: Path | None) -> CropSet:
         return read_crops(pairs)
     listed, failed = resolve(read_pairs(pairs), photo_names(crops), str(crops))
     crop_set = read_crops(crops)
-    wanted = {name for name in (*listed.left, *listed.right) if name not in failed}
+    wanted = set(listed.photos()) - failed
     return crop_set.take(np.flatnonzero([crop_id in wanted for crop_id in crop_set.ids]))
 
 

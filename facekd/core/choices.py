@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 DetectorName = Literal["yunet", "mtcnn", "facenet", "none"]
 DETECTOR: DetectorName = "yunet"  # where none is asked for and none was used before
 Choice = Literal["largest", "center", "best", "all", "centre"]  # which face of several; centre: the old spelling
+IdentityFrom = Literal["parent", "top", "name"]  # what of a photo's path says whom it shows
 Engine = Literal["local", "ray"]
 Augment = Literal["plain", "occluded", "flip"]  # kinds of views, see crops.views.view_batch
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from facekd.core.names import NameColumn, together
 from facekd.errors import UserError
 
 Array = np.ndarray
@@ -104,20 +105,38 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class PairList:
-    """Which photos or crops are compared, and whether they show the same person."""
+    """Which photos or crops are compared, and whether they show the same person.
 
-    left: tuple[str, ...]
-    right: tuple[str, ...]
+    Strings are kept as `NameColumn`; any sequence of them is taken. The two sides share their distinct strings, so
+    equal codes are the same photo.
+    """
+
+    left: NameColumn
+    right: NameColumn
     same: Array  # bool[P]
     fold: Array  # int16[P]; -1 where a pair is in no fold
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # column -> its P values
+    groups: Mapping[str, NameColumn] = field(default_factory=dict)  # column -> its P values
+    persons: tuple[NameColumn, NameColumn] | None = None  # whom each side shows, where the list itself says it
 
     def __post_init__(self) -> None:
+        left, right = together(self.left, self.right)
+        groups = {name: NameColumn.of(values) for name, values in self.groups.items()}
+        persons = None if self.persons is None else tuple(together(*self.persons))
+        for name, value in (("left", left), ("right", right), ("groups", groups), ("persons", persons)):
+            object.__setattr__(self, name, value)
         n = len(self.left)
         assert len(self.right) == n, (n, len(self.right))
         assert self.same.shape == (n,), self.same.shape
         assert self.same.dtype == bool, self.same.dtype
         assert self.fold.shape == (n,), self.fold.shape
+        assert all(len(one) == n for one in (*self.groups.values(), *(self.persons or ()))), n
+
+    def __len__(self) -> int:
+        return len(self.same)
+
+    def photos(self) -> tuple[str, ...]:
+        """The names on either side, each once."""
+        return NameColumn(self.left.distinct, np.concatenate([self.left.codes, self.right.codes])).used()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +149,13 @@ class Scores:
 
     values: Array  # float32 or float64[P], cosine or -inf
     same: Array  # bool[P]
-    left: tuple[str, ...]
-    right: tuple[str, ...]
+    left: NameColumn  # any sequence of strings is taken
+    right: NameColumn
     fold: Array  # int16[P]; -1 where a pair is in no fold
 
     def __post_init__(self) -> None:
+        for name in ("left", "right"):
+            object.__setattr__(self, name, NameColumn.of(getattr(self, name)))
         sides = {len(self.left), len(self.right)}
         if {self.values.shape, self.same.shape, self.fold.shape} | {(n,) for n in sides} != {(len(self.values),)}:
             raise UserError(

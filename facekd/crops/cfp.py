@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from facekd.core.names import NameColumn
 from facekd.core.types import PairList
 from facekd.errors import UserError
 
@@ -46,7 +47,9 @@ def read_cfp(path: Path) -> PairList:
                 fold.append(number)
     if not left:
         raise UserError(f"{path}: holds no pair; it has the folders 01 to 10 with same.txt and diff.txt")
-    return PairList(tuple(left), tuple(right), np.array(same, bool), np.array(fold, np.int16))
+    persons = tuple(NameColumn.of(photo.split("/")[0] for photo in side) for side in (left, right))
+    labels = np.array(same, bool), np.array(fold, np.int16)
+    return PairList(NameColumn.of(left), NameColumn.of(right), *labels, persons=(persons[0], persons[1]))
 
 
 def _photos(path: Path) -> dict[int, str]:

@@ -1,31 +1,45 @@
-"""Pair lists: LFW's pairs.txt, CSV and Parquet, CFP's folders; and every pair of a labeled set."""
+"""Pair lists as people have them: LFW's, CALFW's, CFP's, columns as text or Parquet; and every pair of a set."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
 from facekd.core.files import write_text
+from facekd.core.names import NameColumn
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, PairList
 from facekd.crops.cfp import read_cfp
-from facekd.crops.columns import read_csv, read_parquet
+from facekd.crops.columns import Columns, parquet_columns, text_columns
+from facekd.crops.layouts import LABELS, PERSONS, SIDES, meaning, pair_layout, sample
+from facekd.crops.lfw import is_lfw_list, is_two_lines, read_lfw, read_two_lines
 from facekd.errors import UserError
 
-TRUE, FALSE = {"1", "true", "yes", "same"}, {"0", "false", "no", "different"}
+PARQUET = (".parquet", ".pq")
 
 
-def read_pairs(path: Path) -> PairList:
-    """The pairs in LFW's ``pairs.txt``, a CSV or Parquet with columns ``a``, ``b``, ``same``, or CFP's ``Split/FP``.
+def read_pairs(path: Path, groups: Sequence[str] | None = None) -> PairList:
+    """The pairs of a list in any of these forms.
 
-    A column ``fold`` numbers the folds; every further column is a group, kept as text.
+    - LFW's ``pairs.txt``, with its first line or without, by tabs or spaces;
+    - columns ``a``, ``b``, ``same`` (or ``left``, ``right``, ``label`` and others of `layouts`), as Parquet or as text
+      parted by commas, semicolons, tabs or spaces; a column ``fold`` numbers the folds, ``left_person`` and
+      ``right_person`` say whom they show, every further column is a group, kept as text;
+    - lines ``a b 1`` or ``1 a b`` without a heading, parted likewise; a label is 1, 1.0, true, same, match …, or 0, -1,
+      false, different, impostor …;
+    - CALFW's and CPLFW's: two lines a pair, ``name.jpg 1``;
+    - CFP's folder ``Split/FP`` or ``Split/FF``.
+
+    Args:
+        groups: columns that are read beside those; None reads all.
 
     Raises:
         UserError: no such file, no pair, or a line that is none.
@@ -34,26 +48,151 @@ def read_pairs(path: Path) -> PairList:
         raise UserError(f"{path}: no such pair list; check the path")
     if path.is_dir():
         return read_cfp(path)
-    if path.suffix == ".parquet":
-        return _from_columns(path, read_parquet(path))
+    wanted = None
+    if groups is not None:
+        known = (*(name for both in (*SIDES, *PERSONS) for name in both), *LABELS, "fold")
+        wanted = {*known, *(name.strip().lower() for name in groups)}
+    if path.suffix in PARQUET:
+        return pairs_of(parquet_columns(path, wanted=wanted))
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            while first and not first.strip():
-                first = file.readline()
-            if not first:
-                raise UserError(f"{path}: holds no pair")
-            file.seek(0)
-            if all(word.isdecimal() for word in first.split()):
-                return _lfw(path, file.read())
-            if _is_lfw_pair(first):
-                raise UserError(
-                    f"{path}: its first line is a pair; LFW's lists begin with a line of their folds and pairs of each "
-                    "kind, as 10 TAB 300, or of the pairs alone, as 500; put it back"
-                )
-            return _from_columns(path, read_csv(path, file))
+            return _read_text(path, file, wanted)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not readable as UTF-8 text ({error}); save the list as UTF-8") from error
+
+
+def _read_text(path: Path, file: TextIO, wanted: Container[str] | None) -> PairList:
+    lines = sample(path, file)
+    if not lines:
+        raise UserError(f"{path}: holds no pair")
+    if is_lfw_list(lines, file):
+        return read_lfw(path, file.read())
+    if is_two_lines(lines):
+        return read_two_lines(path, file)
+    layout = pair_layout(path, lines)
+    return pairs_of(text_columns(path, file, layout.sign, layout.names, wanted=wanted))
+
+
+def pairs_of(columns: Columns) -> PairList:
+    """The pairs of a list by its columns.
+
+    Raises:
+        UserError: a column lacks, or holds what is none of it.
+    """
+    named = {name.lower(): name for name in columns.texts}
+    sides = next((both for both in SIDES if {*both} <= named.keys()), SIDES[0])
+    label = next((name for name in LABELS if name in named), LABELS[0])
+    for needed in (*sides, label):
+        if needed not in named:
+            raise UserError(
+                f"{columns.path}: has no column {needed!r}{nearest(needed, columns.names)}; a pair list has the "
+                "columns a, b and same" + (", parted by commas, semicolons, tabs or spaces" if columns.sign else "")
+            )
+    same = labels_of(columns, named[label])
+    if len(same) == 0:
+        raise UserError(f"{columns.path}: holds no pair")
+    left, right = (filled(columns, named[side]) for side in sides)
+    persons = persons_of(columns)
+    known = {*sides, label, "fold", *(PERSONS if persons is None else ())}
+    apart = {name for both in PERSONS for name in both} if persons is not None else set()
+    groups = {
+        name: values for key, name in named.items() if key not in known | apart for values in [columns.texts[name]]
+    }
+    return PairList(left, right, same, folds_of(columns), groups, persons)
+
+
+def filled(columns: Columns, name: str) -> NameColumn:
+    """A column that has a value in each row.
+
+    Raises:
+        UserError: it lacks one.
+    """
+    values = columns.texts[name]
+    if "" in values.used():
+        row = int(np.flatnonzero(values.codes == values.distinct.index(""))[0])
+        where = columns.where(row).removeprefix(f"{columns.path}, ")
+        raise UserError(f"{columns.path}: column {name!r} lacks a value in {where}; add it")
+    return values
+
+
+def labels_of(columns: Columns, name: str) -> Array:
+    """bool[P]: whether each row is labeled as the same person.
+
+    Raises:
+        UserError: a value that is no label, or one list that says no by 0 and by -1.
+    """
+    values = filled(columns, name) if columns.sign is None else columns.texts[name]
+    found = [meaning(value) for value in values.distinct]
+    used = set(np.unique(values.codes).tolist())
+    for code, value in enumerate(values.distinct):
+        if found[code] is None and code in used:
+            row = int(np.flatnonzero(values.codes == code)[0])
+            raise UserError(f"{columns.where(row)}: {name} is {value[:80]!r}; use 1 or 0")
+    numbers = {float(value) for code, value in enumerate(values.distinct) if code in used and _is_float(value)}
+    if {0.0, -1.0} <= numbers:
+        raise UserError(
+            f"{columns.path}: its column {name!r} holds 0 and -1 beside each other, which may mean two things; use 1 "
+            "for the same person and 0 for two people"
+        )
+    same: Array = np.array([*map(bool, found)], bool)[values.codes]
+    return same
+
+
+def folds_of(columns: Columns) -> Array:
+    """int16[P]: the folds of the column ``fold``; -1 where there is none.
+
+    Raises:
+        UserError: a fold that is no whole number.
+    """
+    name = next((name for name in columns.texts if name.lower() == "fold"), None)
+    if name is None:
+        n = len(next(iter(columns.texts.values())))
+        return np.full(n, -1, np.int16)
+    values = columns.texts[name]
+    try:
+        numbers = {value: _whole(value) for value in values.used()}
+        fold: Array = np.array([numbers.get(value, -1) for value in values.distinct], np.int16)
+    except (ValueError, OverflowError) as error:
+        raise UserError(
+            f"{columns.path}: a fold is no whole number up to 32767 ({error}); number the folds from 0"
+        ) from error
+    return fold[values.codes] if len(fold) else np.zeros(0, np.int16)
+
+
+def persons_of(columns: Columns) -> tuple[NameColumn, NameColumn] | None:
+    """Whom each side shows, where the list says it.
+
+    Raises:
+        UserError: one of the two columns alone, or a row without a person.
+    """
+    named = {name.lower(): name for name in columns.texts}
+    for both in PERSONS:
+        there = [name for name in both if name in named]
+        if len(there) == 2:
+            left, right = (filled(columns, named[name]) for name in both)
+            return left, right
+        if there:
+            other = both[there[0] == both[0]]
+            raise UserError(
+                f"{columns.path}: has a column {there[0]!r} and no {other!r}; name the people of both sides, or leave "
+                "both out"
+            )
+    return None
+
+
+def _whole(value: str) -> int:
+    number = float(value)
+    if number != int(number):
+        raise ValueError(f"{value!r}")
+    return int(number)
+
+
+def _is_float(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def resolve(pairs: PairList, names: Mapping[str, str | None], where: str) -> tuple[PairList, frozenset[str]]:
@@ -66,7 +205,7 @@ def resolve(pairs: PairList, names: Mapping[str, str | None], where: str) -> tup
     Raises:
         UserError: a pair names a photo that the store has never seen.
     """
-    named = dict.fromkeys((*pairs.left, *pairs.right))  # each once, in the list's order
+    named = pairs.photos()
     unknown = [name for name in named if name not in names]
     if unknown:
         raise UserError(
@@ -74,8 +213,8 @@ def resolve(pairs: PairList, names: Mapping[str, str | None], where: str) -> tup
             "align the photos that the list names, or correct the list"
         )
     failed = frozenset(name for name in named if names[name] is None)
-    left = tuple(names[name] or name for name in pairs.left)
-    right = tuple(names[name] or name for name in pairs.right)
+    ids = NameColumn.of(names.get(name) or name for name in pairs.left.distinct)  # one photo may have several names
+    left, right = (NameColumn(ids.distinct, ids.codes[side.codes]) for side in (pairs.left, pairs.right))
     return replace(pairs, left=left, right=right), failed
 
 
@@ -91,43 +230,55 @@ def without_repeats(pairs: PairList, where: str) -> tuple[PairList, dict[str, in
     Raises:
         UserError: a pair that is labeled both ways, or a photo that is said not to show the person it shows.
     """
-    number: dict[str, int] = {}
-    left, right = (
-        np.fromiter((number.setdefault(name, len(number)) for name in side), np.int64, len(side))
-        for side in (pairs.left, pairs.right)
-    )
+    kept, counts = once(pairs, where)
+    return (take(pairs, kept) if any(counts.values()) else pairs), counts
+
+
+def once(pairs: PairList, where: str) -> tuple[Array, dict[str, int]]:
+    """int[K]: the places of the pairs that `without_repeats` keeps, and its counts."""
+    left, right = pairs.left.codes, pairs.right.codes
     itself = left == right
     if (itself & ~pairs.same).any():
         wrong = int(np.flatnonzero(itself & ~pairs.same)[0])
         raise UserError(
             f"{where}: pair {wrong + 1} says that {pairs.left[wrong]!r} is another person than itself; correct the list"
         )
-    key = np.minimum(left, right) * len(number) + np.maximum(left, right)
-    _, first, again = np.unique(key, return_index=True, return_inverse=True)
-    against = np.flatnonzero(pairs.same != pairs.same[first[again]])
-    if len(against):
-        wrong = int(against[0])
+    key = np.minimum(left, right).astype(np.int64)
+    key *= len(pairs.left.distinct)
+    key += np.maximum(left, right)
+    order = np.argsort(key, kind="stable")  # of equal ones the first of the list comes first
+    key = key[order]
+    again = np.concatenate([[False], key[1:] == key[:-1]])
+    del key
+    start = np.flatnonzero(~again)  # where each run of equal pairs begins
+    first = np.repeat(order[start], np.diff(np.append(start, len(order)))) if again.any() else order
+    against = pairs.same[order] != pairs.same[first]
+    if against.any():
+        wrong, before = min(zip(order[against].tolist(), first[against].tolist(), strict=True))
         raise UserError(
-            f"{where}: {len(against)} pairs are labeled as same and as different (first: {pairs.left[wrong]!r} and "
-            f"{pairs.right[wrong]!r}, pairs {first[again[wrong]] + 1} and {wrong + 1}); correct the list"
+            f"{where}: {int(against.sum())} pairs are labeled as same and as different (first: {pairs.left[wrong]!r} "
+            f"and {pairs.right[wrong]!r}, pairs {before + 1} and {wrong + 1}); correct the list"
         )
-    repeated = (first[again] != np.arange(len(key))) & ~itself
+    repeated = np.zeros(len(pairs), bool)
+    repeated[order[again]] = True
+    repeated &= ~itself
     counts = {"itself": int(itself.sum()), "repeated": int(repeated.sum())}
-    return (take(pairs, np.flatnonzero(~itself & ~repeated)) if any(counts.values()) else pairs), counts
+    return np.flatnonzero(~itself & ~repeated), counts
 
 
 def take(pairs: PairList, kept: Array) -> PairList:
     """The pairs at the places `kept`, int[K], in that order."""
-    left, right = (tuple(side[i] for i in kept) for side in (pairs.left, pairs.right))
-    groups = {name: tuple(values[i] for i in kept) for name, values in pairs.groups.items()}
-    return PairList(left, right, pairs.same[kept], pairs.fold[kept], groups)
+    groups = {name: values.take(kept) for name, values in pairs.groups.items()}
+    persons = None if pairs.persons is None else (pairs.persons[0].take(kept), pairs.persons[1].take(kept))
+    left, right = pairs.left.take(kept), pairs.right.take(kept)
+    return PairList(left, right, pairs.same[kept], pairs.fold[kept], groups, persons)
 
 
 def person_in_name(name: str) -> str | None:
     """The person whom LFW's or CFP's way of naming gives away; None for any other name.
 
     ``Abel_Pacheco/Abel_Pacheco_0001`` shows Abel_Pacheco, ``001/frontal/01`` shows 001 (whose photos lie in folders
-    that are not named for a person).
+    that are not named for a person). A guess, for photos of which nothing states it.
     """
     bare = re.sub(r"\.\w+$", "", name)
     found = re.fullmatch(r"(?:.*/)?([^/]+)/(?:\1_\d{4}|(?:frontal|profile)/\d\d)", bare)
@@ -154,82 +305,9 @@ def all_pairs(ids: Sequence[str], identities: Sequence[str], seed: int, folds: i
         impostor = np.flatnonzero((fold == number) & ~same)
         dropped = rng.permutation(impostor)[len(genuine) :]
         fold[dropped] = -1
-    left, right = (tuple(ids[i] for i in places[:, side]) for side in (0, 1))
+    known = NameColumn.of(ids)
+    left, right = (known.take(places[:, side]) for side in (0, 1))
     return PairList(left, right, same, fold.astype(np.int16))
-
-
-def _lfw(path: Path, text: str) -> PairList:
-    """``pairs.txt``: a header (folds and pairs of each kind, or pairs of each kind), then 3 or 4 columns.
-
-    A list without any tab is parted by spaces, as an editor leaves it; LFW's names have none.
-    """
-    sign = "\t" if "\t" in text else None
-    lines = text.lstrip().splitlines()
-    header = [int(word) for word in lines[0].split()]
-    if len(header) > 2:
-        raise UserError(f"{path}: its first line has {len(header)} numbers; LFW's has folds and pairs, as 10 TAB 300")
-    folds, each = (header[0], header[1]) if len(header) == 2 else (1, header[0])
-    left, right, same = [], [], []
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        words = line.rstrip().split(sign)
-        try:
-            if len(words) == 3:
-                a, b = (words[0], int(words[1])), (words[0], int(words[2]))
-            elif len(words) == 4:
-                a, b = (words[0], int(words[1])), (words[2], int(words[3]))
-            else:
-                raise ValueError(f"{len(words)} columns")
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: no LFW pair ({error}); see umass-vis-lfw.github.io") from error
-        left.append(f"{a[0]}/{a[0]}_{a[1]:04d}")
-        right.append(f"{b[0]}/{b[0]}_{b[1]:04d}")
-        same.append(len(words) == 3)
-    if len(left) != folds * each * 2:
-        raise UserError(f"{path}: announces {folds * each * 2} pairs and holds {len(left)}; copy it again")
-    fold = np.repeat(np.arange(folds), 2 * each) if folds > 1 else np.full(len(left), -1)
-    return PairList(tuple(left), tuple(right), np.array(same, bool), fold.astype(np.int16))
-
-
-def _is_lfw_pair(line: str) -> bool:
-    """Whether it is ``name 1 2`` or ``name 1 other 2``."""
-    words = line.rstrip().split("\t" if "\t" in line else None)
-    numbers = {3: words[1:], 4: words[1::2]}.get(len(words), [])
-    return bool(numbers) and all(word.isdecimal() for word in numbers)
-
-
-def _from_columns(path: Path, columns: Mapping[str, Sequence[object]]) -> PairList:
-    for needed in ("a", "b", "same"):
-        if needed not in columns:
-            raise UserError(
-                f"{path}: has no column {needed!r}{nearest(needed, columns)}; a pair list has the columns a, b and same"
-                + (", parted by commas" if path.suffix != ".parquet" else "")
-            )
-        if None in columns[needed]:
-            raise UserError(f"{path}: column {needed!r} lacks a value in row {columns[needed].index(None) + 1}; add it")
-    same: list[bool] = []
-    meant: dict[object, bool] = {}  # a long list says the same few words over and over
-    for number, value in enumerate(columns["same"], 2):
-        if value not in meant:
-            word = str(value).strip().lower()
-            if word not in TRUE | FALSE:
-                raise UserError(f"{path}, line {number}: same is {value!r}; use 1 or 0")
-            meant[value] = word in TRUE
-        same.append(meant[value])
-    if not same:
-        raise UserError(f"{path}: holds no pair")
-    try:
-        fold = np.full(len(same), -1, np.int16)
-        if "fold" in columns:
-            fold = np.array([int(str(v)) for v in columns["fold"]], np.int16)
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{path}: a fold is no whole number up to 32767 ({error})") from error
-    groups = {
-        name: tuple(map(str, values)) for name, values in columns.items() if name not in ("a", "b", "same", "fold")
-    }
-    left, right = (tuple(str(v) for v in columns[side]) for side in ("a", "b"))
-    return PairList(left, right, np.array(same, bool), fold, groups)
 
 
 def write_pairs(path: Path, pairs: PairList) -> None:

@@ -22,11 +22,12 @@ MAGIC = 0xCED7230A
 HEADER = 32  # bytes before the further labels: two words and the IRHeader
 WHOLE, FIRST, LAST = 0, 1, 3  # kinds: a record in one piece; the first and the last part of one that holds MAGIC
 BLOCK = 1 << 20  # headers read together
+UNKNOWN = -1  # the label of a crop of nobody known
 EXACT = 2**24  # float32 holds each whole number up to here
 
 
 def read_rec(path: Path) -> CropSet:
-    """The crops of a ``.rec`` file; their identities are ``DIGEST-LABEL``.
+    """The crops of a ``.rec`` file; their identities are ``DIGEST-LABEL``, None for the label -1.
 
     Each such set counts its people from 0. The first eight digits of the index' digest keep the people of two sets
     apart, wherever the files lie.
@@ -57,14 +58,19 @@ def read_rec(path: Path) -> CropSet:
             raise UserError(
                 f"{index}: names {int(is_image.sum())} of {first - 1} images of {path.name}; copy both again"
             )
+    elif not is_image.all():
+        raise UserError(
+            f"{path}: the record of key {keys[~is_image][0]} holds no image; leave it out, or copy it again"
+        )
     if not is_image.any():
         raise UserError(f"{path}: holds no crop; give an insightface training set")
     keys, label, kind = keys[is_image], label[is_image], kind[is_image]
-    unfit = np.flatnonzero((np.abs(label) >= EXACT) | (label != np.trunc(label)))
+    unfit = np.flatnonzero((label >= EXACT) | (label < UNKNOWN) | (label != np.trunc(label)))
     if len(unfit):
         raise UserError(
             f"{path}: crop {keys[unfit[0]]} has the label {label[unfit[0]]:.10g}; they are whole numbers under 2**24, "
-            "since float32, which holds them, can't tell larger ones apart; number the people from 0"
+            "since float32, which holds them, can't tell larger ones apart, or -1 for nobody known; number the people "
+            "from 0"
         )
     images, rows = _images(path, data, start[is_image], end[is_image], kind)
     ids = tuple(f"{path.stem}-{key}" for key in keys.tolist())
@@ -76,7 +82,7 @@ def read_rec(path: Path) -> CropSet:
     return CropSet(
         path=path,
         ids=ids,
-        identities=tuple(f"{digest}-{int(value)}" for value in label),
+        identities=tuple(None if value == UNKNOWN else f"{digest}-{int(value)}" for value in label),
         sources=ids,
         images=images,
         rows=rows,

@@ -12,17 +12,19 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from facekd.console import say
 from facekd.core.contract import Contract
-from facekd.core.files import atomic_write
-from facekd.core.formats import FORMATS, KEY, METADATA, check_format
+from facekd.core.files import atomic_write, sha256_file
+from facekd.core.formats import FORMATS, KEY, METADATA
 from facekd.core.types import Array, Embeddings
+from facekd.deploy.vectors import MODEL_ID, Vectors, vectors_at
 from facekd.errors import UserError
 
-MODEL_ID, CONTRACT, RUN = "facekd.model_id", "facekd.contract", "facekd.run"  # keys in the schema's metadata
+CONTRACT, RUN = "facekd.contract", "facekd.run"  # keys in the schema's metadata, beside MODEL_ID
 GROUP = 4096  # rows written together
+UNIT = 1e-3  # how far from 1 a norm may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +81,62 @@ def vectors_of(rows: pa.Table) -> Array:
     return vectors
 
 
-def read_embeddings(path: Path, model_id: str | None = None) -> Embedded:
-    """The embeddings that `write_embeddings` wrote.
+def read_embeddings(path: Path, model_id: str | None = None, quiet: bool = False) -> Embedded:
+    """The embeddings that `write_embeddings` wrote, or that another program did.
+
+    Of others are read: a ``.npy`` of float[N, D] with its ids in a list of the same name beside it (``.txt``, one a
+    line, or ``.csv`` with a column id); an ``.npz`` of arrays embeddings and ids; a Parquet file of columns id and
+    embedding, lists of any kind and of any floats. Such a file names no model; it gets a name from its digest. Rows
+    that are not of unit norm are normalized. What is changed is said.
 
     Args:
         model_id: the model they have to be of; None takes any.
+        quiet: say nothing.
 
     Raises:
-        UserError: no such file, no embeddings in it, or those of another model.
+        UserError: no such file, no embeddings in it, those of another model, or a row that is zero or not finite.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file of embeddings; make one with 'facekd embed --model MODEL SRC {path}'")
-    embedded = _read_npz(path) if path.suffix == ".npz" else _read_parquet(path)
-    if model_id is not None and embedded.embeddings.model_id != model_id:
+    found = vectors_at(path)
+    if model_id is not None and found.model_id is None:
         raise UserError(
-            f"{path}: embeddings of model {embedded.embeddings.model_id}, where those of model {model_id} are needed; "
+            f"{path}: does not say which model its embeddings are of, where those of model {model_id} are needed; "
+            "embed the photos with 'facekd embed', or judge the file without a model"
+        )
+    if model_id is not None and found.model_id != model_id:
+        raise UserError(
+            f"{path}: embeddings of model {found.model_id}, where those of model {model_id} are needed; "
             "embed the photos again with that model"
         )
-    return embedded
+    vectors = _unit_rows(found, path, quiet)
+    name = found.model_id or f"file-{sha256_file(path)[:12]}"
+    people = found.identities or (None,) * len(found.ids)
+    return Embedded(Embeddings(vectors, found.ids, name), people, found.sources or found.ids)
+
+
+def _unit_rows(found: Vectors, path: Path, quiet: bool) -> Array:
+    """float32[N, D] of unit norm. facekd's own files are as they were written; others are cast and normalized."""
+    values = found.values
+    if values.dtype == np.float32 and found.model_id is not None:
+        return values
+    if values.dtype != np.float32:
+        say(f"{path}: its embeddings are {values.dtype}; taken as float32", quiet)
+    wide = values.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
+    if len(bad):
+        raise UserError(
+            f"{path}: {len(bad)} of its {len(values)} embeddings are zero or not finite (first: {found.ids[bad[0]]}); "
+            "leave them out: a photo of a list that the file lacks counts as one without a crop"
+        )
+    off = np.abs(norms[:, 0] - 1) > UNIT
+    if off.any() and found.model_id is None:
+        say(f"{path}: {int(off.sum())} of its {len(values)} embeddings are not of unit norm; normalized", quiet)
+    elif found.model_id is not None:
+        norms = np.where(off[:, None], 1.0, norms)  # of a known model: refused below, as damaged
+    unit: Array = (wide / norms).astype(np.float32)
+    return unit
 
 
 def _write_parquet(file: IO[bytes], pieces: Iterable[Embedded], contract: Contract, run: str) -> int:
@@ -165,68 +205,3 @@ def _write_npz(file: IO[bytes], pieces: Iterable[Embedded], contract: Contract, 
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
     return len(ids)
-
-
-def _read_parquet(path: Path) -> Embedded:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({error}); embed again") from error
-    metadata = table.schema.metadata or {}
-    check_format("embeddings", metadata.get(METADATA.encode()), path)
-    if MODEL_ID.encode() not in metadata:
-        raise UserError(
-            f"{path}: holds no embeddings of facekd's; if it holds images, embed them first: "
-            f"facekd embed --model MODEL {path} EMBEDDINGS.parquet"
-        )
-    for name in ("id", "identity", "source", "embedding"):
-        if name not in table.column_names:
-            raise UserError(f"{path}: has no column {name!r}; add it, or embed again with 'facekd embed'")
-    vectors = _as_vectors(table["embedding"], path)
-    embeddings = Embeddings(vectors, tuple(table["id"].to_pylist()), metadata[MODEL_ID.encode()].decode())
-    return Embedded(embeddings, tuple(table["identity"].to_pylist()), tuple(table["source"].to_pylist()))
-
-
-def _as_vectors(column: pa.ChunkedArray, path: Path) -> Array:
-    """float32[N, D] of a column of lists, as any writer of Parquet has them.
-
-    Raises:
-        UserError: a null, no lists of floats, or lists of several lengths.
-    """
-    kind = column.type
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if not lists or not pa.types.is_floating(kind.value_type):
-        raise UserError(f"{path}: its column embedding holds {kind}, not lists of float32; embed again")
-    if column.null_count:
-        raise UserError(f"{path}: {column.null_count} rows have no embedding; leave them out, or embed again")
-    if pa.types.is_fixed_size_list(kind):
-        dim = kind.list_size
-    else:
-        lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-        if len(lengths) > 1:
-            raise UserError(f"{path}: its embeddings are of {len(lengths)} lengths; give those of one model")
-        dim = lengths[0] if lengths else 1
-    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return _as_float32(values.reshape(len(column), dim), path)
-
-
-def _as_float32(values: Array, path: Path) -> Array:
-    """The same numbers as float32, which is what scores are computed in.
-
-    Raises:
-        UserError: other than floats.
-    """
-    if values.dtype.kind != "f":
-        raise UserError(f"{path}: its embeddings are {values.dtype}, not floats; embed again")
-    return values.astype(np.float32, copy=False)
-
-
-def _read_npz(path: Path) -> Embedded:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            check_format("embeddings", file.get(KEY), path)
-            ids, identities, sources = (tuple(file[key].tolist()) for key in ("ids", "identities", "sources"))
-            vectors, model_id = _as_float32(file["embeddings"], path), str(file["model_id"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: holds no embeddings of facekd's ({error}); embed again") from error
-    return Embedded(Embeddings(vectors, ids, model_id), tuple(name or None for name in identities), sources)

@@ -16,8 +16,9 @@ from facekd.core.types import Array, Embeddings
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import crops_at, read_crops
 from facekd.deploy.embedder import CropEmbedder
-from facekd.deploy.embeddings import MODEL_ID, read_embeddings
+from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import model_thresholds, usual_far
+from facekd.deploy.vectors import MODEL_ID
 from facekd.errors import UserError
 from facekd.ingest.embedding import CROPS
 from facekd.ingest.photos import load_embedder, own_model

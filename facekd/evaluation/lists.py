@@ -206,7 +206,8 @@ def listed(path: Path, store: Path) -> Compared:
     ids = tuple(found.needed())
     place = {crop_id: k for k, crop_id in enumerate(ids)}
     left, right = (
-        np.array([place.get(name, -1) for name in side], np.int64) for side in (found.pairs.left, found.pairs.right)
+        np.array([place.get(name, -1) for name in side.distinct], np.int64)[side.codes]
+        for side in (found.pairs.left, found.pairs.right)
     )
     persons, same = found.persons, found.pairs.same
     unit: Unit = "identities"

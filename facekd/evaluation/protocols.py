@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
-from facekd.console import progress
+from facekd.console import progress, say
+from facekd.core.names import NameColumn
 from facekd.core.types import Array, Embeddings, PairList, Scores
 from facekd.crops.bins import read_bin
 from facekd.crops.cropset import CropSet
@@ -22,10 +25,11 @@ from facekd.crops.store import CropStore
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import Embedded, read_embeddings
 from facekd.errors import UserError
+from facekd.evaluation.results import KnownBy
 from facekd.rates.score import score
 
 CROPS = 64  # embedded together
-FILES = (".onnx", ".safetensors", ".parquet", ".npz")  # of models and embeddings; what else is there is a folder
+FILES = (".onnx", ".safetensors", ".parquet", ".npz", ".npy", ".csv", ".tsv", ".txt")  # what else is there is a folder
 
 Persons: TypeAlias = tuple[Array, Array]  # int[P] twice: who is on either side of each pair
 
@@ -39,10 +43,11 @@ class ListedPairs:
     failed: frozenset[str]  # photos of the list that gave no crop, under their own names
     persons: Persons | None  # None where somebody is not known
     left_out: dict[str, int]  # pairs by why they don't count
+    people: KnownBy | None = None  # what says who they are; None where somebody is not known
 
     def needed(self) -> list[str]:
         """The ids that embeddings are needed of."""
-        return sorted({crop_id for crop_id in (*self.pairs.left, *self.pairs.right) if crop_id not in self.failed})
+        return sorted(set(self.pairs.photos()) - self.failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,62 +72,109 @@ class JudgedModel:
     model_id: str
     embed: Callable[[Sequence[str]], Embeddings]  # ids -> their embeddings, in that order
     embedder: CropEmbedder | None  # None where only its embeddings are there
+    given: Scores | None = None  # where only its scores are there
+    has: frozenset[str] | None = None  # the ids it has embeddings of; None where it can embed
 
     def scores(self, listed: ListedPairs) -> Scores:
-        """Its scores of a list's pairs; a pair with a photo that gave no crop is a non-match."""
-        return score(self.embed(listed.needed()), listed.pairs, listed.failed)
+        """Its scores of a list's pairs; a pair with a photo that gave no crop or embedding is a non-match.
+
+        Raises:
+            UserError: it has no embedding of half of the list's photos or more.
+        """
+        if self.given is not None:
+            return self.given
+        lost = self.lost(listed)
+        needed = listed.needed()
+        if lost and 2 * len(lost) >= len(needed):
+            raise UserError(
+                f"{self.file}: lacks {len(lost)} of the {len(needed)} photos of the list that other files have (first: "
+                f"{min(lost)}); embed the same photos with each model"
+            )
+        return score(self.embed([i for i in needed if i not in lost]), listed.pairs, listed.failed | lost)
+
+    def lost(self, listed: ListedPairs) -> frozenset[str]:
+        """The ids of a list that its file lacks, where others have them."""
+        return frozenset() if self.has is None else frozenset(listed.needed()) - self.has
 
 
 def read_source(crops: Path | None, files: Sequence[Path]) -> CropSet | Embedded:
     """The crops of a store, or the first file of embeddings: who the photos are."""
-    return read_embeddings(files[0]) if crops is None else read_crops(crops)
+    return read_embeddings(files[0], quiet=True) if crops is None else read_crops(crops)
 
 
-def read_list(path: Path, source: CropSet | Embedded, crops: Path | None, groups: Sequence[str] = ()) -> ListedPairs:
+def read_list(
+    path: Path,
+    source: CropSet | Embedded,
+    crops: Path | None,
+    groups: Sequence[str] = (),
+    others: Sequence[Path] = (),
+    *,
+    keep_repeats: bool = False,
+) -> ListedPairs:
     """The pairs of a list of any kind that `crops.pairs.read_pairs` reads, among the photos of `source`.
+
+    Where `source` is of embeddings, a photo of the list that no file has is one that gave none.
+
+    Args:
+        others: further files of embeddings of the same photos.
+        keep_repeats: count a pair as often as the list has it.
 
     Raises:
         UserError: a list that is none, contradicts itself or the crops' identities, names unknown photos, or lacks one
             of the columns `groups`.
     """
 
-    listed, left_out = without_repeats(read_pairs(path), str(path))
+    listed, left_out = _once(with_groups(read_pairs(path, groups), groups, path), str(path), keep_repeats)
     names, persons_of = known(source, crops)
+    lost: frozenset[str] = frozenset()
+    if isinstance(source, Embedded):
+        for other in others:
+            more, whose = known(read_embeddings(other, quiet=True), None)
+            names, persons_of = {**more, **names}, {**whose, **persons_of}
+        lost = _lost(listed, names, path)
+        names = {**names, **dict.fromkeys(lost, None)}
     where = str(crops) if crops is not None else "the embeddings"
     pairs, failed = resolve(listed, names, where)
-    persons = _persons(listed, persons_of, path)
-    different = np.fromiter((a != b for a, b in zip(pairs.left, pairs.right, strict=True)), bool, len(pairs.left))
+    persons, people = persons_of_list(listed, persons_of, path, lost)
+    different = pairs.left.codes != pairs.right.codes
     if not different.all():
         kept = np.flatnonzero(different)
         left_out["same bytes"] = len(different) - len(kept)
         pairs = take(pairs, kept)
         persons = None if persons is None else (persons[0][kept], persons[1][kept])
     name = f"CFP {path.name}" if path.is_dir() else path.name
-    pairs = _with_groups(pairs, groups, path)
-    return ListedPairs(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count})
+    return ListedPairs(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count}, people)
 
 
-def read_bin_set(path: Path) -> tuple[CropSet, ListedPairs]:
+def read_bin_set(path: Path, *, keep_repeats: bool = False) -> tuple[CropSet, ListedPairs]:
     """The crops and pairs of an insightface ``.bin`` set, whose people are not known.
+
+    Args:
+        keep_repeats: as `read_list`.
 
     Raises:
         UserError: as `crops.bins.read_bin`, or pairs labeled both ways.
     """
 
     crops, pairs = read_bin(path)
-    pairs, left_out = without_repeats(pairs, str(path))
+    pairs, left_out = _once(pairs, str(path), keep_repeats)
     return crops, ListedPairs(
         path.name, pairs, frozenset(), None, {why: count for why, count in left_out.items() if count}
     )
 
 
+def _once(pairs: PairList, where: str, keep_repeats: bool) -> tuple[PairList, dict[str, int]]:
+    """`without_repeats`; or with them, the list's contradictions refused all the same."""
+    once, left_out = without_repeats(pairs, where)
+    return (pairs, {}) if keep_repeats else (once, left_out)
+
+
 def listed_crops(name: str, crops: CropSet, pairs: PairList) -> ListedPairs:
     """Pairs of crops by their ids; the crops' identities are the people."""
     identity = dict(zip(crops.ids, crops.identities, strict=True))
-    people = np.array([str(identity[crop_id]) for crop_id in (*pairs.left, *pairs.right)], np.str_)
-    _, number = np.unique(people, return_inverse=True)
-    persons = number[: len(pairs.left)], number[len(pairs.left) :]
-    return ListedPairs(name, pairs, frozenset(), persons, {})
+    number = NameColumn.of(str(identity[crop_id]) for crop_id in pairs.left.distinct).codes
+    persons = number[pairs.left.codes], number[pairs.right.codes]
+    return ListedPairs(name, pairs, frozenset(), persons, {}, "stated")
 
 
 def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
@@ -133,9 +185,9 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     """
 
     ids = _ids(source)
+    refuse_kinds(source, path)
     rows = zip(ids, source.identities, source.sources, strict=True)
-    # CFP's photos are filed under 'frontal' and 'profile': their names know better.
-    labeled = [(i, person_in_name(photo) or str(label), photo) for i, label, photo in rows if label is not None]
+    labeled = [(i, label, photo) for i, label, photo in rows if label is not None]
     if not labeled:
         raise UserError(f"{path}: none of its photos says who it shows, so all pairs have no label; give --pairs")
     times = Counter(photo for *_, photo in labeled)
@@ -144,7 +196,7 @@ def everybody(source: CropSet | Embedded, path: Path) -> Everybody:
     if path.is_dir():
         ledger = CropStore.open(path).ledger().select(["source", "status", "identity"]).to_pylist()
         gone = [(row["source"], row["identity"]) for row in ledger if row["status"] in FAILED]
-        failed = [(photo, person_in_name(photo) or str(label)) for photo, label in gone if label is not None]
+        failed = [(photo, str(label)) for photo, label in gone if label is not None]
         left_out["without crop and identity"] = len(gone) - len(failed)
     return Everybody(
         name=path.name,
@@ -167,10 +219,15 @@ def qualities(crops: Path | None) -> dict[str, float] | None:
     return dict(zip(table["crop_id"].to_pylist(), table["quality"].to_pylist(), strict=True))
 
 
-def _with_groups(pairs: PairList, columns: Sequence[str], path: Path) -> PairList:
+def with_groups(pairs: PairList, columns: Sequence[str], path: Path) -> PairList:
+    """The pairs with those of their group columns that are asked for.
+
+    Raises:
+        UserError: the list `path` lacks one of them.
+    """
     for column in columns:
         if column not in pairs.groups:
-            has = ", ".join(pairs.groups) or "none"
+            has = ", ".join(read_pairs(path).groups) or "none"
             raise UserError(f"{path}: has no group column {column!r}; its group columns: {has}")
     return replace(pairs, groups={column: pairs.groups[column] for column in columns})
 
@@ -195,9 +252,13 @@ def judged_models(
         ]
     given: Sequence[CropEmbedder | None] = embedders or [None] * len(source)
     return [
-        from_embeddings(name, path, read_embeddings(path, embedder.model_id if embedder else None), embedder)
+        from_embeddings(name, path, _read(path, embedder, quiet), embedder, quiet)
         for name, path, embedder in zip(labels(files or source), source, given, strict=True)
     ]
+
+
+def _read(path: Path, embedder: CropEmbedder | None, quiet: bool) -> Embedded:
+    return read_embeddings(path, None if embedder is None else embedder.model_id, quiet)
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
@@ -216,15 +277,22 @@ def from_crops(name: str, file: Path, embedder: CropEmbedder, crops: CropSet, qu
     return JudgedModel(name, file, embedder.model_id, embed, embedder)
 
 
-def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: CropEmbedder | None) -> JudgedModel:
+def from_embeddings(
+    name: str, file: Path, embedded: Embedded, embedder: CropEmbedder | None, quiet: bool = False
+) -> JudgedModel:
     """A model whose embeddings were written by 'facekd embed'."""
 
     stored = embedded.embeddings
-    row = {crop_id: i for i, crop_id in enumerate(stored.ids)}
+    row: dict[str, int] = {}
+    for place, crop_id in enumerate(stored.ids):
+        first = row.setdefault(crop_id, place)
+        if first != place and not np.array_equal(stored.vectors[first], stored.vectors[place]):
+            raise UserError(
+                f"{file}: {len(stored.ids) - len(set(stored.ids))} ids are embedded more than once, not all alike "
+                f"(first: {crop_id}); keep one embedding for each id"
+            )
     if len(row) < len(stored.ids):
-        raise UserError(
-            f"{file}: {len(stored.ids) - len(row)} ids are embedded more than once; keep one embedding for each id"
-        )
+        say(f"{file}: {len(stored.ids) - len(row)} rows repeat an id with the same embedding; counted once", quiet)
 
     def pick(ids: Sequence[str]) -> Embeddings:
         missing = [crop_id for crop_id in ids if crop_id not in row]
@@ -235,7 +303,7 @@ def from_embeddings(name: str, file: Path, embedded: Embedded, embedder: CropEmb
             )
         return Embeddings(stored.vectors[[row[crop_id] for crop_id in ids]], tuple(ids), stored.model_id)
 
-    return JudgedModel(name, file, stored.model_id, pick, embedder)
+    return JudgedModel(name, file, stored.model_id, pick, embedder, has=frozenset(row))
 
 
 def embed_crops(name: str, embedder: CropEmbedder, crops: CropSet, ids: Sequence[str], quiet: bool) -> Embeddings:
@@ -258,11 +326,17 @@ def known(source: CropSet | Embedded, crops: Path | None) -> tuple[Mapping[str, 
     """By each name that a list may use: the id of the photo's crop or embedding, and its person."""
 
     if crops is not None and crops.is_dir():
-        return photo_names(crops), photo_persons(crops)
-    ids = _ids(source)
-    names: dict[str, str | None] = by_name(zip(source.sources, ids, strict=True))
+        return named(source, crops), photo_persons(crops)
     persons: dict[str, str | None] = by_name(zip(source.sources, source.identities, strict=True))
-    return names | {i: i for i in ids}, persons | dict(zip(ids, source.identities, strict=True))
+    return named(source, crops), persons | dict(zip(_ids(source), source.identities, strict=True))
+
+
+def named(source: CropSet | Embedded, crops: Path | None) -> Mapping[str, str | None]:
+    """By each name that a list may use: the id of the photo's crop or embedding; None where it gave no crop."""
+    if crops is not None and crops.is_dir():
+        return photo_names(crops)
+    names: dict[str, str | None] = by_name(zip(source.sources, _ids(source), strict=True))
+    return names | {i: i for i in _ids(source)}
 
 
 def _ids(source: CropSet | Embedded) -> tuple[str, ...]:
@@ -270,17 +344,28 @@ def _ids(source: CropSet | Embedded) -> tuple[str, ...]:
     return source.ids if isinstance(source, CropSet) else source.embeddings.ids
 
 
-def _persons(pairs: PairList, persons_of: Mapping[str, str | None], path: Path) -> Persons | None:
-    """Who is on either side of each pair, by LFW's names or the photos' labels; None where somebody is not known."""
+def persons_of_list(
+    pairs: PairList, persons_of: Mapping[str, str | None], path: Path, lost: frozenset[str] = frozenset()
+) -> tuple[Persons | None, KnownBy | None]:
+    """Who is on either side of each pair, and what says it: the list itself, else the photos' identities.
 
-    number: dict[str, int] = {}
-    shown: dict[str, int] = {}  # the person of each photo; a long list names each many times
-    for name in dict.fromkeys((*pairs.left, *pairs.right)):
-        person = person_in_name(name) or persons_of.get(name)
-        if person is None:
-            return None
-        shown[name] = number.setdefault(person, len(number))
-    sides = [np.fromiter((shown[name] for name in side), np.int64, len(side)) for side in (pairs.left, pairs.right)]
+    Where no photo of the list has an identity, LFW's way of naming says it. None where somebody is not known.
+
+    Args:
+        lost: photos of which nothing is known but the list: each shows whom its genuine pairs show.
+    """
+    people: KnownBy = "stated"
+    if pairs.persons is not None:
+        sides = pairs.persons[0].codes, pairs.persons[1].codes
+    else:
+        photos = pairs.photos()
+        stated = {name: persons_of.get(name) for name in photos}
+        if not any(stated.values()):
+            people, stated = "photo names", {name: person_in_name(name) for name in photos}
+        if any(stated[name] is None for name in photos if name not in lost):
+            return None, None
+        number = _with_partners(pairs, [stated.get(name) for name in pairs.left.distinct])
+        sides = number[pairs.left.codes], number[pairs.right.codes]
     against = np.flatnonzero((sides[0] == sides[1]) != pairs.same)
     if len(against):
         first = int(against[0])
@@ -290,4 +375,53 @@ def _persons(pairs: PairList, persons_of: Mapping[str, str | None], path: Path) 
             f"pair {first + 1}, {pairs.left[first]!r} and {pairs.right[first]!r}, is said to show {says}); correct the "
             "list or the photos' identities"
         )
-    return sides[0], sides[1]
+    return sides, people
+
+
+def _with_partners(pairs: PairList, stated: Sequence[str | None]) -> Array:
+    """int32[photos]: a number for each person; a photo of unknown person has that of its genuine pairs, or its own."""
+    number = NameColumn.of("" if one is None else one for one in stated).codes
+    unknown = np.array([one is None for one in stated], bool)
+    if not unknown.any():
+        return number
+    left, right = (side.codes[pairs.same] for side in (pairs.left, pairs.right))
+    near = unknown[left] | unknown[right]
+    n = len(stated)
+    links = sparse.coo_array((np.ones(int(near.sum()), bool), (left[near], right[near])), shape=(n, n))
+    group = csgraph.connected_components(links, directed=False)[1]
+    found = group.astype(np.int32) + int(number.max()) + 1  # of a person nobody else is known to be
+    of_group = np.full(int(group.max()) + 1, -1, np.int32)
+    of_group[group[~unknown]] = number[~unknown]
+    told = of_group[group] >= 0
+    found[told] = of_group[group][told]
+    return np.where(unknown, found, number)
+
+
+def refuse_kinds(source: CropSet | Embedded, path: Path) -> None:
+    """Pass unless the photos are filed under CFP's kinds of photo, ``001/frontal/01``, where people are meant.
+
+    Raises:
+        UserError: all identities are frontal or profile.
+    """
+    if source.identities and set(source.identities) <= {"frontal", "profile"}:
+        raise UserError(
+            f"{path}: its photos are filed under 'frontal' and 'profile', CFP's kinds of photo, which are no people; "
+            "align the photos again with --identity-from name"
+        )
+
+
+def _lost(pairs: PairList, names: Mapping[str, str | None], path: Path) -> frozenset[str]:
+    """The list's photos that the files of embeddings lack: they gave none.
+
+    Raises:
+        UserError: half of the list or more, so that it is the wrong file or names photos otherwise.
+    """
+    photos = pairs.photos()
+    lost = [name for name in photos if name not in names]
+    if lost and 2 * len(lost) >= len(photos):
+        raise UserError(
+            f"the embeddings: {len(lost)} of the {len(photos)} photos that {path} names are not in them (first: "
+            f"{lost[0]!r}), so list and file do not belong together; embed those photos, or name them alike in both, "
+            "by id or by photo"
+        )
+    return frozenset(lost)

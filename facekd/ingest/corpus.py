@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facekd.core.choices import DETECTOR, DetectorName
+from facekd.console import say
+from facekd.core.choices import DETECTOR, DetectorName, IdentityFrom
 from facekd.core.files import sha256_bytes
+from facekd.core.printable import printable_line
 from facekd.crops.records import PhotoRecord
 from facekd.crops.store import CropStore
-from facekd.photos.find import FoundPhotos, NoPhoto, PhotoFile, read_bytes
+from facekd.errors import UserError
+from facekd.photos.find import FoundPhotos, NoPhoto, PhotoFile, deep_photos, named_by, read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,40 @@ def detector_of_store(out: Path) -> DetectorName:
         return DETECTOR
     found: DetectorName = CropStore.open(out).settings.get("detector", DETECTOR)
     return found
+
+
+def identity_of_store(out: Path) -> IdentityFrom | None:
+    """What the identities of the store in `out` were taken from; None of the parent folder, or where there is none."""
+    if not (out / "store.json").is_file():
+        return None
+    found: IdentityFrom | None = CropStore.open(out).settings.get("identity_from")
+    return found
+
+
+def people_of(
+    found: FoundPhotos, photos: Path, out: Path, identity_from: IdentityFrom | None, quiet: bool = False
+) -> FoundPhotos:
+    """The photos with whom they show, as asked, or as the store in `out` was begun, else by the folder they lie in.
+
+    Raises:
+        UserError: most photos lie in folders within folders, which leaves open who people are.
+    """
+    told = identity_from or identity_of_store(out)
+    deep = deep_photos(found) if told is None and not (out / "store.json").is_file() else ()
+    if 2 * len(deep) > len(found.photos):
+        raise UserError(
+            f"{photos}: folders lie within folders ({printable_line(deep[0])}), so which of them names the person is "
+            "not plain; say it with --identity-from: parent, the folder a photo lies in, top, the first one, or name, "
+            "its own name as LFW and CFP write it"
+        )
+    if deep:
+        one = "a photo lies" if len(deep) == 1 else f"{len(deep)} photos lie"
+        say(
+            f"{one} in folders within folders (first: {printable_line(deep[0])}), taken for people of their own; "
+            "--identity-from top names them by the first folder",
+            quiet,
+        )
+    return found if told is None else named_by(found, told)
 
 
 def unfinished(files: Sequence[PhotoFile], store: CropStore) -> tuple[list[PhotoFile], dict[str, PhotoRecord]]:

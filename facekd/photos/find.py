@@ -7,10 +7,11 @@ import re
 import stat
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from facekd.core.choices import IdentityFrom
 from facekd.errors import UserError
 from facekd.photos.archives import MAX_BYTES as MAX_BYTES
 from facekd.photos.archives import TOO_LARGE, Members, member_stamp, members, read_member
@@ -19,6 +20,7 @@ from facekd.photos.folders import leads_nowhere, walk
 from facekd.photos.kinds import COMMON, HEAD, is_photo_head, is_photo_name
 
 LFW_NAME = re.compile(r"(.+)_\d{4}")
+CFP_PATH = re.compile(r"(?:.*/)?([^/]+)/(?:frontal|profile)/[^/]+")
 BYTE = re.compile(r"\\(?=x[0-9a-f]{2})")  # begins what `printable` writes for a byte that is no text
 
 
@@ -48,6 +50,7 @@ class FoundPhotos:
     photos: tuple[PhotoFile, ...]  # sorted by source
     others: tuple[str, ...]  # files that are no photos, by their suffix and by their first bytes
     without: tuple[NoPhoto, ...] = ()  # folders without a photo, links that are not followed; sorted by source
+    top: str = ""  # what all names in an archive begin with, and is no person
 
 
 def find_photos(root: Path) -> FoundPhotos:
@@ -67,6 +70,30 @@ def find_photos(root: Path) -> FoundPhotos:
         kinds = ", ".join(COMMON)
         raise UserError(f"{root}: holds no photo ({len(found.others)} other files); photos end in {kinds} …")
     return found
+
+
+def named_by(found: FoundPhotos, identity_from: IdentityFrom) -> FoundPhotos:
+    """The photos with whom they show taken from another part of their path.
+
+    Args:
+        identity_from: ``parent``, as `find_photos` does; ``top``, the first folder; ``name``, LFW's naming alone, or
+            CFP's, ``001/frontal/01.jpg``.
+    """
+    told = {"parent": _identity, "top": _first_folder, "name": _in_name}[identity_from]
+    at = len(found.top)
+    return replace(found, photos=tuple(replace(p, identity=told(p.source[at:])) for p in found.photos))
+
+
+def deep_photos(found: FoundPhotos) -> tuple[str, ...]:
+    """The photos that lie two folders deep or more, so that either could name their person; in order.
+
+    Folders that all photos share are not counted.
+    """
+    folders = [parts_of(photo.source)[:-1] for photo in found.photos]
+    first, last = min(folders), max(folders)
+    apart = (k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    most = next(apart, min(len(first), len(last))) + 1
+    return tuple(photo.source for photo, parts in zip(found.photos, folders, strict=True) if len(parts) > most)
 
 
 def one_photo(path: Path) -> FoundPhotos:
@@ -194,7 +221,7 @@ def _found(
     named = ([photo.source for photo in files], passed, map(printable, folders))
     bare = bare_folders(*([name[len(top) :] for name in names] for names in named))
     without += [NoPhoto(top + folder, parts_of(folder)[-1], reason) for folder, reason in bare]
-    return FoundPhotos(tuple(files), tuple(sorted(passed)), tuple(sorted(without)))
+    return FoundPhotos(tuple(files), tuple(sorted(passed)), tuple(sorted(without)), top)
 
 
 def _identity(name: str) -> str | None:
@@ -204,6 +231,18 @@ def _identity(name: str) -> str | None:
         return sys.intern(person)  # one text for all photos of a person
     match = LFW_NAME.fullmatch(os.path.splitext(file)[0])
     return match.group(1) if match else None
+
+
+def _first_folder(name: str) -> str | None:
+    parts = parts_of(name)
+    return parts[0] if len(parts) > 1 else None
+
+
+def _in_name(name: str) -> str | None:
+    """The person whom LFW's or CFP's way of naming gives away."""
+    cfp = CFP_PATH.fullmatch(name)
+    lfw = LFW_NAME.fullmatch(os.path.splitext(name.rpartition("/")[2])[0])
+    return cfp.group(1) if cfp else lfw.group(1) if lfw else None
 
 
 def _head(path: str | Path) -> bytes:

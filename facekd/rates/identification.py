@@ -183,6 +183,32 @@ def person_tpirs(
     return [listed.rate(fpir) for fpir in fpirs]
 
 
+def at_threshold(
+    searches: Searches,
+    persons: Array,
+    threshold: float,
+    failed_mated: Array | None = None,
+    failed_unmated: Array | None = None,
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """FPIR and FNIR at a threshold that is given, each with its 95 % interval that takes the person as the unit.
+
+    Arguments and errors as `person_tpirs`.
+    """
+    lost = persons[:0] if failed_mated is None else failed_mated
+    gone = persons[:0] if failed_unmated is None else failed_unmated
+    search_curve(searches, len(lost), len(gone))  # refuses what has no such rate
+    hits, alarms = _outcomes(searches, len(lost), len(gone))
+
+    def share(reached: Array, who: Array) -> tuple[float, float, float]:
+        _, number = np.unique(who, return_inverse=True)
+        ends = wilson_by_person(np.bincount(number, reached), np.bincount(number))
+        return (float(reached.mean()), *ends)
+
+    fpir = share(alarms >= threshold, np.concatenate([persons[~searches.mated], gone]))
+    fnir, low, high = share(hits < threshold, np.concatenate([persons[searches.mated], lost]))
+    return fpir, (fnir, low, high)
+
+
 def _outcomes(searches: Searches, failed_mated: int, failed_unmated: int) -> tuple[Array, Array]:
     """float32 each: the mated probes' scores where they rank their person first, else -inf; the others' best scores."""
     none = np.float32(-np.inf)

@@ -8,8 +8,7 @@ import numpy as np
 
 from facekd.core.types import Embeddings, PairList, Scores
 from facekd.errors import UserError
-
-BLOCK = 1 << 14  # pairs whose vectors are gathered at once
+from facekd.rates.cosines import pair_cosines
 
 
 def score(embeddings: Embeddings, pairs: PairList, failed: frozenset[str] = frozenset()) -> Scores:
@@ -35,21 +34,16 @@ def score(embeddings: Embeddings, pairs: PairList, failed: frozenset[str] = froz
             f"{len(both)} ids are embedded and also listed as failed (first: {both[0]}); take them off one of the lists"
         )
     row.update(dict.fromkeys(failed, -1))
-    unknown = list(dict.fromkeys(name for name in (*pairs.left, *pairs.right) if name not in row))
+    unknown = [name for name in pairs.photos() if name not in row]
     if unknown:
         raise UserError(
             f"{len(unknown)} ids of the pair list have no embedding and no recorded failure (first: {unknown[0]}); "
             "embed them, or check that the list and the embeddings name photos the same way"
         )
 
-    left = np.fromiter((row[name] for name in pairs.left), np.int64, len(pairs.left))
-    right = np.fromiter((row[name] for name in pairs.right), np.int64, len(pairs.right))
-    values = np.full(len(left), -np.inf, np.float32)
-    both_embedded = np.flatnonzero((left >= 0) & (right >= 0))
-    for start in range(0, len(both_embedded), BLOCK):
-        at = both_embedded[start : start + BLOCK]
-        cosines = np.einsum("pd,pd->p", embeddings.vectors[left[at]], embeddings.vectors[right[at]])
-        values[at] = np.clip(cosines, -1, 1)  # rounding leaves a photo and itself at 1.0000001
+    place = np.array([row.get(name, -1) for name in pairs.left.distinct], np.int32)  # of each name that is on a side
+    left, right = (place[side.codes] for side in (pairs.left, pairs.right))
+    values = pair_cosines(embeddings.vectors, left, right)
     return Scores(values, pairs.same, pairs.left, pairs.right, pairs.fold)
 
 
@@ -60,7 +54,7 @@ def without_failures(scores: Scores) -> Scores:
         scores,
         values=scores.values[kept],
         same=scores.same[kept],
-        left=tuple(scores.left[i] for i in kept),
-        right=tuple(scores.right[i] for i in kept),
+        left=scores.left.take(kept),
+        right=scores.right.take(kept),
         fold=scores.fold[kept],
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from facekd.core.choices import DETECTOR, Choice, DetectorName
+from facekd.core.choices import DETECTOR, Choice, DetectorName, IdentityFrom
 from facekd.errors import UserError
 from facekd.settings.group import FIRST, panel, settings
 
@@ -103,6 +103,9 @@ class Alignment(FaceChoice):
     """Where no face is found, look again in the photo turned by 90, 180 and 270 degrees."""
     size: int = 112
     """Side of a crop, pixels."""
+    identity_from: IdentityFrom | None = None
+    """What says whom a photo shows: parent, the folder it lies in; top, the first folder below PHOTOS; name, LFW's
+    Name_0001.jpg or CFP's 001/frontal/01.jpg. Needed where folders lie within folders; else parent."""
     show: Annotated[int, Parameter(group=panel("Output"))] = 0
     """Write OUT/show.html, to look at: as many of the first photos, the failures and the least certain."""
 

@@ -219,8 +219,8 @@ def test_pair_lists(crops: Path, model: Path, tmp_path: Path, capsys: pytest.Cap
     assert "no such pair list" in said(tmp_path / "none.csv")
     assert "same is '2'" in said(pair_list(tmp_path / "same.csv", "p0/0,p0/1,2"))
     assert "holds no pair" in said(pair_list(tmp_path / "empty.csv"))
-    (tmp_path / "semicolon.csv").write_text("a;b;same\np0/0;p0/1;1\n")
-    assert "parted by commas" in said(tmp_path / "semicolon.csv")
+    (tmp_path / "words.csv").write_text("one two\nthree four\n")
+    assert "its first line, 'one two', is no pair" in said(tmp_path / "words.csv")
     said(pair_list(tmp_path / "one.csv", *GOOD_PAIRS[:3]))  # one class only
     assert not out.exists()
 

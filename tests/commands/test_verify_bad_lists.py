@@ -34,7 +34,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--model", "a"], "give one of --pairs LIST, --bin SET, --all-pairs and --identification, not none"),
+        (
+            ["--model", "a"],
+            "--templates SET, --scores FILE, --bin SET, --all-pairs and --identification, not none of them",
+        ),
         (["--model", "a", "--pairs", "p", "--all-pairs", "--crops", "c"], "not --pairs and --all-pairs"),
         (["--model", "a", "--bin", "b", "--crops", "c"], "holds its own crops; leave --crops out"),
         (["--model", "a", "--pairs", "p"], "give --crops STORE or --embeddings FILE, not neither"),

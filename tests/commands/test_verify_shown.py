@@ -23,11 +23,12 @@ from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore
 from facekd.deploy.thresholds import measured_thresholds, read_thresholds
 from facekd.errors import UserError
-from facekd.evaluation.model_rates import check, judge_scores
+from facekd.evaluation.model_rates import judge_scores
 from facekd.evaluation.protocols import JudgedModel, ListedPairs, Persons
+from facekd.evaluation.requirements import check
 from facekd.evaluation.results import GroupRate, GroupRates, Judged, PairCounts, WorstToBest, group_ratios
 from facekd.rates.persons import paired_differences, person_rates
-from facekd.settings.evaluation import Requirement
+from facekd.settings.requirements import Requirement
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -251,7 +252,7 @@ def test_the_report_renders_in_a_browser(home: Path, tmp_path: Path) -> None:
     command += ["--enable-logging=stderr", "--dump-dom", (tmp_path / "report.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert ":CONSOLE" not in done.stderr
-    assert done.stdout.count("<svg") == 5  # ROC, DET, two histograms, cost
+    assert done.stdout.count("<svg") == 10  # ROC, DET, two histograms, thresholds, four of groups, cost
     assert "The hardest pairs" in done.stdout
 
 

@@ -36,9 +36,53 @@ def check(path: Path) -> None:
     assert pairs.fold.tolist() == [0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]  # sklearn.model_selection.KFold(10)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_what_python_3_writes(tmp_path: Path, protocol: int) -> None:
     check(written(tmp_path / "set.bin", protocol))
+
+
+IN_OTHER_TYPES = {
+    "numpy labels": lambda images, same: (images, np.array(same)),
+    "numbers as labels": lambda images, same: (images, np.array(same).astype(np.int64)),
+    "a list of numpy's truth values": lambda images, same: (images, [np.bool_(label) for label in same]),
+    "big-endian labels": lambda images, same: (images, np.array(same).astype(">i2")),
+    "labels as floats": lambda images, same: (images, [float(label) for label in same]),
+    "numpy images": lambda images, same: ([np.frombuffer(image, np.uint8) for image in images], same),
+    "bytearrays": lambda images, same: ([bytearray(image) for image in images], same),
+    "arrays of objects": lambda images, same: (np.array(images, object), np.array(same, object)),
+    "a list of two lists": lambda images, same: [images, same],
+}
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("kind", IN_OTHER_TYPES)
+def test_sets_as_people_make_them(tmp_path: Path, kind: str, protocol: int) -> None:
+    value = IN_OTHER_TYPES[kind]([IMAGES[i] for i in PLACES], SAME)
+    check(written(tmp_path / "set.bin", protocol, value))
+
+
+def test_an_older_numpy(tmp_path: Path) -> None:
+    path = written(tmp_path / "set.bin", 2, ([IMAGES[i] for i in PLACES], np.array(SAME)))
+    path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    check(path)
+
+
+def test_pixels_of_no_known_channel_order_are_refused(tmp_path: Path) -> None:
+    pixels = [np.zeros((112, 112, 3), np.uint8)] * 2
+    with pytest.raises(UserError, match="array of pixels, which does not say the order of its channels"):
+        read_bin(written(tmp_path / "set.bin", 4, (pixels, [True])))
+
+
+def test_a_small_file_that_grows_is_refused(tmp_path: Path) -> None:
+    """Asks for the bytes of one long text again and again."""
+    text = b"X" + struct.pack("<I", 100_000) + b"a" * 100_000
+    again = b"h\x00h\x01h\x02\x86R"
+    code = b"\x80\x02c_codecs\nencode\nq\x000" + text + b"q\x010X\x06\x00\x00\x00latin1q\x020](" + again * 1000 + b"e."
+    (tmp_path / "bomb.bin").write_bytes(
+        code.replace(b"q\x000", b"q\x00").replace(b"q\x010", b"q\x01").replace(b"q\x020", b"q\x02")
+    )
+    with pytest.raises(UserError, match="it makes more bytes than it has"):
+        read_bin(tmp_path / "bomb.bin")
 
 
 def test_what_python_2_writes(tmp_path: Path) -> None:
@@ -101,6 +145,12 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, protocol: 
         b"\x80\x02c_codecs\nencode\nK\x01X\x06\x00\x00\x00latin1\x86R.",  # a number's bytes
         b"\x80\x02]q\x00h\x00b.",  # BUILD
         b"Pid\n.",
+        b"\x80\x02cnumpy\nload\nX\x01\x00\x00\x00a\x85R.",  # another name of numpy's
+        b"\x80\x02cnumpy\nndarray\nK\x04\x85R.",  # called
+        b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00V8\x85R.",
+        b"\x80\x02c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R.",  # of a length
+        b"\x80\x02c__builtin__\neval\nX\x01\x00\x00\x001\x85R.",
+        b"\x80\x02K\x01K\x02\x93.",
         b"\x80\x02\x82\x01.",
     ],
 )

@@ -138,3 +138,20 @@ def test_a_damaged_set_is_one_clear_sentence(four: Path) -> None:
     index.unlink()
     with pytest.raises(UserError, match=r"train\.idx: no such file; a \.rec set is a \.rec and an \.idx"):
         read_crops(four)
+
+
+def test_a_label_of_nobody_and_a_record_of_nothing(tmp_path: Path) -> None:
+    images = [crop(i) for i in range(4)]
+    folder = write_set(tmp_path / "one", images, [(-1,), (0,), (1,), (1,)])
+    assert [name is None for name in read_crops(folder).identities] == [True, False, False, False]
+    for label in (-2, 0.5, -1.5):
+        folder = write_set(tmp_path / f"set{label}", images, [(label,), (0,), (1,), (1,)])
+        with pytest.raises(UserError, match=rf"has the label {label:g}; they are whole numbers"):
+            read_crops(folder)
+    folder = write_set(tmp_path / "empty", [images[0], b"", *images[2:]], [(0,), (0,), (1,), (1,)])
+    with pytest.raises(UserError, match="names 3 of 4 images"):
+        read_crops(folder)
+    index = folder / "train.idx"
+    index.write_text("".join(index.read_text().splitlines(keepends=True)[1:]))  # without the first record
+    with pytest.raises(UserError, match="the record of key 2 holds no image; leave it out"):
+        read_crops(folder)

@@ -155,7 +155,7 @@ def test_a_parquet_of_another_writer_is_read_or_refused_in_a_sentence(tmp_path: 
     ):
         with pytest.raises(UserError, match=words):
             read_embeddings(write(**columns))
-    for name in ("id", "identity", "source", "embedding"):
+    for name in ("id", "embedding"):
         table = pa.table(whole).drop_columns([name]).replace_schema_metadata({"facekd.model_id": "m"})
         pq.write_table(table, path)
         with pytest.raises(UserError, match=f"has no column '{name}'"):
