@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 MOST_PAIRS = 1_000_000  # of held-out crops; 'facekd compare' judges more
-RESAMPLES, SEED = 1000, 0  # of the persons
 CELL = "cell.json"  # in a cell's folder: its flags, and what a step of it took
 
 
@@ -287,17 +286,16 @@ def _judge(
     }
     trained = [cell for cell in cells if cell.name not in failed]
     scores = {cell.name: _scores(out, _folder(out, cell), None, cell.name, compared, quiet) for cell in trained}
-    rates = {name: list_rates(values, compared, FARS, RESAMPLES, SEED) for name, values in scores.items()}
+    rates = {name: list_rates(values, compared, FARS) for name, values in scores.items()}
     of_teachers = tuple(
-        SweptTeacher(str(one.path), list_rates(values, compared, FARS, RESAMPLES, SEED))
-        for one, values in taught.items()
+        SweptTeacher(str(one.path), list_rates(values, compared, FARS)) for one, values in taught.items()
     )
     far = lowest_far(of_teachers[0].rates.tar)
     closed: dict[str, GapRow] = {}
     if far is not None and ALONE in scores:
         for one, values in taught.items():
             students = {name: scores[name] for name in scores if teachers[name] == one and name != ALONE}
-            rows = gap_rows(values, scores[ALONE], students, compared, [far], RESAMPLES)
+            rows = gap_rows(values, scores[ALONE], students, compared, [far])
             closed |= {row.model: row for row in rows}
     swept = []
     for cell in cells:

@@ -189,6 +189,7 @@ class Rate:
     n_impostor: int
     low: float | None  # 95 % interval of tar
     high: float | None
+    evidence: float | None = field(default=None, kw_only=True)  # independent impostor pairs; None: each pair is one
 
     def __post_init__(self) -> None:
         for name in ("far_asked", "far", "tar", "low", "high"):

@@ -125,17 +125,19 @@ def by_name(photos: Iterable[tuple[str, T]]) -> dict[str, T]:
     share is left out.
     """
     names: dict[str, T] = {}
-    short: dict[str, set[T]] = {}
+    short: dict[str, T] = {}
+    shared: set[str] = set()
     for source, value in photos:
         names[source] = value
-        bare = PurePosixPath(source).with_suffix("")
-        ends = ("/".join(bare.parts[-length:]) for length in (1, 2, 3))
-        for name in {str(bare), PurePosixPath(source).name, *ends}:
-            short.setdefault(name, set()).add(value)
-    for name, values in short.items():
-        if len(values) == 1:
-            names.setdefault(name, *values)
-    return names
+        path = PurePosixPath(source)
+        bare = path.with_suffix("")
+        parts = bare.parts
+        for name in {str(bare), path.name, *("/".join(parts[-length:]) for length in (1, 2, 3))}:
+            if short.setdefault(name, value) != value:
+                shared.add(name)
+    for name in shared:
+        del short[name]
+    return short | names
 
 
 def _read_hub_parquet(path: Path) -> pa.Table:

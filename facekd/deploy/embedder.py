@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -60,6 +61,18 @@ class CropEmbedder:
     @property
     def model_id(self) -> str:
         return self.network.contract.model_id
+
+    def flipping(self) -> CropEmbedder:
+        """The same, adding to each crop's embedding that of its mirror image before the norm is taken (flip test).
+
+        Source: insightface, recognition/arcface_torch/eval/verification.py, `test`.
+        """
+        contract = replace(self.network.contract, flip=True)
+        if not self.network.uint8 or self.contract.flip:
+            return CropEmbedder(replace(self.network, contract=contract))
+        step = self.network.step  # its preprocessing is inside, and a flip would be too
+        both = replace(self.network, contract=contract, step=lambda crops: step(crops) + step(crops[:, :, ::-1].copy()))
+        return CropEmbedder(both)
 
     def embed(self, crops: Array | Sequence[Array]) -> Array:
         """Embeddings of crops, in order.

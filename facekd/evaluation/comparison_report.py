@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from facekd.core.types import Rate
 from facekd.evaluation.gap import ComparedNetwork, GapReport, GapRow, ListComparison
 from facekd.evaluation.page import Page, cost_blocks, interval_at
-from facekd.evaluation.report import rates_table
+from facekd.evaluation.report_tables import rates_table
 from facekd.evaluation.results import rate_of
 from facekd.evaluation.text import (
     BOUND_NOTE,
@@ -67,16 +68,28 @@ def lead(one: ListComparison) -> str:
         return f"On {one.about}: too few impostor pairs for any FAR asked."
     found = {name: rate_of(rates.tar, far) for name, rates in one.models.items()}
     tars = {name: None if rate is None else rate.tar for name, rate in found.items()}
-    teacher, alone = list(tars.values())[:2]
+    shown = {name: "–" if rate is None else _with_interval(rate) for name, rate in found.items()}
+    teacher, alone = list(shown.values())[:2]
     best = max((row for row in one.closed if row.far_asked == far), key=lambda row: tars[row.model] or 0.0)
+    if any(rate is not None and mark(rate) for rate in found.values()):
+        return (
+            f"On {one.about}: too few impostor pairs to estimate any FAR asked; the table has what they bound, at FAR "
+            f"{far_name(far)}."
+        )
     rates = (
-        f"the teacher accepts {percent(teacher)} of genuine pairs at FAR {far_name(far)}, the student alone "
-        f"{percent(alone)}, {best.model} {percent(tars[best.model])}"
+        f"the teacher accepts {teacher} of genuine pairs at FAR {far_name(far)}, the student alone {alone}, "
+        f"{best.model} {shown[best.model]}"
     )
     if best.share is None or best.low is None or best.high is None:
         return f"On {one.about} {rates}; no share of the gap is given: {best.why}."
     share, low, high = (100 * value for value in (best.share, best.low, best.high))
     return f"On {one.about} {rates}: {share:.0f} % of the gap is closed ({low:.0f} to {high:.0f})."
+
+
+def _with_interval(rate: Rate) -> str:
+    if rate.low is None or rate.high is None:
+        return percent(rate.tar)
+    return f"{percent(rate.tar)} ({100 * rate.low:.2f} to {100 * rate.high:.2f})"
 
 
 def _section(one: ListComparison) -> Section:

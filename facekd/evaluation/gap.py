@@ -17,7 +17,6 @@ from facekd.rates.counts import Curve, curve
 from facekd.rates.persons import paired_differences
 from facekd.rates.retention import Closed, gap_closed
 
-RESAMPLES, SEED = 1000, 0  # of the persons
 SHARED = 0.1  # by how much the cosine of one crop in two networks has to exceed that of two people in one space
 
 
@@ -100,9 +99,7 @@ def compare_on(
         for name, embedder in zip(names, embedders, strict=True)
     ]
     scores = [pair_scores(one, one, compared) for one in vectors]
-    models = {
-        name: list_rates(values, compared, fars, RESAMPLES, SEED) for name, values in zip(names, scores, strict=True)
-    }
+    models = {name: list_rates(values, compared, fars) for name, values in zip(names, scores, strict=True)}
     students = dict(zip(names[2:], scores[2:], strict=True))
     return ListComparison(
         heading=compared.heading,
@@ -111,7 +108,7 @@ def compare_on(
         left_out=compared.left_out,
         lead_far=lowest_far(models[names[0]].tar),
         models=models,
-        closed=tuple(gap_rows(scores[0], scores[1], students, compared, fars, RESAMPLES)),
+        closed=tuple(gap_rows(scores[0], scores[1], students, compared, fars)),
         agreement=tuple(
             _agreement(name, student, vectors[0], compared, fars)
             for name, student in zip(names[2:], vectors[2:], strict=True)
@@ -126,7 +123,6 @@ def gap_rows(
     students: Mapping[str, Array],
     compared: Compared,
     fars: Sequence[float],
-    resamples: int,
 ) -> list[GapRow]:
     """For each student and FAR: the share of the gap closed, why there is none, and the paired test against alone.
 
@@ -134,10 +130,10 @@ def gap_rows(
         teacher, alone: float[P], scores of the pairs; `students` the same by their names.
     """
     pairs = compared.same, *compared.persons
-    found = gap_closed(teacher, alone, list(students.values()), *pairs, fars, resamples=resamples, seed=SEED)
+    found = gap_closed(teacher, alone, list(students.values()), *pairs, fars)
     rows = []
     for (name, values), closed in zip(students.items(), found, strict=True):
-        tested = paired_differences(values, alone, *pairs, fars, resamples=resamples, seed=SEED)
+        tested = paired_differences(values, alone, *pairs, fars)
         for one, test in zip(closed, tested, strict=True):
             rows.append(
                 GapRow(
@@ -171,4 +167,4 @@ def _agreement(name: str, student: Array, teacher: Array, compared: Compared, fa
     others = float(apart[np.isfinite(apart)].mean(dtype=np.float64))
     if cosine - others < SHARED:
         return Agreement(name, cosine, others, None, "not comparable: the two do not share a space")
-    return Agreement(name, cosine, others, list_rates(crossed, compared, fars, RESAMPLES, SEED), None)
+    return Agreement(name, cosine, others, list_rates(crossed, compared, fars), None)

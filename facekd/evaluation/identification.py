@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,14 +15,26 @@ from facekd.crops.gallery_split import DEALT, GallerySplit, deal_gallery, read_g
 from facekd.crops.pairs import person_in_name
 from facekd.deploy.embeddings import Embedded
 from facekd.errors import UserError
-from facekd.evaluation.model_rates import BAND_RESAMPLES, RESAMPLES, SEED, band_fars
+from facekd.evaluation.fixed import Fixed, fixed_rate
+from facekd.evaluation.model_rates import band_fars
 from facekd.evaluation.protocols import JudgedModel, everybody, known, refuse_kinds
-from facekd.evaluation.results import Cost, ModelDifference, RequirementCheck, Unit, plain
-from facekd.rates.counts import Curve
-from facekd.rates.identification import Ranks, person_tpirs, ranks, search, search_curve
+from facekd.evaluation.results import Acquisition
+from facekd.evaluation.search_results import (
+    Crowd,
+    GalleryCounts,
+    GalleryStep,
+    ProbeCounts,
+    RankRate,
+    Searched,
+    SearchFailures,
+    SearchRates,
+)
+from facekd.rates.identification import Ranks, Searches, at_threshold, person_tpirs, ranks, search, search_curve
 
 SHOWN = (1, 5, 10)  # ranks in the tables
 MAX_RANK = 20  # of the CMC plot
+
+SEED = 0  # of who is enrolled
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,99 +54,6 @@ class GalleryPlan:
     failed_mated: tuple[str, ...]  # persons of the probes that can't be found, see `planned`
     failed_unmated: tuple[str, ...]  # persons of the other probes without crop
     left_out: dict[str, int]  # photos by why they don't count
-
-
-@dataclass(frozen=True, slots=True)
-class RankRate:
-    """The share of mated probes whose person is among the first `rank`; None where the gallery has fewer people."""
-
-    rank: int
-    found: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class GalleryCounts:
-    """What is enrolled."""
-
-    people: int
-    photos: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeCounts:
-    """What is looked for."""
-
-    mated: int
-    unknown: int
-
-
-@dataclass(frozen=True, slots=True)
-class SearchFailures:
-    """Photos that gave no crop, and the people who could not be enrolled for it."""
-
-    gallery_photos: int
-    people: int
-    mated_probes: int
-    unknown_probes: int
-
-
-@dataclass(frozen=True, slots=True)
-class SearchRates:
-    """One model in one gallery. In a rate of `tpir`, far is FPIR and tar TPIR."""
-
-    model: str
-    model_id: str
-    interval: Unit
-    ranks: tuple[RankRate, ...]
-    cmc: Ranks
-    tpir: tuple[Rate, ...]  # at each FPIR asked
-    tpir_curve: tuple[Rate, ...]
-    gallery: GalleryCounts
-    probes: ProbeCounts
-    failures_to_enroll: SearchFailures
-
-
-@dataclass(frozen=True, slots=True)
-class Searched:
-    """One model in one gallery, with what is drawn of it."""
-
-    file: Path
-    rates: SearchRates
-    curve: Curve | None  # TPIR over FPIR; None where there is no unknown probe
-
-    @property
-    def name(self) -> str:
-        return self.rates.model
-
-    def as_json(self) -> dict[str, Any]:
-        tpirs = {key: [_tpir(rate) for rate in getattr(self.rates, key)] for key in ("tpir", "tpir_curve")}
-        return {"file": str(self.file), **plain(self.rates), **tpirs}
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedSplit:
-    """Which photos were enrolled and which looked for."""
-
-    file: str
-    sha256: str | None
-    seed: int | None  # None where a list says it
-    rule: str
-    name: str
-    left_out: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class SearchReport:
-    """What 'facekd verify --identification' says of a gallery."""
-
-    split: JudgedSplit
-    models: tuple[Searched, ...]
-    differences: tuple[ModelDifference, ...]
-    costs: tuple[Cost, ...]
-    requirements: tuple[RequirementCheck, ...]
-    environment: Mapping[str, Any]
 
 
 def planned(source: CropSet | Embedded, crops: Path | None, path: Path, split: Path | None) -> GalleryPlan:
@@ -238,8 +156,18 @@ def _resolved(
     )
 
 
-def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float]) -> Searched:
+def search_of(
+    model: JudgedModel,
+    plan: GalleryPlan,
+    fpirs: Sequence[float],
+    fixed: Sequence[Fixed] = (),
+    crowd: Crowd | None = None,
+) -> Searched:
     """Look for each probe of a plan with one model.
+
+    Args:
+        fixed: thresholds at which FPIR and FNIR are judged too.
+        crowd: distractors, by whom the gallery grows.
 
     Raises:
         UserError: no probe of an enrolled person.
@@ -251,8 +179,17 @@ def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float]) -> 
     embedded = model.embed((*plan.gallery, *plan.probes)).vectors
     probe_persons = names(plan.probe_persons)
     cut = len(plan.gallery)
-    searches = search(embedded[:cut], names(plan.gallery_persons), embedded[cut:], probe_persons)
     lost, gone = names(plan.failed_mated), names(plan.failed_unmated)
+
+    def searched(more: int) -> Searches:
+        """With so many distractors; their names are none of a probe's."""
+        enrolled, persons = embedded[:cut], plan.gallery_persons
+        if crowd is not None and more:
+            enrolled = np.concatenate([enrolled, crowd.vectors[:more]])
+            persons = (*persons, *(f"\0{name}" for name in crowd.persons[:more]))
+        return search(enrolled, names(persons), embedded[cut:], probe_persons)
+
+    searches = searched(0 if crowd is None else len(crowd.vectors))
     people = len(set(plan.gallery_persons))
     found = ranks(searches, probe_persons, min(MAX_RANK, people), lost)
     n_mated = int(searches.mated.sum()) + len(lost)
@@ -261,9 +198,14 @@ def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float]) -> 
     tpirs = [Rate(far, 0.0, None, None, n_mated, 0, None, None) for far in fpirs]
     if n_unmated:
         drawn = search_curve(searches, len(lost), len(gone))
-        tell = partial(person_tpirs, searches, probe_persons, failed_mated=lost, failed_unmated=gone, seed=SEED)
-        tpirs = tell(fpirs, resamples=RESAMPLES)
-        band = tell(band_fars(n_unmated), resamples=BAND_RESAMPLES)
+        tell = partial(person_tpirs, searches, probe_persons, failed_mated=lost, failed_unmated=gone)
+        tpirs = tell(fpirs)
+        band = [rate for rate in tell(band_fars(n_unmated)) if rate.tar is not None]
+    at = [at_threshold(searches, probe_persons, one.threshold, lost, gone) for one in fixed if n_unmated]
+    photos = len(plan.gallery) + len(plan.probes) + plan.failed_gallery + len(lost) + len(gone)
+    everyone = {*plan.gallery_persons, *plan.probe_persons, *plan.missing, *plan.failed_mated, *plan.failed_unmated}
+    seen = {*plan.gallery_persons, *plan.probe_persons}
+    grown = [] if crowd is None else [(more, searched(more)) for more in gallery_steps(len(crowd.vectors))]
     rates = SearchRates(
         model=model.name,
         model_id=model.model_id,
@@ -275,17 +217,31 @@ def search_of(model: JudgedModel, plan: GalleryPlan, fpirs: Sequence[float]) -> 
         gallery=GalleryCounts(people + len(plan.missing), cut + plan.failed_gallery),
         probes=ProbeCounts(n_mated, n_unmated),
         failures_to_enroll=SearchFailures(plan.failed_gallery, len(plan.missing), len(lost), len(gone)),
+        fixed=tuple(fixed_rate(one, *rates) for one, rates in zip(fixed, at, strict=False)),
+        acquisition=Acquisition(
+            photos, photos - len(plan.gallery) - len(plan.probes), len(everyone), len(everyone - seen)
+        ),
+        distractors=tuple(
+            _step(more, one, probe_persons, lost, gone, fpirs if n_unmated else ()) for more, one in grown
+        ),
     )
     return Searched(model.file, rates, drawn)
+
+
+def gallery_steps(n: int) -> list[int]:
+    """How many distractors are enrolled when the gallery is judged: none, the powers of ten, all."""
+    return [0, *(10**k for k in range(1, 12) if 10**k < n), n]
+
+
+def _step(
+    more: int, searches: Searches, persons: Array, lost: Array, gone: Array, fpirs: Sequence[float]
+) -> GalleryStep:
+    found = ranks(searches, persons, 1, lost)
+    tpirs = person_tpirs(searches, persons, fpirs, lost, gone) if fpirs else ()
+    return GalleryStep(more, float(found.found[0]), float(found.low[0]), float(found.high[0]), tuple(tpirs))
 
 
 def _rank_rate(found: Ranks, rank: int) -> RankRate:
     if rank > len(found.found):
         return RankRate(rank, None, None, None)
     return RankRate(rank, *(float(values[rank - 1]) for values in (found.found, found.low, found.high)))
-
-
-def _tpir(rate: Rate) -> dict[str, Any]:
-    row: dict[str, Any] = plain(rate)
-    row["fpir_asked"], row["fpir"], row["tpir"] = row.pop("far_asked"), row.pop("far"), row.pop("tar")
-    return row if row["tpir"] is not None else row | {"fpir": None}

@@ -245,10 +245,10 @@ def pair_scores(probe: Array, gallery: Array, compared: Compared) -> Array:
     return values
 
 
-def list_rates(values: Array, compared: Compared, fars: Sequence[float], resamples: int, seed: int) -> ListRates:
+def list_rates(values: Array, compared: Compared, fars: Sequence[float]) -> ListRates:
     """EER and the TAR at each FAR with its interval."""
     counts = curve(values, compared.same)
-    found = person_rates(values, compared.same, *compared.persons, fars, resamples=resamples, seed=seed)
+    found = person_rates(values, compared.same, *compared.persons, fars)
     pairs = PairCounts(counts.n_genuine, counts.n_impostor)
     return ListRates(None, eer(counts), compared.unit, tuple(found), pairs)
 

@@ -10,9 +10,15 @@ import numpy as np
 
 from facekd.core.names import NameColumn
 from facekd.core.types import Array, Rate, Scores
+from facekd.evaluation.fixed import Fixed, fixed_rate, judge_fixed
+from facekd.evaluation.groups import across_of, groups_of_all
 from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, Persons
 from facekd.evaluation.results import (
+    FEW,
+    Acquisition,
+    Across,
     Failures,
+    FixedRate,
     GroupRate,
     GroupRates,
     Judged,
@@ -20,28 +26,24 @@ from facekd.evaluation.results import (
     ModelRates,
     PairCounts,
     Rejects,
-    RequirementCheck,
     ThresholdRate,
     Unit,
-    rate_of,
 )
-from facekd.rates.allpairs import Count, measure_all_pairs
+from facekd.rates.allpairs import measure_all_pairs
 from facekd.rates.counts import curve
 from facekd.rates.folds import accuracy
-from facekd.rates.intervals import wilson, wilson_by_person
-from facekd.rates.persons import paired_differences, person_rates
-from facekd.rates.rates import auc, d_prime, eer, rate_at, support
+from facekd.rates.intervals import wilson
+from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
+from facekd.rates.people import ByPerson, all_pairs_difference
+from facekd.rates.persons import ListOfPeople, paired_differences, person_rates
+from facekd.rates.rates import auc, d_prime, eer, rate_at, support, support_of
 from facekd.rates.rejects import error_vs_reject
-from facekd.rates.thresholds import far_interval, threshold_interval
-from facekd.settings.evaluation import Requirement
+from facekd.rates.thresholds import far_interval, far_interval_by_person, threshold_interval
+from facekd.rates.tiles import Count
 
-RESAMPLES, SEED = 1000, 0  # of the persons
 REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
 MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled for a difference
-BAND_RESAMPLES = 200  # of the persons, for the bands of the curves,
-BAND_PAIRS = 1_000_000  # whose FARs accept no more impostor pairs than these: beyond, a resample would take too long
-BAND_POINTS = 4  # in each decade of FAR
-FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
+BAND_POINTS = 4  # of the curves' bands, in each decade of FAR
 
 
 def judge_scores(
@@ -50,74 +52,129 @@ def judge_scores(
     listed: ListedPairs,
     fars: Sequence[float],
     quality: Mapping[str, float] | None = None,
+    fixed: Sequence[Fixed] = (),
 ) -> Judged:
     """One model's rates on a pair list; groups are judged at the whole list's thresholds.
 
     Args:
         scores: of the list's pairs by the model, see `JudgedModel.scores`.
         quality: of crops by their ids; None rejects none by it.
+        fixed: thresholds at which FMR and FNMR are judged too.
     """
     values, same, persons = scores.values, scores.same, listed.persons
     counts = curve(values, same)
+    in_folds, kept = _in_folds(scores)
+    folded, error, area = accuracy(in_folds), eer(counts), auc(counts)
+    intervals = {
+        "eer": eer_interval(values, same, persons, counts, error),
+        "auc": auc_interval(values, same, persons, area),
+    }
+    if folded is not None:
+        sides = None if persons is None else (persons[0][kept], persons[1][kept])
+        intervals["accuracy"] = accuracy_interval(in_folds, sides, folded)
     tars = _tars(values, same, fars, persons)
     ends = [threshold_interval(values, same, rate, persons) for rate in tars]
+    people = ListOfPeople.of(values, same, *persons) if persons is not None and listed.pairs.groups else None
     d = d_prime(values, same)
+    fars_of = [_far_ends(values, same, rate, persons) for rate in tars]
     enrolled = values != -np.inf
+    at = judge_fixed(fixed, values, same, persons)
+    groups = {column: _by_group(scores, of, tars, persons, people, fixed) for column, of in listed.pairs.groups.items()}
     rates = ModelRates(
         model=model.name,
         model_id=model.model_id,
-        accuracy=accuracy(_in_folds(scores)),
-        eer=eer(counts),
-        eer_bounds=None,
-        auc=auc(counts),
+        accuracy=folded,
+        eer=error,
+        auc=area,
         d_prime=None if d is None or not np.isfinite(d) else d,
         interval=_unit(persons),
         tar=tuple(
-            ThresholdRate(**asdict(one), threshold_low=low, threshold_high=high)
-            for one, (low, high) in zip(tars, ends, strict=True)
+            replace(ThresholdRate(**asdict(one), threshold_low=low, threshold_high=high), far_low=least, far_high=most)
+            for one, (low, high), (least, most) in zip(tars, ends, fars_of, strict=True)
         ),
         tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, tars)),
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
         failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed) + len(model.lost(listed))),
-        groups={column: _by_group(scores, of, tars, persons) for column, of in listed.pairs.groups.items()},
-        roc=tuple(_tars(values, same, band_fars(counts.n_impostor), persons, BAND_RESAMPLES)),
+        groups=groups,
+        roc=tuple(one for one in _tars(values, same, band_fars(counts.n_impostor), persons) if one.tar is not None),
+        intervals=intervals,
+        fixed=at,
+        acquisition=_acquisition(listed),
+        across=_across(groups, tars, at),
     )
     return Judged(model.file, rates, counts, scores, None if quality is None else _rejects(scores, tars, quality))
 
 
-def judge_everybody(model: JudgedModel, people: Everybody, fars: Sequence[float], count: Count | None = None) -> Judged:
+def judge_everybody(
+    model: JudgedModel,
+    people: Everybody,
+    fars: Sequence[float],
+    count: Count | None = None,
+    fixed: Sequence[Fixed] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> Judged:
     """One model's rates over all pairs, whose scores are never kept.
 
     Args:
         count: counts the tiles elsewhere, see `rates.allpairs.measure_all_pairs`.
+        fixed: thresholds at which FMR and FNMR are judged too.
+        groups: by attribute the value of each photo, those without a crop last.
     """
     failed = np.array(people.failed_persons, np.str_)
     persons = np.array(people.persons, np.str_)
     embeddings = model.embed(people.ids)
-    found = measure_all_pairs(embeddings.vectors, persons, fars, failed_persons=failed, count=count)
+    thresholds = [one.threshold for one in fixed]
+    found = measure_all_pairs(embeddings.vectors, persons, fars, failed_persons=failed, fixed=thresholds, count=count)
     photos, n = len(people.ids) + len(failed), len(people.ids)
+    everyone = {*people.persons, *people.failed_persons}
+    at = tuple(_fixed_of_all(one, rate, found.people) for one, rate in zip(fixed, found.fixed, strict=True))
+    by_group = {
+        column: groups_of_all(embeddings.vectors, persons, failed, values, found.rates, fixed)
+        for column, values in (groups or {}).items()
+    }
     rates = ModelRates(
         model=model.name,
         model_id=model.model_id,
         accuracy=None,
-        eer=None,
-        eer_bounds=found.eer,
-        auc=None,
+        eer=found.eer,
+        auc=found.auc,
         d_prime=found.d_prime,
         interval="identities",
         tar=tuple(found.rates),
         tar_without_failures=(),
         pairs=PairCounts(found.curve.n_genuine, found.curve.n_impostor),
         failures_to_enroll=Failures((photos * (photos - 1) - n * (n - 1)) // 2, len(failed)),
-        groups={},
+        groups=by_group,
         roc=tuple(found.band),
+        intervals={"eer": found.eer_interval, "auc": found.auc_interval},
+        fixed=at,
+        acquisition=Acquisition(photos, len(failed), len(everyone), len(everyone - set(people.persons))),
+        across=_across(by_group, found.rates, at),
+        all_pairs=True,
     )
-    return Judged(model.file, rates, found.curve, None)
+    return Judged(model.file, rates, found.curve, None, None, found.histogram, found.people)
+
+
+def _across(
+    groups: Mapping[str, Mapping[str, GroupRates]], rates: Sequence[Rate], fixed: Sequence[FixedRate]
+) -> dict[str, Across]:
+    found = {column: across_of(of, rates, fixed) for column, of in groups.items()}
+    return {column: across for column, across in found.items() if across is not None}
+
+
+def _fixed_of_all(one: Fixed, rate: Rate, people: ByPerson) -> FixedRate:
+    """FMR and FNMR of all pairs at a threshold given."""
+    assert rate.tar is not None
+    assert rate.low is not None
+    assert rate.high is not None
+    hits = people.false_accepts[one.threshold]
+    low, high = far_interval_by_person(hits, people.impostor_pairs, worth=people.evidence)
+    return fixed_rate(one, (rate.far, low, high), (1 - rate.tar, 1 - rate.high, 1 - rate.low))
 
 
 def band_fars(n_impostor: int) -> list[float]:
     """FARs evenly on a log axis, from the lowest that so many impostor pairs show upwards; none of too few pairs."""
-    low, high = 3.001 / max(n_impostor, 1), min(1.0, BAND_PAIRS / max(n_impostor, 1))
+    low, high = 3.001 / max(n_impostor, 1), 1.0
     if low >= high:
         return []
     return [float(f"{far:.6g}") for far in np.geomspace(low, high, 2 + int(BAND_POINTS * np.log10(high / low)))]
@@ -131,18 +188,23 @@ def differences(
     Where people are not known the pairs are resampled as independent ones; none of a longer list than that allows.
     """
     kept = [(one.name, one.scores) for one in judged if one.scores is not None]
-    interval = _unit(persons)
+    counted = [(one.name, one.people) for one in judged if one.people is not None]
+    interval: Unit = "identities" if counted else _unit(persons)
+    rows = []
+    if counted:
+        for (a, mine), (b, others) in combinations(counted, 2):
+            for far in fars:
+                one = all_pairs_difference(mine, others, far)
+                rows.append(ModelDifference(a, b, far, one.difference, one.low, one.high, one.p_value, interval))
+        return tuple(rows)
     if persons is None and kept:
         same = kept[0][1].same
         if len(same) > MOST_INDEPENDENT:
             return ()
         persons = as_strangers(same)
-    rows = []
     for (a, ours), (b, theirs) in combinations(kept, 2):
         assert persons is not None
-        found = paired_differences(
-            ours.values, theirs.values, ours.same, *persons, fars, resamples=RESAMPLES, seed=SEED
-        )
+        found = paired_differences(ours.values, theirs.values, ours.same, *persons, fars)
         for one in found:
             values = one.difference, one.low, one.high, one.p_value
             rows.append(ModelDifference(a, b, one.far_asked, *values, interval))
@@ -155,29 +217,13 @@ def as_strangers(same: Array) -> Persons:
     return alone, np.where(same, alone, alone + len(same))
 
 
-def check(requirement: Requirement, rates: ModelRates) -> RequirementCheck:
-    """Whether a model's lower bound holds what is required, with the line that says so."""
-    rate = rate_of(rates.tar, requirement.far)
-    low = None if rate is None else rate.low
-    met = low is not None and low >= requirement.least
-    if rate is None or low is None:
-        n = rates.pairs.impostor
-        shown = f"not shown: {n} impostor pairs are too few for FAR {requirement.far:g}"
-    else:
-        # Rounded down: a bound that misses must not be shown as the bound required.
-        shown = f"{'holds' if met else 'missed'}: TAR {rate.tar:.4f}, lower bound {int(low * 1e6) / 1e6:.6f}"
-    return RequirementCheck(requirement.text, rates.model, met, low, f"{rates.model}: {requirement.text} {shown}")
-
-
 def _unit(persons: Persons | None) -> Unit:
     return "pairs" if persons is None else "identities"
 
 
-def _tars(
-    values: Array, same: Array, fars: Sequence[float], persons: Persons | None, resamples: int = RESAMPLES
-) -> list[Rate]:
+def _tars(values: Array, same: Array, fars: Sequence[float], persons: Persons | None) -> list[Rate]:
     if persons is not None and fars:
-        return person_rates(values, same, *persons, fars, resamples=resamples, seed=SEED)
+        return person_rates(values, same, *persons, fars)
     counts = curve(values, same)
     return [rate_at(counts, asked) for asked in fars]
 
@@ -194,13 +240,36 @@ def _without_failures(
     return _tars(values, same, fars, None if persons is None else (persons[0][enrolled], persons[1][enrolled]))
 
 
-def _in_folds(scores: Scores) -> Scores:
-    """Only the pairs that are in a fold; all of them, as one fold, where none is."""
+def _in_folds(scores: Scores) -> tuple[Scores, Array]:
+    """Only the pairs that are in a fold, and their places; all of them, as one fold, where none is."""
     kept = np.flatnonzero(scores.fold >= 0)
-    if len(kept) == 0:
-        return scores
+    if len(kept) in (0, len(scores.fold)):
+        return scores, np.arange(len(scores.fold))
     left, right = (side.take(kept) for side in (scores.left, scores.right))
-    return Scores(scores.values[kept], scores.same[kept], left, right, scores.fold[kept])
+    return Scores(scores.values[kept], scores.same[kept], left, right, scores.fold[kept]), kept
+
+
+def _far_ends(
+    values: Array, same: Array, rate: Rate, persons: Persons | None
+) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of the FAR at a rate's threshold; None without one."""
+    if rate.threshold is None:
+        return None, None
+    sides = None if persons is None else (persons[0][~same], persons[1][~same])
+    return far_interval(values[~same] >= rate.threshold, sides)
+
+
+def _acquisition(listed: ListedPairs) -> Acquisition:
+    """Photos and people of a list that gave no crop."""
+    left, right = listed.pairs.left, listed.pairs.right
+    photos = len(listed.pairs.photos())
+    if listed.persons is None:
+        return Acquisition(photos, len(listed.failed), None, None)
+    there = np.array([photo not in listed.failed for photo in left.distinct])
+    number = np.concatenate(listed.persons)
+    crops = np.bincount(number, np.concatenate([there[left.codes], there[right.codes]]))
+    people = np.bincount(number) > 0
+    return Acquisition(photos, len(listed.failed), int(people.sum()), int((people & (crops == 0)).sum()))
 
 
 def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]) -> Rejects | None:
@@ -208,7 +277,7 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
 
     None without a threshold, or where the qualities reject no pair.
     """
-    solid = [rate for rate in rates if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    solid = [rate for rate in rates if support_of(rate) == "estimate"]
     shown = [(rate.far_asked, rate.threshold) for rate in solid if rate.threshold is not None]
     if not shown:
         return None
@@ -222,7 +291,12 @@ def _rejects(scores: Scores, rates: Sequence[Rate], quality: Mapping[str, float]
 
 
 def _by_group(
-    scores: Scores, values: NameColumn, rates: Sequence[Rate], persons: Persons | None
+    scores: Scores,
+    values: NameColumn,
+    rates: Sequence[Rate],
+    persons: Persons | None,
+    people: ListOfPeople | None,
+    fixed: Sequence[Fixed],
 ) -> dict[str, GroupRates]:
     """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
     code = {value: number for number, value in enumerate(values.distinct)}
@@ -230,15 +304,19 @@ def _by_group(
     for value in sorted(values.used()):
         here = values.codes == code[value]
         genuine, impostor = here & scores.same, here & ~scores.same
-        people = None if persons is None else len(np.unique(np.concatenate([side[here] for side in persons])))
+        n_people = None if persons is None else len(np.unique(persons[0][genuine]))
         pairs = PairCounts(int(genuine.sum()), int(impostor.sum()))
-        few = min(pairs.genuine, FEW if people is None else people) < FEW
-        tar = tuple(_group_rate(scores, rate, genuine, impostor, persons) for rate in rates)
-        groups[value] = GroupRates(pairs, people, few, tar)
+        few = (pairs.genuine if n_people is None else n_people) < FEW
+        tar = tuple(_group_rate(scores, rate, genuine, impostor, persons, people) for rate in rates)
+        inside = None if persons is None else (persons[0][here], persons[1][here])
+        at = judge_fixed(fixed, scores.values[here], scores.same[here], inside)
+        groups[value] = GroupRates(pairs, n_people, few, tar, at)
     return groups
 
 
-def _group_rate(scores: Scores, rate: Rate, genuine: Array, impostor: Array, persons: Persons | None) -> GroupRate:
+def _group_rate(
+    scores: Scores, rate: Rate, genuine: Array, impostor: Array, persons: Persons | None, people: ListOfPeople | None
+) -> GroupRate:
     """TAR and FAR of one group; None where the list, or for FAR the group, has too few pairs."""
     found = GroupRate(rate.far_asked, rate.threshold)
     if rate.tar is None:
@@ -247,10 +325,7 @@ def _group_rate(scores: Scores, rate: Rate, genuine: Array, impostor: Array, per
     n = int(genuine.sum())
     if n:
         hits = int((accepted & genuine).sum())
-        low, high = wilson(hits, n)
-        if persons is not None:
-            _, who = np.unique(persons[0][genuine], return_inverse=True)
-            low, high = wilson_by_person(np.bincount(who, accepted[genuine]), np.bincount(who))
+        low, high = wilson(hits, n) if people is None else people.group_interval(hits / n, genuine, rate.far_asked)
         found = replace(found, tar=hits / n, low=low, high=high)
     n = int(impostor.sum())
     if n and support(rate.far_asked, n) != "none":

@@ -109,6 +109,8 @@ def read_list(
     groups: Sequence[str] = (),
     others: Sequence[Path] = (),
     quiet: bool = False,
+    *,
+    keep_repeats: bool = False,
 ) -> ListedPairs:
     """The pairs of a list of any kind that `crops.pairs.read_pairs` reads, among the photos of `source`.
 
@@ -117,13 +119,14 @@ def read_list(
     Args:
         others: further files of embeddings of the same photos.
         quiet: do not name a photo that they lack.
+        keep_repeats: count a pair as often as the list has it.
 
     Raises:
         UserError: a list that is none, contradicts itself or the crops' identities, names unknown photos, or lacks one
             of the columns `groups`.
     """
 
-    listed, left_out = without_repeats(_with_groups(read_pairs(path, groups), groups, path), str(path))
+    listed, left_out = _once(with_groups(read_pairs(path, groups), groups, path), str(path), keep_repeats)
     names, persons_of = known(source, crops)
     lost: frozenset[str] = frozenset()
     if isinstance(source, Embedded):
@@ -150,18 +153,27 @@ def read_list(
     return ListedPairs(name, pairs, failed, persons, {why: count for why, count in left_out.items() if count}, people)
 
 
-def read_bin_set(path: Path) -> tuple[CropSet, ListedPairs]:
+def read_bin_set(path: Path, *, keep_repeats: bool = False) -> tuple[CropSet, ListedPairs]:
     """The crops and pairs of an insightface ``.bin`` set, whose people are not known.
+
+    Args:
+        keep_repeats: as `read_list`.
 
     Raises:
         UserError: as `crops.bins.read_bin`, or pairs labeled both ways.
     """
 
     crops, pairs = read_bin(path)
-    pairs, left_out = without_repeats(pairs, str(path))
+    pairs, left_out = _once(pairs, str(path), keep_repeats)
     return crops, ListedPairs(
         path.name, pairs, frozenset(), None, {why: count for why, count in left_out.items() if count}
     )
+
+
+def _once(pairs: PairList, where: str, keep_repeats: bool) -> tuple[PairList, dict[str, int]]:
+    """`without_repeats`; or with them, the list's contradictions refused all the same."""
+    once, left_out = without_repeats(pairs, where)
+    return (pairs, {}) if keep_repeats else (once, left_out)
 
 
 def listed_crops(name: str, crops: CropSet, pairs: PairList) -> ListedPairs:
@@ -214,7 +226,12 @@ def qualities(crops: Path | None) -> dict[str, float] | None:
     return dict(zip(table["crop_id"].to_pylist(), table["quality"].to_pylist(), strict=True))
 
 
-def _with_groups(pairs: PairList, columns: Sequence[str], path: Path) -> PairList:
+def with_groups(pairs: PairList, columns: Sequence[str], path: Path) -> PairList:
+    """The pairs with those of their group columns that are asked for.
+
+    Raises:
+        UserError: the list `path` lacks one of them.
+    """
     for column in columns:
         if column not in pairs.groups:
             has = ", ".join(read_pairs(path).groups) or "none"
@@ -316,11 +333,17 @@ def known(source: CropSet | Embedded, crops: Path | None) -> tuple[Mapping[str, 
     """By each name that a list may use: the id of the photo's crop or embedding, and its person."""
 
     if crops is not None and crops.is_dir():
-        return photo_names(crops), photo_persons(crops)
-    ids = _ids(source)
-    names: dict[str, str | None] = by_name(zip(source.sources, ids, strict=True))
+        return named(source, crops), photo_persons(crops)
     persons: dict[str, str | None] = by_name(zip(source.sources, source.identities, strict=True))
-    return names | {i: i for i in ids}, persons | dict(zip(ids, source.identities, strict=True))
+    return named(source, crops), persons | dict(zip(_ids(source), source.identities, strict=True))
+
+
+def named(source: CropSet | Embedded, crops: Path | None) -> Mapping[str, str | None]:
+    """By each name that a list may use: the id of the photo's crop or embedding; None where it gave no crop."""
+    if crops is not None and crops.is_dir():
+        return photo_names(crops)
+    names: dict[str, str | None] = by_name(zip(source.sources, _ids(source), strict=True))
+    return names | {i: i for i in _ids(source)}
 
 
 def _ids(source: CropSet | Embedded) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from facekd.crops.store import CropStore
 from facekd.deploy.embedder import CropEmbedder
 from facekd.evaluation.model_rates import judge_scores
 from facekd.evaluation.protocols import from_crops, listed_crops
-from facekd.evaluation.report import rates_table
+from facekd.evaluation.report_tables import rates_table
 from facekd.evaluation.results import Judged, ModelRates, plain, rate_of
 from facekd.evaluation.text import far_name, percent
 from facekd.gallery.gallery import GalleryTable, Person, template_of

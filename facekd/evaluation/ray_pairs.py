@@ -13,7 +13,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from facekd.core.types import Array
 from facekd.engines.local import batches
 from facekd.engines.ray import connected, get, map_ordered, put
-from facekd.rates.allpairs import Count, Counts, Photos, Tile, count_tiles
+from facekd.rates.spread import SpreadCount
+from facekd.rates.tiles import Count, Counts, Photos, Tile, count_tiles
 from facekd.rates.windows import Tally, Window
 
 TILES = 32  # at least, counted by one task: about half a second of one core
@@ -37,15 +38,16 @@ def counting_on_ray(address: str | None) -> Iterator[Count]:
         def count(photos: Photos, windows: Sequence[Window], thresholds: Array, over: Sequence[Tile]) -> Counts:
             if not held or held[0][0] is not photos:
                 held[:] = [(photos, put(photos))]
-            return _count(held[0][1], windows, thresholds, over)
+            return _count(held[0][1], photos, windows, thresholds, over)
 
         yield count
 
 
-def _count(photos: Any, windows: Sequence[Window], thresholds: Array, over: Sequence[Tile]) -> Counts:
+def _count(held: Any, photos: Photos, windows: Sequence[Window], thresholds: Array, over: Sequence[Tile]) -> Counts:
 
-    counts = Counts([Tally() for _ in windows], np.zeros(len(thresholds), np.int64))
-    for part in map_ordered(partial(_count_group, photos, windows, thresholds), _groups(over)):
+    spread = None if photos.cuts is None else SpreadCount.empty(photos.cuts, len(photos.order))
+    counts = Counts([Tally() for _ in windows], np.zeros(len(thresholds), np.int64), spread=spread)
+    for part in map_ordered(partial(_count_group, held, windows, thresholds), _groups(over)):
         counts.merge(part)
     return counts
 

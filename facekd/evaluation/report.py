@@ -2,91 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from facekd.core.pixels import encode_crop
 from facekd.core.types import Rate, Scores
 from facekd.crops.cropset import CropSet
-from facekd.evaluation.model_rates import FEW
+from facekd.evaluation.glossary import PAIRS, glossary
 from facekd.evaluation.page import Page, cost_blocks, interval_at
-from facekd.evaluation.results import (
-    GroupRate,
-    Judged,
-    ListRates,
-    ModelDifference,
-    ModelRates,
-    PairReport,
-    RequirementCheck,
-    ThresholdRate,
-    WorstToBest,
-    group_ratios,
-    lowest_far,
-    rate_of,
+from facekd.evaluation.report_groups import acquisition_text, group_blocks, reject_blocks, texts
+from facekd.evaluation.report_tables import (
+    differences_table,
+    fixed_table,
+    overall_table,
+    points_table,
+    rates_table,
+    requirements_table,
 )
+from facekd.evaluation.results import Judged, PairReport, estimated_far, lowest_far, rate_of
 from facekd.evaluation.text import (
     BANDS,
     BOUND_NOTE,
-    INTERVALS,
-    RESAMPLED,
     accuracy_text,
     counts_text,
     eer_text,
     far_name,
     mark,
     marked,
-    p_text,
     percent,
-    points_text,
-    range_text,
     said,
     tar_label,
-    tar_text,
-    unit_of,
 )
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 from facekd.reports import plots
-from facekd.reports.document import (
-    Block,
-    Figure,
-    Picture,
-    Pictures,
-    Section,
-    Table,
-    Text,
-)
+from facekd.reports.calibration import error_rates
+from facekd.reports.document import Block, Figure, Picture, Pictures, Section, Table
 
 HARDEST = 8  # pairs shown of each kind
-
-
-def rates_table(
-    rows_of: Mapping[str, ListRates] | Mapping[str, ModelRates], fars: Sequence[float], note: str = ""
-) -> Table:
-    """The rates of several models, by name, as a table of the report.
-
-    A column that would say nothing of any model is left out; of a FAR the note says why.
-    """
-    found: list[ListRates | ModelRates] = [*rows_of.values()]
-    first = found[0]
-    shown = [k for k in range(len(fars)) if any(rates.tar[k].tar is not None for rates in found)]
-    folds = len(first.accuracy.folds) if first.accuracy else 0
-    columns = ["model", *([f"{folds}-fold accuracy"] if folds else []), "EER"]
-    columns += [tar_label(fars[k]) for k in shown]
-    rows = []
-    for name, rates in zip(rows_of, found, strict=True):
-        cells = [name, *([accuracy_text(rates)] if folds else []), eer_text(rates)]
-        rows.append((*cells, *(tar_text(rates.tar[k]) for k in shown)))
-    notes = [note] if note else []
-    notes.append(INTERVALS[unit_of(first)])
-    if any(rates.eer is None and "–" in eer_text(rates) for rates in found):
-        notes.append("An EER lies between its two numbers.")
-    if marked(found):
-        notes.append(BOUND_NOTE)
-    if len(shown) < len(fars):
-        missing = ", ".join(far_name(far) for k, far in enumerate(fars) if k not in shown)
-        notes.append(f"Of FAR {missing} there is no number: too few impostor pairs.")
-    return Table("Rates", tuple(columns), tuple(rows), " ".join(notes))
 
 
 def _counted(report: PairReport) -> str:
@@ -112,7 +65,11 @@ def pair_page(report: PairReport, crops: CropSet | None, repeat: str) -> Page:
     """
     lines = tuple(one.line for one in report.requirements)
     sections = _sections(report, crops)
-    return Page("Verification", _lead(report), (_terminal(report),), sections, (repeat,), report.environment, lines)
+    shown = [_terminal(report)]
+    fixed = {one.rates.model: one.rates.fixed for one in report.models}
+    if any(fixed.values()):
+        shown.append(fixed_table(fixed, "FMR", "FNMR"))
+    return Page("Verification", _lead(report), tuple(shown), sections, (repeat,), report.environment, lines)
 
 
 def _terminal(report: PairReport) -> Table:
@@ -129,16 +86,22 @@ def _terminal(report: PairReport) -> Table:
 def _lead(report: PairReport) -> str:
     models = [one.rates for one in report.models]
     start = f"{len(models)} model{'s' if len(models) > 1 else ''} on {counts_text(models[0].pairs)} of "
-    far = lowest_far(models[0].tar)
+    far = estimated_far(models[0].tar)
     found = {one.model: rate for one in models if (rate := rate_of(one.tar, far)) is not None}
     if not found:
-        return f"{start}{report.pairs.name}: too few impostor pairs for any FAR asked."
-    best = max(found, key=lambda name: found[name].tar or 0)
-    rate = found[best]
+        few = "too few impostor pairs to estimate any FAR asked"
+        best = min(models, key=lambda one: 1.0 if one.eer is None else one.eer)
+        ends = best.intervals.get("eer")
+        if best.eer is None or ends is None:
+            return f"{start}{report.pairs.name}: {few}."
+        interval = f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+        return f"{start}{report.pairs.name}: {few}; the EER of {best.model} is {percent(best.eer)} ({interval})."
+    best_of = max(found, key=lambda name: found[name].tar or 0)
+    rate = found[best_of]
     assert rate.low is not None
     assert rate.high is not None
     return (
-        f"{start}{report.pairs.name}: {best} accepts {percent(rate.tar)} of the genuine pairs "
+        f"{start}{report.pairs.name}: {best_of} accepts {percent(rate.tar)} of the genuine pairs "
         f"({100 * rate.low:.2f} to {100 * rate.high:.2f}) at a FAR of {far_name(rate.far_asked)}."
     )
 
@@ -146,20 +109,23 @@ def _lead(report: PairReport) -> str:
 def _sections(report: PairReport, crops: CropSet | None) -> list[Section]:
     models = [one.rates for one in report.models]
     fars = [rate.far_asked for rate in models[0].tar]
-    rates: list[Block] = [rates_table({one.model: one for one in models}, fars)]
+    rates: list[Block] = [rates_table({one.model: one for one in models}, fars, apart=True), overall_table(models)]
     if report.requirements:
-        rates.append(_requirements_table(report.requirements))
+        rates.append(requirements_table(report.requirements))
     if report.differences:
-        rates.append(_differences_table(report.differences))
-    rates += [_thresholds_table(models), Text(_counted(report) + ".")]
+        rates.append(differences_table(report.differences))
+    rates += texts(_counted(report) + ".", acquisition_text(models[0].acquisition))
     sections = [Section("Rates", tuple(rates)), Section("Curves", tuple(_curves(report.models)))]
-    groups = [table for one in models for table in _group_tables(one)]
-    if groups:
-        sections.append(Section("Groups", tuple(groups)))
-    rejects = _rejects(report.models)
-    if rejects:
-        sections.append(Section("Quality", rejects))
+    thresholds: list[Block] = [points_table(models)]
+    if any(one.fixed for one in models):
+        thresholds.append(fixed_table({one.model: one.fixed for one in models}, "FMR", "FNMR"))
+    drawn = Figure(error_rates({one.name: one.curve for one in report.models}), "Both error rates at each threshold")
+    sections.append(Section("Thresholds", (*thresholds, drawn)))
     far = lowest_far(models[0].tar)
+    groups = [block for one in models for block in group_blocks(one, far)]
+    more = (*groups, *reject_blocks(report.models))
+    if more:
+        sections.append(Section("Groups and quality" if groups else "Quality", more))
     costs = cost_blocks(report.costs, [interval_at(one.tar, far) for one in models], tar_label(far))
     if costs:
         sections.append(Section("Cost", costs))
@@ -167,116 +133,29 @@ def _sections(report: PairReport, crops: CropSet | None) -> list[Section]:
     if crops is not None and with_scores:
         best, scores = max(with_scores, key=lambda one: one[0].rates.auc or 0.0)
         sections.append(Section("The hardest pairs", tuple(_hardest(best.name, scores, crops))))
-    return sections
+    return [*sections, glossary(PAIRS)]
 
 
 def _curves(models: Sequence[Judged]) -> list[Figure]:
     curves = {one.name: one.curve for one in models}
     bands = {one.name: one.rates.roc for one in models}
-    unit = BANDS[unit_of(models[0].rates)]
+    unit = BANDS[models[0].rates.interval]
     return [
         Figure(plots.roc(curves, bands), f"ROC {unit}"),
         Figure(plots.det(curves, bands), f"DET: both error rates, log axes, {unit}"),
         *(
-            Figure(plots.histograms(one.scores, _marks(one.rates.tar)), f"Scores of {one.name}")
+            Figure(plots.histograms(drawn, _marks(one.rates.tar)), f"Scores of {one.name}")
             for one in models
-            if one.scores is not None
+            if (drawn := one.scores if one.histogram is None else one.histogram) is not None
         ),
     ]
 
 
 def _marks(rates: Sequence[Rate]) -> dict[str, float]:
     """The threshold of the lowest FAR that the list estimates: marks of several would lie on each other."""
-    solid = [rate for rate in rates if support(rate.far_asked, rate.n_impostor) == "estimate"]
+    solid = [rate for rate in rates if support_of(rate) == "estimate"]
     found = [(rate.far_asked, rate.threshold) for rate in solid if rate.threshold is not None]
     return {f"FAR {far_name(far)}": threshold for far, threshold in found[-1:]}
-
-
-def _requirements_table(requirements: Sequence[RequirementCheck]) -> Table:
-    rows = [(one.model, one.require, percent(one.low), "holds" if one.met else "missed") for one in requirements]
-    return Table("Requirements", ("model", "required", "lower bound", "result"), tuple(rows))
-
-
-def _differences_table(differences: Sequence[ModelDifference]) -> Table:
-    rows = [
-        (
-            f"{one.a} − {one.b}",
-            far_name(one.far_asked),
-            points_text(one.difference, one.low, one.high),
-            p_text(one.p_value),
-        )
-        for one in differences
-    ]
-    note = (
-        f"Percentage points with 95 % interval: the same resampled {RESAMPLED[differences[0].interval]} for both "
-        "models, each at its own threshold."
-    )
-    return Table("Differences in TAR on the same pairs", ("models", "FAR", "difference", "p"), tuple(rows), note)
-
-
-def _thresholds_table(models: Sequence[ModelRates]) -> Table:
-    rows = []
-    for one in models:
-        for rate in one.tar:
-            if rate.threshold is None:
-                continue
-            interval = ""
-            if isinstance(rate, ThresholdRate) and None not in (rate.threshold_low, rate.threshold_high):
-                interval = f" [{rate.threshold_low:.4f}, {rate.threshold_high:.4f}]"
-            cells = (far_name(rate.far_asked) + mark(rate), f"{rate.far:.3g}")
-            rows.append((one.model, *cells, f"{rate.threshold:.4f}{interval}"))
-    note = "A score is accepted from the threshold on; thresholds.json holds the same for other commands."
-    return Table("Thresholds", ("model", "FAR asked", "FAR reached", "score"), tuple(rows), note)
-
-
-def _group_tables(one: ModelRates) -> list[Table]:
-    tables = []
-    for column, groups in one.groups.items():
-        rows = []
-        for name, group in groups.items():
-            people = "–" if group.people is None else str(group.people)
-            counts = (people, str(group.pairs.genuine), str(group.pairs.impostor))
-            for rate in group.tar:
-                cells = (far_name(rate.far_asked), range_text(rate.tar, rate.low, rate.high), _far_text(rate))
-                rows.append((name + (" ‡" if group.few else ""), *counts, *cells))
-        ratios = [
-            f"at FAR {far_name(row.far_asked)} missed pairs {_ratio(row.fnmr)}, false accepts {_ratio(row.far)}"
-            for row in group_ratios(groups)
-        ]
-        note = f"At the whole list's thresholds. Worst to best group: {'; '.join(ratios)}."
-        if any(group.few for group in groups.values()):
-            note += f" ‡ Fewer than {FEW} people (or genuine pairs): too few to compare, left out of the ratios."
-        columns = (column, "people", "genuine", "impostor", "FAR asked", "TAR", "FAR")
-        tables.append(Table(f"{one.model} by {column}", columns, tuple(rows), note))
-    return tables
-
-
-def _far_text(rate: GroupRate) -> str:
-    return "–" if rate.far is None else f"{rate.far:.2g} [{rate.far_low:.2g}, {rate.far_high:.2g}]"
-
-
-def _ratio(found: WorstToBest) -> str:
-    return "–" if found.ratio is None else f"× {found.ratio:.1f}"
-
-
-def _rejects(models: Sequence[Judged]) -> tuple[Block, ...]:
-    """FNMR against the share of pairs that is rejected for the quality of their crops."""
-    found = {one.name: one.rejects for one in models if one.rejects is not None}
-    if not found:
-        return ()
-    rows = [
-        (name, percent(row.rejected, 1), percent(row.fnmr), str(row.n_genuine), str(row.n_impostor))
-        for name, one in found.items()
-        for row in one.rows
-    ]
-    far = far_name(next(iter(found.values())).far_asked)
-    x, y = "percent of pairs rejected", "FNMR"
-    lines = {name: [{x: 100 * row.rejected, y: row.fnmr} for row in one.rows] for name, one in found.items()}
-    note = "The pairs whose less sharp crop is blurriest are rejected first; the threshold stays."
-    return (
-        Figure(plots.training(lines, x=x, y=y), f"Error versus reject at the threshold of FAR {far}"),
-        Table("Rejecting by quality", ("model", "rejected", "FNMR", "genuine", "impostor"), tuple(rows), note),
-    )
 
 
 def _hardest(name: str, scores: Scores, crops: CropSet) -> list[Pictures]:

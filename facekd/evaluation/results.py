@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from facekd.core.types import Array, Rate, Scores
 from facekd.rates.counts import Curve
 from facekd.rates.folds import Accuracy
-from facekd.rates.rates import support
+from facekd.rates.people import ByPerson
+from facekd.rates.rates import support_of
 from facekd.rates.rejects import Kept
+from facekd.rates.spread import Histogram
 
+FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
+CROSS = " × "  # between the groups of a pair's two sides
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
 Unit = Literal["identities", "pairs"]  # what is resampled for an interval
 KnownBy = Literal["stated", "photo names"]  # what says who people are: the set or list itself, or its photos' names
+Interval: TypeAlias = tuple[float, float, float]  # a rate, and its 95 % interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,42 @@ class ThresholdRate(Rate):
 
     threshold_low: float | None
     threshold_high: float | None
+    far_low: float | None = None  # 95 % interval of far, the threshold taken as given
+    far_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FixedRate:
+    """What a threshold gives that was fixed before: FMR and FNMR of pairs, FPIR and FNIR of a search."""
+
+    name: str  # as it was given: the number, or the rate that it was calibrated to
+    threshold: float
+    asked: float | None  # the rate that it was calibrated to
+    calibrated: Interval | None  # and what that was there
+    false: Interval | None  # FMR or FPIR here; None without an impostor pair
+    missed: Interval | None  # FNMR or FNIR here; None without a genuine pair
+    drift: Literal["agrees", "higher", "lower"] | None  # of the false rate here, against that of the calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """Failure to acquire: photos without a crop. Failure to enroll: people none of whose photos gave one."""
+
+    photos: int
+    failed_photos: int
+    people: int | None  # None where they are not known
+    failed_people: int | None
+
+    @property
+    def fta(self) -> float:
+        return self.failed_photos / max(1, self.photos)
+
+    @property
+    def fte(self) -> float | None:
+        return None if self.failed_people is None else self.failed_people / max(1, self.people or 0)
+
+    def as_json(self) -> dict[str, Any]:
+        return fields_of(self) | {"fta": self.fta, "fte": self.fte}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +113,29 @@ class GroupRates:
     """The pairs with one value of a group column."""
 
     pairs: PairCounts
-    people: int | None  # None where they are not known
+    people: int | None  # with genuine pairs; None where they are not known
     few: bool  # too few to compare groups
     tar: tuple[GroupRate, ...]  # at each FAR asked
+    fixed: tuple[FixedRate, ...] = ()  # at thresholds given
+
+
+@dataclass(frozen=True, slots=True)
+class AcrossCell:
+    """Impostor pairs of one photo of group `a` and one of group `b`; None where they are too few for the FAR."""
+
+    a: str
+    b: str
+    impostor: int
+    fmr: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """Who is taken for whom: FMR within and across groups at one threshold."""
+
+    threshold: float
+    asked: float | None  # the FAR that it is of
+    cells: tuple[AcrossCell, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +167,12 @@ class Rejects:
 
 @dataclass(frozen=True, slots=True)
 class ModelRates:
-    """One model on one list of pairs, or on all pairs of a set, whose scores are not kept: what needs them is None."""
+    """One model on one list of pairs, or on all pairs of a set, whose scores are not kept: what needs folds is None."""
 
     model: str
     model_id: str
     accuracy: Accuracy | None
     eer: float | None
-    eer_bounds: tuple[float, float] | None  # where no score was kept
     auc: float | None
     d_prime: float | None
     interval: Unit
@@ -122,6 +182,11 @@ class ModelRates:
     failures_to_enroll: Failures
     groups: Mapping[str, Mapping[str, GroupRates]]  # by column and value
     roc: tuple[Rate, ...]  # for the bands of the curves
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of eer, auc and accuracy, 95 %
+    fixed: tuple[FixedRate, ...] = ()  # at thresholds given
+    acquisition: Acquisition | None = None
+    across: Mapping[str, Across] = field(default_factory=dict)  # by group column
+    all_pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +198,8 @@ class Judged:
     curve: Curve = field(repr=False)
     scores: Scores | None = field(repr=False)  # None of all pairs
     rejects: Rejects | None = None
+    histogram: Histogram | None = field(default=None, repr=False)  # of all pairs
+    people: ByPerson | None = field(default=None, repr=False)  # what each adds to all pairs
 
     @property
     def name(self) -> str:
@@ -172,13 +239,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class RequirementCheck:
-    """Whether a model's lower bound holds what is required, with the line that says so."""
+    """Whether the bound that decides holds what is required, with the line that says so."""
 
     require: str
     model: str
     met: bool
-    low: float | None
+    low: float | None  # the bound of a least
     line: str
+    high: float | None = None  # that of a most
+    group: str | None = None  # as "sex female"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,15 +277,15 @@ def plain(value: Any) -> Any:
     """A result as JSON has it: each dataclass by its fields, each rate with what its list can say of its FAR."""
     if isinstance(value, Rate):
         keys = ("far_asked", "far", "tar", "low", "high", "threshold")
-        ends = ("threshold_low", "threshold_high") if isinstance(value, ThresholdRate) else ()
-        shown = {"support": support(value.far_asked, value.n_impostor)}
+        ends: tuple[str, ...] = ()
+        if isinstance(value, ThresholdRate):
+            ends = ("threshold_low", "threshold_high", *(("far_low", "far_high") if value.far_low is not None else ()))
+        shown = {"support": support_of(value)}
         return {key: getattr(value, key) for key in keys} | shown | {key: getattr(value, key) for key in ends}
     if hasattr(value, "as_json"):
         return value.as_json()
     if isinstance(value, Accuracy):
         return fields_of(value, but=("thresholds",))
-    if isinstance(value, ModelRates) and value.eer_bounds is None:
-        return fields_of(value, but=("eer_bounds",))
     if is_dataclass(value):
         return fields_of(value)
     if isinstance(value, Mapping):
@@ -231,10 +300,16 @@ def fields_of(value: Any, but: Sequence[str] = ()) -> dict[str, Any]:
     return {RENAMED.get(f.name, f.name): plain(getattr(value, f.name)) for f in fields(value) if f.name not in but}
 
 
+def estimated_far(rates: Sequence[Rate]) -> float | None:
+    """The lowest FAR that a list estimates, for a headline; None where it estimates none of those asked."""
+    fars = [rate.far_asked for rate in rates if support_of(rate) == "estimate"]
+    return min(fars, default=None)
+
+
 def lowest_far(rates: Sequence[Rate]) -> float | None:
     """The lowest FAR that a list estimates, or else bounds; None where it shows none of those asked."""
     for sort in ("estimate", "bound"):
-        fars = [rate.far_asked for rate in rates if support(rate.far_asked, rate.n_impostor) == sort]
+        fars = [rate.far_asked for rate in rates if support_of(rate) == sort]
         if fars:
             return min(fars)
     return None
@@ -247,7 +322,7 @@ def rate_of(rates: Sequence[Rate], far: float | None) -> Rate | None:
 
 def group_ratios(groups: Mapping[str, GroupRates]) -> tuple[GroupRatio, ...]:
     """How much worse the worst group errs than the best, at each FAR; marked groups are left out."""
-    solid = {name: group.tar for name, group in groups.items() if not group.few}
+    solid = {name: group.tar for name, group in groups.items() if not group.few and CROSS not in name}
     rows = []
     for place, rate in enumerate(next(iter(groups.values())).tar):
         here = {name: rates[place] for name, rates in solid.items()}

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from facekd.core.types import Rate
-from facekd.evaluation.model_rates import RESAMPLES, SEED
 from facekd.evaluation.results import ListRates, ModelRates, PairCounts
-from facekd.rates.rates import support
+from facekd.rates.rates import support_of
 
 BOUND = "†"
 BOUND_NOTE = f"{BOUND} Fewer than 30 / FAR impostor pairs: the list bounds this FAR but does not estimate it."
 INTERVALS = {
-    "identities": f"In brackets the 95 % interval for pairs that share people ({RESAMPLES} resamples, seed {SEED}).",
+    "identities": "In brackets the 95 % interval with the person as the unit; the threshold's own error is in it.",
     "pairs": "In brackets the 95 % Wilson interval over genuine pairs taken as independent.",
-    "all pairs": "In brackets the 95 % interval with the person as the unit, at the threshold as given.",
 }
 BANDS = {
     "identities": "with 95 % bands that take the person as the unit",
     "pairs": "with 95 % bands for pairs taken as independent",
-    "all pairs": "with 95 % bands that take the person as the unit, at the threshold as given",
 }
 RESAMPLED = {"identities": "people", "pairs": "pairs, taken as independent,"}
 
@@ -68,7 +65,7 @@ def tar_text(rate: Rate) -> str:
 
 def mark(rate: Rate) -> str:
     """The sign of `BOUND_NOTE`, where it holds."""
-    return f" {BOUND}" if rate.tar is not None and support(rate.far_asked, rate.n_impostor) == "bound" else ""
+    return f" {BOUND}" if rate.tar is not None and support_of(rate) == "bound" else ""
 
 
 def marked(rates: Iterable[ListRates | ModelRates]) -> bool:
@@ -76,24 +73,38 @@ def marked(rates: Iterable[ListRates | ModelRates]) -> bool:
     return any(mark(rate) for one in rates for rate in one.tar)
 
 
-def unit_of(rates: ListRates | ModelRates) -> str:
-    """The key of `INTERVALS` and `BANDS`; where no score was kept the threshold is taken as given."""
-    return "all pairs" if rates.eer is None else rates.interval
-
-
 def eer_text(rates: ListRates | ModelRates) -> str:
-    """The EER, or the two bounds between which it lies where no score was kept."""
-    bounds = rates.eer_bounds if isinstance(rates, ModelRates) else None
-    if rates.eer is not None or bounds is None:
-        return percent(rates.eer)
-    low, high = map(percent, bounds)
-    return low if low == high else f"{low.removesuffix(' %')}–{high}"
+    """The EER, with its interval where it has one."""
+    ends = rates.intervals.get("eer") if isinstance(rates, ModelRates) else None
+    return percent(rates.eer) if rates.eer is None or ends is None else range_text(rates.eer, *ends)
+
+
+def auc_text(rates: ListRates | ModelRates) -> str:
+    """The AUC with its interval, or a dash."""
+    if not isinstance(rates, ModelRates) or rates.auc is None:
+        return "–"
+    ends = rates.intervals.get("auc")
+    return f"{rates.auc:.5f}" + ("" if ends is None else f" [{ends[0]:.5f}, {ends[1]:.5f}]")
+
+
+def d_text(rates: ListRates | ModelRates) -> str:
+    """d', or a dash."""
+    return f"{rates.d_prime:.2f}" if isinstance(rates, ModelRates) and rates.d_prime is not None else "–"
+
+
+def small_text(value: float, low: float, high: float) -> str:
+    """A rate that may be small, with its interval: ``0.0123 % [0.0100, 0.0152]``."""
+    return f"{100 * value:.3g} % [{100 * low:.3g}, {100 * high:.3g}]"
 
 
 def accuracy_text(rates: ListRates | ModelRates) -> str:
-    """Mean and standard deviation over the folds, or a dash."""
+    """Mean and standard deviation over the folds, with its interval where it has one, or a dash."""
     accuracy = rates.accuracy
-    return "–" if accuracy is None else f"{percent(accuracy.mean)} ± {100 * accuracy.std:.2f}"
+    if accuracy is None:
+        return "–"
+    ends = rates.intervals.get("accuracy") if isinstance(rates, ModelRates) else None
+    text = f"{percent(accuracy.mean)} ± {100 * accuracy.std:.2f}"
+    return text if ends is None else f"{text} [{100 * ends[0]:.2f}, {100 * ends[1]:.2f}]"
 
 
 def counts_text(pairs: PairCounts) -> str:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from facekd.core.files import sha256_file
 from facekd.core.run import environment
+from facekd.evaluation.blufr import FAR, FPIR, BlufrReport, Trials, blufr_rates
 from facekd.evaluation.cost import costs_of
-from facekd.evaluation.identification import GalleryPlan, JudgedSplit, SearchReport, search_of
-from facekd.evaluation.model_rates import check, differences, judge_everybody, judge_scores
+from facekd.evaluation.distractors import Distractors, crowd_of
+from facekd.evaluation.fixed import fixed_thresholds
+from facekd.evaluation.identification import GalleryPlan, search_of
+from facekd.evaluation.model_rates import differences, judge_everybody, judge_scores
 from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, qualities
-from facekd.evaluation.results import Judged, JudgedPairs, PairReport, ThresholdRate, plain
-from facekd.evaluation.text import far_name
-from facekd.rates.allpairs import Count
-from facekd.rates.rates import support
+from facekd.evaluation.requirements import check_groups, checks
+from facekd.evaluation.results import Judged, JudgedPairs, PairReport
+from facekd.evaluation.search_results import JudgedSplit, SearchReport
+from facekd.rates.tiles import Count
 from facekd.settings.evaluation import AskedRates
 
 
@@ -29,8 +31,13 @@ def list_report(
         crops: the store, for its crops' quality.
         about: the list's file.
     """
+    check_groups(asked.requirements, {name: set(values) for name, values in listed.pairs.groups.items()})
     quality = qualities(crops)
-    judged = [judge_scores(one, one.scores(listed), listed, asked.fars, quality) for one in models]
+    fixed = [fixed_thresholds(asked.threshold, one.model_id, "thresholds") for one in models]
+    judged = [
+        judge_scores(one, one.scores(listed), listed, asked.fars, quality, at)
+        for one, at in zip(models, fixed, strict=True)
+    ]
     which = JudgedPairs(*_file(about), listed.name, listed.left_out, listed.people)
     return _report(which, judged, listed, models, asked)
 
@@ -41,40 +48,49 @@ def everybody_report(
     asked: AskedRates,
     about: Path,
     counting: AbstractContextManager[Count | None],
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> PairReport:
-    """The models over all pairs, which `counting` counts."""
+    """The models over all pairs, which `counting` counts.
+
+    Args:
+        groups: by attribute the value of each photo, see `attributes.of_everybody`.
+    """
+    check_groups(asked.requirements, {name: set(values) for name, values in (groups or {}).items()})
+    fixed = [fixed_thresholds(asked.threshold, one.model_id, "thresholds") for one in models]
     with counting as count:
-        judged = [judge_everybody(one, people, asked.fars, count) for one in models]
+        judged = [
+            judge_everybody(one, people, asked.fars, count, at, groups or {})
+            for one, at in zip(models, fixed, strict=True)
+        ]
     which = JudgedPairs(*_file(about), f"all pairs of {people.name}", people.left_out, "stated")
     return _report(which, judged, None, models, asked)
 
 
 def search_report(
-    plan: GalleryPlan, models: Sequence[JudgedModel], fpirs: Sequence[float], about: Path
+    plan: GalleryPlan,
+    models: Sequence[JudgedModel],
+    asked: AskedRates,
+    about: Path,
+    distractors: Distractors | None = None,
+    quiet: bool = True,
 ) -> SearchReport:
-    """The models in a gallery."""
-    searched = tuple(search_of(one, plan, fpirs) for one in models)
-    which = JudgedSplit(*_file(about), plan.seed, plan.rule, plan.name, plan.left_out)
-    return SearchReport(which, searched, (), costs_of(models), (), environment())
+    """The models in a gallery, which grows by the distractors."""
+    fixed = [fixed_thresholds(asked.threshold, one.model_id, "fpir") for one in models]
+    crowds = [None if distractors is None else crowd_of(distractors, one, quiet) for one in models]
+    searched = tuple(
+        search_of(one, plan, asked.fars, at, crowd) for one, at, crowd in zip(models, fixed, crowds, strict=True)
+    )
+    left_out = plan.left_out | (distractors.left_out if distractors else {})
+    which = JudgedSplit(*_file(about), plan.seed, plan.rule, plan.name, left_out)
+    held = tuple(one for model in searched for asks in asked.requirements for one in checks(asks, model.rates))
+    return SearchReport(which, searched, (), costs_of(models), held, environment())
 
 
-def thresholds_json(report: PairReport) -> dict[str, Any]:
-    """``{"pairs": …, "models": {model_id: {"name": …, "thresholds": {far: {threshold, low, high, …}}}}}``."""
-    models = {}
-    for one in (judged.rates for judged in report.models):
-        found = {}
-        for rate in one.tar:
-            ends = (rate.threshold_low, rate.threshold_high) if isinstance(rate, ThresholdRate) else (None, None)
-            if rate.threshold is not None:
-                found[far_name(rate.far_asked)] = {
-                    "threshold": rate.threshold,
-                    "low": ends[0],
-                    "high": ends[1],
-                    "far": rate.far,
-                    "support": support(rate.far_asked, rate.n_impostor),
-                }
-        models[one.model_id] = {"name": one.model, "thresholds": found}
-    return {"pairs": plain(report.pairs), "models": models}
+def blufr_report(found: Trials, people: Everybody, models: Sequence[JudgedModel], about: Path) -> BlufrReport:
+    """The models in BLUFR's trials."""
+    which = JudgedPairs(*_file(about), people.name, found.left_out)
+    rates = tuple(blufr_rates(one, people, found.trials) for one in models)
+    return BlufrReport(which, found.rule, FAR, FPIR, rates, costs_of(models), (), environment())
 
 
 def _report(
@@ -89,7 +105,7 @@ def _report(
         models=tuple(judged),
         differences=differences(judged, listed.persons if listed else None, asked.fars),
         costs=costs_of(models),
-        requirements=tuple(check(one, model.rates) for model in judged for one in asked.requirements),
+        requirements=tuple(held for model in judged for one in asked.requirements for held in checks(one, model.rates)),
         environment=environment(),
     )
 

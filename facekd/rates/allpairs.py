@@ -8,56 +8,29 @@ thresholds of the curve are counted, see streamed.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from facekd.core.system import cores
 from facekd.core.types import Array, Rate
 from facekd.errors import UserError
 from facekd.rates.counts import Curve
 from facekd.rates.intervals import wilson_by_person
+from facekd.rates.people import ByPerson, auc_interval_of, eer_interval_of
 from facekd.rates.rates import far_budget, support
-from facekd.rates.streamed import curve_at, curve_thresholds, d_prime_of, eer_between
-from facekd.rates.windows import RankedScore, Tally, Window, guess, locate
+from facekd.rates.sampled import all_pairs_evidence, sampled_people
+from facekd.rates.spread import Cuts, Histogram, auc_of, falling_counts, histogram_of, lenient_points
+from facekd.rates.streamed import crossing, curve_at, curve_thresholds, d_prime_of
+from facekd.rates.tiles import Count, Photos, Product, count_on_cores, genuine_scores, numpy_product, tiles
+from facekd.rates.windows import RankedScore, Window, guess, locate
 
-SIDE = 1024  # of a tile: its scores are 4 MiB
 SAMPLE = 1024  # side of the random tile that the first windows are guessed from
-CURVE_TOP = 0.1  # FAR up to which the curve is counted; above it every score would have to be sorted
-BANDS = 60  # points of the curve that get an interval
-
-
-@dataclass(frozen=True, slots=True)
-class Photos:
-    """Labeled embeddings, those of a person side by side in `order`: genuine cells then lie at the diagonal."""
-
-    vectors: Array  # float32[N, D]
-    order: Array  # int64[N], the rows of `vectors` in the order in which tiles count them
-    person_end: Array  # int64[N], one past the last place of the same person
-
-
-@dataclass(slots=True)
-class Counts:
-    """What was counted in some tiles; merge those of all tiles."""
-
-    tallies: list[Tally]  # one for each window
-    accepted: Array  # int64[T], impostor scores at or above each threshold
-    sums: list[tuple[float, float]] = field(default_factory=list)  # of each tile's impostor scores and their squares
-    genuine: list[Array] = field(default_factory=list)  # float32, genuine scores
-    rows: list[Array] = field(default_factory=list)  # int32, the row each belongs to
-
-    def merge(self, other: Counts) -> None:
-        """Add the counts of other tiles, counted with the same windows and thresholds."""
-        for mine, theirs in zip(self.tallies, other.tallies, strict=True):
-            mine.merge(theirs)
-        self.accepted = self.accepted + other.accepted
-        self.sums += other.sums
-        self.genuine += other.genuine
-        self.rows += other.rows
+CURVE_TOP = 0.1  # FAR up to which the curve's points lie evenly on a log axis; above, so many evenly on a plain one:
+LENIENT = 200
+EER = -1  # key of the window that holds the EER's threshold
+BANDS = 30  # points of the curve that get an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +38,16 @@ class AllPairs:
     """What all pairs of labeled photos show."""
 
     rates: list[Rate]  # at each FAR asked
-    curve: Curve  # some exact points of the ROC, up to a FAR of about CURVE_TOP where there are many photos
+    curve: Curve  # exact points of the ROC
     band: list[Rate]  # a few of these points with their intervals; far_asked is the point's own FAR
-    eer: tuple[float, float]  # it lies between these
+    eer: float
+    auc: float
+    eer_interval: tuple[float, float]  # 95 %, with the person as the unit
+    auc_interval: tuple[float, float]
     d_prime: float | None  # None where it is undefined
-
-
-Tile = tuple[int, int, int, int]  # rows r0:r1 against columns c0:c1
-Product = Callable[[Array, Array, Array], object]  # (f32[a, D], f32[b, D], out f32[a, b]): out = left @ right.T
-Count = Callable[[Photos, Sequence[Window], Array, Sequence[Tile]], Counts]  # as `count_on_cores`
-
-
-def numpy_product(left: Array, right: Array, out: Array) -> None:
-    """``out = left @ right.T`` on the CPU."""
-    np.matmul(left, right.T, out=out)
+    histogram: Histogram | None  # None where no pair has a score
+    people: ByPerson
+    fixed: list[Rate]  # at each threshold given; far_asked is the FAR there
 
 
 def all_pairs(
@@ -91,8 +60,8 @@ def all_pairs(
 ) -> list[Rate]:
     """TAR at each of `fars` over all unordered pairs of different photos, as `rates.rate_at` over their list.
 
-    low and high are the 95 % interval of tar with the person as the unit (`intervals.wilson_by_person`), the
-    threshold taken as given. Arguments and errors as `measure_all_pairs`.
+    low and high are the 95 % interval of tar with the person as the unit, see rates/persons.py; the threshold's error
+    is in it. Arguments and errors as `measure_all_pairs`.
     """
     return measure_all_pairs(vectors, persons, fars, failed_persons=failed_persons, product=product).rates
 
@@ -103,15 +72,17 @@ def measure_all_pairs(
     fars: Sequence[float],
     *,
     failed_persons: Array | None = None,
+    fixed: Sequence[float] = (),
     product: Product = numpy_product,
     count: Count | None = None,
 ) -> AllPairs:
-    """The rates of `all_pairs`, and from the same pass over the pairs the ROC, the EER's bounds and d'.
+    """The rates of `all_pairs`, and from the same pass over the pairs the ROC, EER, AUC, d' and the histogram.
 
     Args:
         vectors: float32[N, D], unit norm.
         persons: [N], names or numbers: two photos are a genuine pair where these are equal.
         failed_persons: [F], the persons of photos without embedding: all their pairs count, and none is accepted.
+        fixed: thresholds at which the pairs are judged too.
         product: for a GPU; must compute in full float32.
         count: for a cluster; None counts on this machine's cores.
 
@@ -122,7 +93,8 @@ def measure_all_pairs(
     if vectors.ndim != 2 or len(vectors) != len(persons):
         raise UserError(f"{len(persons)} person labels for embeddings of shape {vectors.shape}: give one for each row")
     assert vectors.dtype == np.float32, vectors.dtype
-    n_damaged = int(np.count_nonzero(~np.isfinite(np.einsum("nd,nd->n", vectors, vectors))))
+    norms = np.einsum("nd,nd->n", vectors, vectors)
+    n_damaged = int(np.count_nonzero(~np.isfinite(norms)))
     if n_damaged:
         raise UserError(f"{n_damaged} of {len(vectors)} embeddings are not finite: embed their photos again")
     failed = np.zeros(0, persons.dtype) if failed_persons is None else failed_persons
@@ -136,7 +108,8 @@ def measure_all_pairs(
             f"{n_photos} photos of {len(photos)} persons make {n_genuine} genuine and {n_impostor} impostor pairs: "
             "rates need both kinds"
         )
-    supported = [far for far in fars if support(far, n_impostor) != "none"]
+    worth = all_pairs_evidence(photos)
+    supported = [far for far in fars if support(far, worth) != "none"]
     embedded = np.bincount(number, minlength=len(photos))
     n_scored = (len(vectors) ** 2 - int((embedded**2).sum())) // 2
     budgets = [far_budget(far, n_impostor) for far in supported]
@@ -149,20 +122,36 @@ def measure_all_pairs(
     order = np.argsort(number, kind="stable")
     number = number[order]
     sides = Photos(vectors, order, np.cumsum(embedded)[number])
+    before = genuine_scores(sides, product)
+    assert np.isfinite(before).all(), "scores are missing: the product gave no number"
     scores, sample = _sample(sides, number, product)
     shares = [(budget + 1) / n_scored for budget in budgets]
     thresholds = curve_thresholds(sample, max([CURVE_TOP, *shares]) if len(vectors) > SAMPLE else 1.0)
     count = count or partial(count_on_cores, product=product)
     open_windows = {index: _first_window(scores, sample, share) for index, share in enumerate(shares)}
+    crossed = _eer_share(sample, before, n_genuine, n_scored / n_impostor)
+    open_windows[EER] = _first_window(scores, sample, crossed)
     found: dict[int, RankedScore] = {}
-    # The first pass also counts what no window is needed for: the genuine scores and the curve.
-    counts = passed = count(sides, list(open_windows.values()), thresholds, tiles(len(vectors)))
+    error = 0.0
+    given = np.array([_at_least(one) for one in fixed], np.float32)
+    near_eer = sample[max(0, len(sample) - 1 - int(crossed * len(sample))) :][:1]  # for the EER's interval alone
+    cuts = Cuts.of(before, sample, float(norms.max(initial=0.0)), np.concatenate([given, near_eer]))
+    # The first pass also counts what no window is needed for: the genuine scores, the curve, each score's bin.
+    at = np.unique(np.concatenate([thresholds, given]))
+    counts = passed = count(replace(sides, cuts=cuts), list(open_windows.values()), at, tiles(len(vectors)))
     while True:
         for (index, window), tally in zip(list(open_windows.items()), passed.tallies, strict=True):
-            result = locate(window, tally, budgets[index] + 1)
+            result: RankedScore | Window | float
+            if index == EER:
+                result = crossing(window, tally, before, n_genuine, n_impostor)
+            else:
+                result = locate(window, tally, budgets[index] + 1)
             if isinstance(result, Window):
-                assert result != window, f"scores are missing: {window}, rank {budgets[index] + 1}"
+                assert result != window, f"scores are missing: {window}"
                 open_windows[index] = result
+            elif isinstance(result, float):
+                error = result
+                del open_windows[index]
             else:
                 found[index] = result
                 del open_windows[index]
@@ -173,112 +162,104 @@ def measure_all_pairs(
     genuine = np.concatenate([np.zeros(0, np.float32), *counts.genuine])
     person = number[np.concatenate([np.zeros(0, np.int32), *counts.rows])]
 
-    def rate_of(far_asked: float, n_accepted: int, accepted: Array, threshold: float) -> Rate:
-        hits = np.bincount(person[accepted], minlength=len(photos))
-        low, high = wilson_by_person(hits, genuine_pairs)
-        return Rate(
+    people = sampled_people(vectors[order], number, photos, (genuine, person), product)
+
+    def rate_of(far_asked: float, n_accepted: int, n_hits: int, threshold: float, blocking: float) -> Rate:
+        rate = Rate(
             far_asked=far_asked,
             far=n_accepted / n_impostor,
-            tar=int(hits.sum()) / n_genuine,
+            tar=n_hits / n_genuine,
             threshold=threshold if threshold < np.inf else None,
             n_genuine=n_genuine,
             n_impostor=n_impostor,
-            low=low,
-            high=high,
+            low=None,
+            high=None,
+            evidence=worth,
         )
+        return people.interval(rate, blocking)
 
     rates = {}
     for index, far in enumerate(supported):
         blocking = found[index]  # the impostor score that one more accepted pair would need
         accepted = genuine > np.float32(blocking.score)
         threshold = min(blocking.next_above, float(genuine[accepted].min(initial=np.inf)))
-        rates[far] = rate_of(far, blocking.above, accepted, threshold)
+        n_hits = int(np.count_nonzero(accepted))
+        rates[far] = rate_of(far, blocking.above, n_hits, threshold, blocking.score)
     ascending = np.sort(genuine)  # threads hand them in in any order, and sums of floats would show it
-    known = [rates.get(far, Rate(far, 0.0, None, None, n_genuine, n_impostor, None, None)) for far in fars]
-    curve = curve_at(thresholds, counts.accepted, ascending, known, n_genuine, n_impostor)
+    unknown = Rate(1.0, 0.0, None, None, n_genuine, n_impostor, None, None, evidence=worth)
+    known = [rates.get(far, replace(unknown, far_asked=far)) for far in fars]
+    spread = counts.spread
+    assert spread is not None, "the tiles' scores were not counted in bins"
+    more = lenient_points(cuts, spread, int(counts.accepted.max(initial=0)), LENIENT)
+    drawn, shown = np.concatenate([at, more[0]]), np.concatenate([counts.accepted, more[1]])
+    curve = curve_at(drawn, shown, ascending, known, n_genuine, n_impostor)
     wanted = np.geomspace(3, curve.impostor.max(initial=3), BANDS)
     chosen = np.unique(np.searchsorted(curve.impostor, wanted, side="left"))
     points = [(int(curve.impostor[i]), float(curve.thresholds[i])) for i in chosen[chosen < len(curve.impostor)]]
-    band = [rate_of(n / n_impostor, n, genuine >= threshold, threshold) for n, threshold in points]
-    return AllPairs(known, curve, band, eer_between(curve), d_prime_of(counts.sums, n_scored, ascending))
+    band = [
+        rate_of(n / n_impostor, n, int(np.count_nonzero(genuine >= threshold)), threshold, threshold)
+        for n, threshold in points
+    ]
+    false = np.array([np.bincount(number, row, len(photos)) for row in spread.by_photo], np.int64)
+    by_person = ByPerson(
+        genuine_pairs=genuine_pairs,
+        impostor_pairs=photos * (n_photos - photos),
+        photos=photos,
+        false_accepts={float(one): row for one, row in zip(fixed, false[: len(fixed)], strict=True)},
+        sampled=people,
+        blocking={far: found[index].score for index, far in enumerate(supported)},
+        tars={far: rate.tar for far, rate in rates.items() if rate.tar is not None},
+    )
+    area = auc_of(cuts, spread, n_genuine, n_impostor)
+    falling = falling_counts(cuts, spread)
+    place = np.searchsorted(-falling[0], -genuine, side="right")  # genuine scores share their bin with some impostors
+    won = np.bincount(person, 1 - np.append(0, falling[1])[place] / n_impostor, len(photos))
+    scored = np.bincount(number, minlength=len(photos))
+    unscored = by_person.impostor_pairs - scored * (len(vectors) - scored)  # each is beaten by all genuine pairs scored
+    beaten = (np.bincount(number, spread.beaten, len(photos)) + unscored) * len(genuine) / n_genuine
+    edge = near_eer[0] if len(near_eer) else np.float32(np.inf)
+    missed = genuine_pairs - np.bincount(person[genuine >= edge], minlength=len(photos))
+    near = false[len(fixed)] if len(near_eer) else np.zeros(len(photos), np.int64)
+    judged = []
+    for one in given:
+        n = int(counts.accepted[np.searchsorted(at, one)])
+        hits = np.bincount(person[genuine >= one], minlength=len(photos))
+        share, ends = n / n_impostor, wilson_by_person(hits, genuine_pairs)
+        judged.append(Rate(share, share, int(hits.sum()) / n_genuine, float(one), n_genuine, n_impostor, *ends))
+    return AllPairs(
+        rates=known,
+        curve=curve,
+        band=band,
+        eer=error,
+        auc=area,
+        eer_interval=eer_interval_of(error, by_person, missed, near, ascending, falling),
+        auc_interval=auc_interval_of(area, by_person, won, beaten),
+        d_prime=d_prime_of(counts.sums, n_scored, ascending),
+        histogram=histogram_of(cuts, spread, n_genuine + n_impostor),
+        people=by_person,
+        fixed=judged,
+    )
 
 
-def tiles(n: int) -> list[Tile]:
-    """Tiles that cover each cell of the upper triangle of an n x n matrix once; those on the diagonal are square."""
-    starts = range(0, n, SIDE)
-    return [(r, min(r + SIDE, n), c, min(c + SIDE, n)) for r in starts for c in starts if c >= r]
+def _at_least(threshold: float) -> np.float32:
+    """The lowest float32 number from `threshold` on: scores are float32, and may not reach less than was asked."""
+    near = np.float32(threshold)
+    return near if float(near) >= threshold else np.nextafter(near, np.float32(np.inf))
 
 
-def count_tiles(
-    photos: Photos,
-    windows: Sequence[Window],
-    thresholds: Array,
-    over: Iterable[Tile],
-    product: Product = numpy_product,
-) -> Counts:
-    """Score the tiles one after the other and count; other threads or machines may count other tiles.
+def _eer_share(sample: Array, genuine: Array, n_genuine: int, scored: float) -> float:
+    """About the share of impostor scores that the EER's threshold accepts.
 
     Args:
-        thresholds: float32[T], ascending.
+        sample: float32, ascending impostor scores.
+        genuine: float32, ascending, all genuine scores.
+        scored: the share of impostor pairs that have a score.
     """
-    counts = Counts([Tally() for _ in windows], np.zeros(len(thresholds), np.int64))
-    lowest = np.float32(min([*(window.low for window in windows), *thresholds[:1]]))
-    buffer = np.empty(SIDE * SIDE, np.float32)
-    left, right = np.empty((2, SIDE, photos.vectors.shape[1]), np.float32)
-    held = -1  # the first row of what is in left: most tiles share it with the one before
-    for r0, r1, c0, c1 in over:
-        if r0 != held:
-            # the other modes buffer
-            np.take(photos.vectors, photos.order[r0:r1], axis=0, out=left[: r1 - r0], mode="clip")
-            held = r0
-        np.take(photos.vectors, photos.order[c0:c1], axis=0, out=right[: c1 - c0], mode="clip")
-        scores = buffer[: (r1 - r0) * (c1 - c0)].reshape(r1 - r0, c1 - c0)
-        product(left[: r1 - r0], right[: c1 - c0], scores)
-        impostor = scores.ravel()
-        if photos.person_end[r1 - 1] > c0:
-            genuine, rows = _take_genuine(scores, r0, c0, photos.person_end)
-            counts.genuine.append(genuine)
-            counts.rows.append(rows)
-            impostor = impostor[impostor > -np.inf]
-        counts.sums.append((float(impostor.sum()), float(np.dot(impostor, impostor))))
-        high = np.sort(buffer[np.flatnonzero(scores >= lowest)])
-        counts.accepted += len(high) - np.searchsorted(high, thresholds, side="left")
-        for window, tally in zip(windows, counts.tallies, strict=True):
-            tally.add(window, high)
-    return counts
-
-
-def count_on_cores(
-    photos: Photos,
-    windows: Sequence[Window],
-    thresholds: Array,
-    over: Sequence[Tile],
-    product: Product = numpy_product,
-) -> Counts:
-    """`count_tiles` with a thread for each core; each thread fetches its next tile when it is done with one."""
-    shared = iter(list(over))  # next() of a list's iterator is one step: no tile is given out twice
-    work = partial(count_tiles, photos, windows, thresholds, shared, product)
-    workers = cores()
-    # A product that uses one core in each thread keeps all cores busy while other threads sift their scores.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        running = [pool.submit(work) for _ in range(workers)]
-    counts = running[0].result()
-    for other in running[1:]:
-        counts.merge(other.result())
-    return counts
-
-
-def _take_genuine(scores: Array, r0: int, c0: int, person_end: Array) -> tuple[Array, Array]:
-    """The genuine scores of a tile and the row of each; what is no impostor pair is overwritten with -inf."""
-    r1, c1 = r0 + scores.shape[0], c0 + scores.shape[1]
-    first = r0 + int(np.searchsorted(person_end[r0:r1], c0, side="right"))  # the first row whose person reaches c0
-    end = min(c1, int(person_end[r1 - 1]))
-    part, row, column = scores[first - r0 :, : end - c0], np.arange(first, r1), np.arange(c0, end)
-    not_impostor = column < person_end[first:r1, None]  # the diagonal and the cells below it too
-    at = np.flatnonzero(not_impostor & (column > row[:, None]))
-    genuine, rows = part.ravel()[at], row[at // part.shape[1]].astype(np.int32)
-    part[not_impostor] = -np.inf
-    return genuine, rows
+    if len(sample) == 0:
+        return 1.0
+    far = scored * (1 - np.arange(len(sample)) / len(sample))
+    missed = 1 - (len(genuine) - np.searchsorted(genuine, sample, side="left")) / n_genuine
+    return float(far[min(int(np.searchsorted(missed - far, 0.0)), len(far) - 1)]) / scored
 
 
 def _sample(photos: Photos, number: Array, product: Product) -> tuple[Array, Array]:

@@ -11,15 +11,17 @@ is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from facekd.core.types import Array, Rate
 from facekd.errors import UserError
 from facekd.rates.counts import Curve, curve
-from facekd.rates.intervals import wilson_at_variance, wilson_by_person
-from facekd.rates.rates import far_budget, rate_at
+from facekd.rates.dyads import PERSON_CORRELATION, Dyads
+from facekd.rates.intervals import wilson_by_person
+from facekd.rates.persons import ListOfPeople
+from facekd.rates.rates import rate_at
 
 BLOCK = 1024  # probes compared at once,
 SCORES = 1 << 24  # or fewer, so that no more scores than these are kept
@@ -154,15 +156,10 @@ def person_tpirs(
     fpirs: Sequence[float],
     failed_mated: Array | None = None,
     failed_unmated: Array | None = None,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> list[Rate]:
     """`tpir_at_fpir` for each of `fpirs`, with low and high that hold where a person has several probes.
 
-    Persons are resampled with replacement, enrolled ones and others apart, and in each resample the threshold is found
-    anew from its own others. The interval is Wilson's at the number of probes which the variance is worth
-    (`intervals.wilson_at_variance`).
+    The interval counts the error of the threshold, which the other people's probes decide (rates/persons.py).
 
     Args:
         persons: [P], of each probe.
@@ -173,34 +170,43 @@ def person_tpirs(
     """
     lost = persons[:0] if failed_mated is None else failed_mated
     gone = persons[:0] if failed_unmated is None else failed_unmated
-    made = search_curve(searches, len(lost), len(gone))
-    rates = [rate_at(made, fpir) for fpir in fpirs]
-    shown = [place for place, rate in enumerate(rates) if rate.tar is not None]
-    if not shown:
-        return rates
     hits, alarms = _outcomes(searches, len(lost), len(gone))
-    _, mated = np.unique(np.concatenate([persons[searches.mated], lost]), return_inverse=True)
-    _, unmated = np.unique(np.concatenate([persons[~searches.mated], gone]), return_inverse=True)
-    by_hit, by_alarm = np.argsort(-hits, kind="stable"), np.argsort(-alarms, kind="stable")
-    falling_hits, falling_alarms = -hits[by_hit], np.append(-alarms[by_alarm], np.float32(np.inf))
-    finder, raiser = mated[by_hit], unmated[by_alarm]
-    n_mated, n_unmated = int(mated.max()) + 1, int(unmated.max()) + 1
-    tpirs = np.empty((resamples, len(shown)))
-    for resample in range(resamples):
-        rng = np.random.default_rng([seed, resample])
-        weight, other = (np.bincount(rng.integers(0, n, n), minlength=n) for n in (n_mated, n_unmated))
-        raised = np.cumsum(other[raiser])
-        budgets = [far_budget(fpirs[place], int(raised[-1])) for place in shown]
-        blocking = falling_alarms[np.searchsorted(raised, budgets, side="right")]
-        found = np.append(0, np.cumsum(weight[finder]))
-        tpirs[resample] = found[np.searchsorted(falling_hits, blocking, side="left")] / found[-1]
-    probes_of_person = np.bincount(mated)
-    for column, place in enumerate(shown):
-        tpir = rates[place].tar
-        assert tpir is not None
-        low, high = wilson_at_variance(tpir, float(tpirs[:, column].var(ddof=1)), probes_of_person)
-        rates[place] = replace(rates[place], low=low, high=high)
-    return rates
+    if len(hits) == 0 or len(alarms) == 0:
+        raise UserError(f"{len(hits)} probes of enrolled people and {len(alarms)} of others: TPIR at FPIR needs both")
+    mated = np.concatenate([persons[searches.mated], lost])
+    unmated = np.concatenate([persons[~searches.mated], gone])
+    _, number = np.unique(np.concatenate([mated, unmated]), return_inverse=True)
+    same = np.arange(len(number)) < len(mated)
+    gallery = np.where(same, number, number + len(number))  # for each other person an enrolled one of its own
+    dyads = Dyads.of(same, number, gallery, PERSON_CORRELATION)
+    listed = ListOfPeople.on(dyads, np.concatenate([hits, alarms]), same)
+    return [listed.rate(fpir) for fpir in fpirs]
+
+
+def at_threshold(
+    searches: Searches,
+    persons: Array,
+    threshold: float,
+    failed_mated: Array | None = None,
+    failed_unmated: Array | None = None,
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """FPIR and FNIR at a threshold that is given, each with its 95 % interval that takes the person as the unit.
+
+    Arguments and errors as `person_tpirs`.
+    """
+    lost = persons[:0] if failed_mated is None else failed_mated
+    gone = persons[:0] if failed_unmated is None else failed_unmated
+    search_curve(searches, len(lost), len(gone))  # refuses what has no such rate
+    hits, alarms = _outcomes(searches, len(lost), len(gone))
+
+    def share(reached: Array, who: Array) -> tuple[float, float, float]:
+        _, number = np.unique(who, return_inverse=True)
+        ends = wilson_by_person(np.bincount(number, reached), np.bincount(number))
+        return (float(reached.mean()), *ends)
+
+    fpir = share(alarms >= threshold, np.concatenate([persons[~searches.mated], gone]))
+    fnir, low, high = share(hits < threshold, np.concatenate([persons[searches.mated], lost]))
+    return fpir, (fnir, low, high)
 
 
 def _outcomes(searches: Searches, failed_mated: int, failed_unmated: int) -> tuple[Array, Array]:

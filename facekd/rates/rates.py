@@ -19,7 +19,7 @@ from facekd.rates.counts import Curve, check_scores
 from facekd.rates.intervals import wilson
 
 
-def far_budget(far: float, n_impostor: int) -> int:
+def far_budget(far: float, n_impostor: float) -> int:
     """``floor(far * n_impostor)``: how many impostor pairs may be accepted.
 
     `far` means the decimal it is written as, so 0.29 of 100 is 29, though 0.29 * 100 is 28.999999999999996 in floats.
@@ -29,10 +29,10 @@ def far_budget(far: float, n_impostor: int) -> int:
     """
     if not 0 < far <= 1:  # NaN too
         raise UserError(f"FAR {far} can't be asked of a list: give a rate above 0 and at most 1, such as 1e-3")
-    return math.floor(Fraction(str(far)) * n_impostor)
+    return math.floor(Fraction(str(far)) * Fraction(n_impostor))
 
 
-def support(far: float, n_impostor: int) -> Literal["none", "bound", "estimate"]:
+def support(far: float, n_impostor: float) -> Literal["none", "bound", "estimate"]:
     """What a list of `n_impostor` independent impostor pairs can say about `far`.
 
     "none": fewer than 3 / far pairs, so even no false accept at all would not bound FAR by `far` (rule of 3).
@@ -43,6 +43,11 @@ def support(far: float, n_impostor: int) -> Literal["none", "bound", "estimate"]
     """
     budget = far_budget(far, n_impostor)  # far * n >= 3 exactly when its floor is
     return "none" if budget < 3 else "bound" if budget < 30 else "estimate"
+
+
+def support_of(rate: Rate) -> Literal["none", "bound", "estimate"]:
+    """`support` of the FAR that a rate was asked at, by its list's evidence."""
+    return support(rate.far_asked, rate.n_impostor if rate.evidence is None else rate.evidence)
 
 
 def rate_at(curve: Curve, far_asked: float) -> Rate:

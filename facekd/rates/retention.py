@@ -1,12 +1,11 @@
 """How much of the way from a student alone to its teacher distillation went, and how sure that is.
 
 The share closed is ``(student - alone) / (teacher - alone)``, of TAR at one FAR, each network at its own threshold on
-the same pairs. Its interval comes from resampled persons (rates/persons.py): every resample draws one set of persons
-for all three networks, so what makes a list easy or hard for all of them cancels. The resamples give the joint
-variance of gain and gap, and the interval is Fieller's: all shares r for which ``gain - r * gap`` is not told from 0 at
-1.96 standard errors. It leaves 0 out exactly where the paired test of student against alone does, and it has two ends
-exactly where the gap itself is told from 0; elsewhere a share would be a number divided by what may be nothing, and
-there is none.
+the same pairs. Its interval comes from what each person adds to the errors of all three (rates/deviations.py), so
+what makes a list easy or hard for all of them cancels. That gives the joint variance of gain and gap, and the interval
+is Fieller's: all shares r for which ``gain - r * gap`` is not told from 0. It leaves 0 out where the paired test of
+student against alone does, and it has two ends exactly where the gap itself is told from 0; elsewhere a share would be
+a number divided by what may be nothing, and there is none.
 
 Source: E. C. Fieller, "Some problems in interval estimation", Journal of the Royal Statistical Society B 16, 1954.
 """
@@ -17,13 +16,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from facekd.core.types import Array
-from facekd.rates.counts import curve
-from facekd.rates.intervals import Z95
-from facekd.rates.persons import resampled_tars
-from facekd.rates.rates import rate_at, support
+from facekd.rates.counts import check_scores
+from facekd.rates.deviations import Deviation, tar_deviation
+from facekd.rates.dyads import Dyads
+from facekd.rates.intervals import t95
+from facekd.rates.persons import ListOfPeople, difference_of
+from facekd.rates.rates import rate_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +50,6 @@ def gap_closed(
     left_person: Array,
     right_person: Array,
     fars: Sequence[float],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> list[list[Closed]]:
     """For each student the share of the gap that it closes at each of `fars`.
 
@@ -67,45 +63,47 @@ def gap_closed(
     Raises:
         UserError: as `persons.person_rates`.
     """
-    known = [far for far in fars if support(far, int(np.count_nonzero(~same))) != "none"]
-    if len(np.unique(left_person[same])) < 2:
-        known = []
-
-    def tars(values: Array) -> tuple[Array, Array]:
-        """float64[F] and float64[resamples, F]."""
-        counts = curve(values, same)
-        drawn = resampled_tars(values, same, left_person, right_person, known, resamples=resamples, seed=seed)
-        return np.array([rate_at(counts, far).tar for far in known], np.float64), drawn
-
-    of_alone, of_teacher = tars(alone), tars(teacher)
-    found = []
-    for values in students:
-        of_student = tars(values)
-        row = {}
-        for k, far in enumerate(known):
-            gap, gain = (float(of[0][k] - of_alone[0][k]) for of in (of_teacher, of_student))
-            gaps, gains = (of[1][:, k] - of_alone[1][:, k] for of in (of_teacher, of_student))
-            error = float(np.nanstd(gaps, ddof=1))
-            ends = max(-1.0, gap - Z95 * error), min(1.0, gap + Z95 * error)
-            row[far] = Closed(far, gap, *ends, *(share_of(gain, gap, gains, gaps) or (None, None, None)))
-        found.append([row.get(far, Closed(far, None, None, None, None, None, None)) for far in fars])
-    return found
+    alone, same = check_scores(alone, same)
+    dyads = Dyads.of(same, left_person, right_person)
+    of_alone, of_teacher, *of_students = (ListOfPeople.on(dyads, one, same) for one in (alone, teacher, *students))
+    known = [far for far in fars if dyads.people >= 2 and of_alone.shows(far) and of_alone.rate(far).tar is not None]
+    found: list[dict[float, Closed]] = [{} for _ in students]
+    for far in known:
+        gap, gap_deviation = _lead(of_teacher, of_alone, far)
+        test = difference_of(far, gap, gap_deviation, of_alone.genuine.people)
+        for row, of_student in zip(found, of_students, strict=True):
+            gain, gain_deviation = _lead(of_student, of_alone, far)
+            shared = share_of(gain, gap, gain_deviation, gap_deviation, of_alone.genuine.people)
+            row[far] = Closed(far, gap, test.low, test.high, *(shared or (None, None, None)))
+    nothing = [Closed(far, None, None, None, None, None, None) for far in fars]
+    return [[row.get(far, empty) for far, empty in zip(fars, nothing, strict=True)] for row in found]
 
 
-def share_of(gain: float, gap: float, gains: Array, gaps: Array) -> tuple[float, float, float] | None:
+def _lead(ahead: ListOfPeople, behind: ListOfPeople, far: float) -> tuple[float, Deviation]:
+    """How much higher the TAR of one is, and its error."""
+    plain = [rate_at(one.curve, far).tar for one in (ahead, behind)]
+    assert plain[0] is not None
+    assert plain[1] is not None
+    deviations = [tar_deviation(one.genuine, one.impostor, far) for one in (ahead, behind)]
+    return plain[0] - plain[1], deviations[0] - deviations[1]
+
+
+def share_of(
+    gain: float, gap: float, gain_deviation: Deviation, gap_deviation: Deviation, people: float
+) -> tuple[float, float, float] | None:
     """``gain / gap`` with its 95 % interval after Fieller; None where the gap is not told from 0, or is below it.
 
     Args:
-        gains, gaps: float64[R], both in the same resamples; NaN in both where a resample has none.
+        gain, gap: over all pairs alike. The deviations have their values by the people's weights, which decide.
+        people: as how many with equal weights count.
     """
-    drawn = np.stack([gains, gaps])
-    (gain_variance, both), (_, gap_variance) = np.cov(drawn[:, np.isfinite(drawn).all(axis=0)]).tolist()
-    z2 = Z95 * Z95
-    a = gap * gap - z2 * gap_variance
-    if gap <= 0 or a <= 0:
+    z2 = t95(people) ** 2 * people / max(people - 1, 1)
+    led, gained = gap_deviation.value, gain_deviation.value
+    a = led * led - z2 * gap_deviation.covariance(gap_deviation)
+    if gap <= 0 or led <= 0 or a <= 0:
         return None
-    # gain - r * gap within 1.96 standard errors of 0: a r^2 - 2 b r + c <= 0
-    b = gain * gap - z2 * both
-    c = gain * gain - z2 * gain_variance
+    # gained - r * led within its errors of 0: a r^2 - 2 b r + c <= 0
+    b = gained * led - z2 * gain_deviation.covariance(gap_deviation)
+    c = gained * gained - z2 * gain_deviation.covariance(gain_deviation)
     half = math.sqrt(max(0.0, b * b - a * c))  # the share itself satisfies it, so only rounding takes it below 0
     return gain / gap, min(gain / gap, (b - half) / a), max(gain / gap, (b + half) / a)

@@ -8,8 +8,7 @@ import numpy as np
 
 from facekd.core.types import Embeddings, PairList, Scores
 from facekd.errors import UserError
-
-BLOCK = 1 << 14  # pairs whose vectors are gathered at once
+from facekd.rates.cosines import pair_cosines
 
 
 def score(embeddings: Embeddings, pairs: PairList, failed: frozenset[str] = frozenset()) -> Scores:
@@ -42,13 +41,9 @@ def score(embeddings: Embeddings, pairs: PairList, failed: frozenset[str] = froz
             "embed them, or check that the list and the embeddings name photos the same way"
         )
 
-    place = np.array([row.get(name, -1) for name in pairs.left.distinct], np.int64)  # of each name that is on a side
-    values = np.full(len(pairs), -np.inf, np.float32)
-    for start in range(0, len(pairs), BLOCK):
-        left, right = (place[side.codes[start : start + BLOCK]] for side in (pairs.left, pairs.right))
-        at = np.flatnonzero((left >= 0) & (right >= 0))
-        cosines = np.einsum("pd,pd->p", embeddings.vectors[left[at]], embeddings.vectors[right[at]])
-        values[start + at] = np.clip(cosines, -1, 1)  # rounding leaves a photo and itself at 1.0000001
+    place = np.array([row.get(name, -1) for name in pairs.left.distinct], np.int32)  # of each name that is on a side
+    left, right = (place[side.codes] for side in (pairs.left, pairs.right))
+    values = pair_cosines(embeddings.vectors, left, right)
     return Scores(values, pairs.same, pairs.left, pairs.right, pairs.fold)
 
 

@@ -1,4 +1,4 @@
-"""What scores that are counted and not kept still show: exact points of the ROC, the EER between two, and d'."""
+"""What scores that are counted and not kept still show: exact points of the ROC, the EER, and d'."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from facekd.core.types import Array, Rate
 from facekd.rates.counts import Curve
+from facekd.rates.windows import LOWEST, Tally, Window, scores_of
 
 POINTS = 400  # thresholds of the curve, evenly in the logarithm of the FAR that the sample promises,
-EVEN = 1000  # evenly in that FAR itself, for the EER's sake,
+EVEN = 1000  # evenly in that FAR itself,
 TAIL = 100  # and evenly from the highest score of the sample to 1
 
 
@@ -53,17 +54,53 @@ def curve_at(
     )
 
 
-def eer_between(curve: Curve) -> tuple[float, float]:
-    """The bounds between which `rates.eer` lies, from the two neighboring points where FAR overtakes FNMR.
+def crossing(window: Window, tally: Tally, genuine: Array, n_genuine: int, n_impostor: int) -> float | Window:
+    """The EER as `rates.eer` of the whole list, or the window to count next to find it.
 
-    The nearer the points of the curve lie to each other, the nearer the bounds; on a curve with an entry for each
-    score no list can narrow them further.
+    Args:
+        genuine: float32, every genuine score, ascending.
     """
-    far = np.concatenate([[0], curve.impostor, [curve.n_impostor]]) / curve.n_impostor
-    fnmr = np.concatenate([[curve.n_genuine], curve.n_genuine - curve.genuine, [0]]) / curve.n_genuine
-    after = int(np.argmax(far >= fnmr))  # never the first point, which accepts nothing
-    before = after - 1
-    return float(max(far[before], fnmr[after])), float(min(far[after], fnmr[before]))
+    tally.settle()
+
+    def gap(accepted: Array, thresholds: Array) -> tuple[Array, Array]:
+        far = accepted / n_impostor
+        tar = (len(genuine) - np.searchsorted(genuine, thresholds, side="left")) / n_genuine
+        return far, far - (1 - tar)
+
+    top = np.array([window.high], np.float32)
+    first_far, first_gap = gap(np.array([tally.above]), top)
+    if first_gap[0] >= 0:
+        return Window(window.high, np.inf)
+    lows = np.maximum(scores_of(tally.bins.astype(np.int64) << tally.shift), np.float32(window.low))
+    from_top = tally.above + np.cumsum(tally.counts[::-1])  # in this bin or above
+    if tally.shift:
+        _, gaps = gap(from_top, lows[::-1])
+        over = np.flatnonzero(gaps >= 0)
+        if len(over) == 0:
+            return Window(LOWEST, window.low) if window.low > LOWEST else _last(first_far, first_gap)
+        index = len(tally.bins) - 1 - int(over[0])
+        key = int(tally.bins[index]) << tally.shift
+        # The genuine scores between this bin and the one above it may carry the crossing.
+        after = float(lows[index + 1]) if index + 1 < len(lows) else window.high
+        ends = scores_of(np.array([key, min(key + (1 << tally.shift), 0x7F800000)], np.int64))
+        return Window(max(window.low, float(ends[0])), min(window.high, max(float(ends[1]), after)))
+    inside = genuine[np.searchsorted(genuine, np.float32(window.low)) : np.searchsorted(genuine, top[0])]
+    thresholds = np.unique(np.concatenate([lows, inside]))[::-1]
+    accepted = np.append(tally.above, from_top)[len(lows) - np.searchsorted(lows, thresholds, side="left")]
+    far, gaps = gap(accepted, thresholds)
+    far, gaps = np.concatenate([first_far, far]), np.concatenate([first_gap, gaps])
+    over = np.flatnonzero(gaps >= 0)
+    if len(over):
+        after, before = int(over[0]), int(over[0]) - 1
+        share = -gaps[before] / (gaps[after] - gaps[before])
+        return float(far[before] + share * (far[after] - far[before]))
+    return Window(LOWEST, window.low) if window.low > LOWEST else _last(far, gaps)
+
+
+def _last(far: Array, gaps: Array) -> float:
+    """The crossing on the ROC's last line, to (1, 1)."""
+    share = -gaps[-1] / (1 - gaps[-1])
+    return float(far[-1] + share * (1 - far[-1]))
 
 
 def d_prime_of(sums: Sequence[tuple[float, float]], n: int, genuine: Array) -> float | None:

@@ -8,7 +8,9 @@ import numpy as np
 
 from facekd.core.types import Array, Rate
 from facekd.rates.counts import check_scores
-from facekd.rates.intervals import wilson_at_variance
+from facekd.rates.deviations import Deviation
+from facekd.rates.dyads import Dyads, effective
+from facekd.rates.intervals import wilson, wilson_of_people
 
 
 def threshold_interval(
@@ -24,8 +26,7 @@ def threshold_interval(
     Args:
         values: float[P], the scores that `rate` was taken from.
         same: bool[P].
-        persons: int[P] twice, who is on either side; the variance of FAR is then the dyadic-robust one (Aronow, Samii,
-            Assenova, Political Analysis 23(4), 2015). None takes the pairs as independent.
+        persons: [P] twice, who is on either side, as in `far_interval`.
 
     Returns:
         (low, high); None for an end that no score of the list marks, and twice where there is no threshold.
@@ -48,38 +49,49 @@ def far_interval(accepted: Array, persons: tuple[Array, Array] | None = None) ->
 
     Args:
         accepted: bool[n], of each impostor pair.
-        persons: int[n] twice, who is on either side, as in `threshold_interval`.
+        persons: [n] twice, who is on either side, see rates/dyads.py. None takes the pairs as independent.
     """
-    share = float(accepted.mean())
-    variance = share * (1 - share) / len(accepted) if persons is None else _dyadic_variance(accepted, *persons)
-    return wilson_at_variance(share, variance, np.ones(len(accepted)))
+    if persons is None:
+        return wilson(float(np.count_nonzero(accepted)), len(accepted))
+    dyads = Dyads.of(np.zeros(len(accepted), bool), *persons)
+    hits = np.bincount(dyads.couple, accepted, len(dyads.couple_pairs)) * dyads.couple_weight
+    counted = dyads.couple_pairs * dyads.couple_weight
+    value = float(hits.sum() / counted.sum())
+    couples = (hits - value * counted) / counted.sum()
+    deviation = Deviation(value, np.zeros(dyads.n_persons), dyads.by_person(couples), couples)
+    return wilson_of_people(
+        float(accepted.mean()),
+        value,
+        deviation.variance(),
+        pairs=len(accepted),
+        worth=dyads.impostor_evidence,
+        people=effective(dyads.by_person(counted)),
+    )
 
 
-def far_interval_by_person(hits: Array, pairs: Array, couples: float | None = None) -> tuple[float, float]:
+def far_interval_by_person(
+    hits: Array, pairs: Array, couples: float | None = None, worth: float | None = None
+) -> tuple[float, float]:
     """`far_interval` with persons, from each person's counts alone: for more pairs than can be kept.
+
+    Each pair counts alike, so it is for people with much the same number of photos.
 
     Args:
         hits: float[persons], how many of the impostor pairs of each are accepted.
         pairs: float[persons], all impostor pairs of each. Both count a pair twice, once for each of its persons.
         couples: the sum, over couples of persons, of (their accepted pairs less those expected)**2; None where every
             couple has one pair at most.
-
-    Where no pair is accepted, those of one person are taken to agree always: as many as there are persons count.
+        worth: as how many independent pairs they count, see rates/dyads.py; None: each is one.
     """
     n, accepted = float(pairs.sum()) / 2, float(hits.sum()) / 2
     share = accepted / n
     couples = accepted * (1 - share) if couples is None else couples
     rows = float(((hits - share * pairs) ** 2).sum())
-    return wilson_at_variance(share, max(rows - couples, couples) / n**2, pairs / 2)
-
-
-def _dyadic_variance(accepted: Array, left: Array, right: Array) -> float:
-    """Of the share of impostor pairs accepted, when pairs that share a person depend on each other."""
-    persons, number = np.unique(np.concatenate([left, right]), return_inverse=True)
-    left, right = number[: len(accepted)].astype(np.int64), number[len(accepted) :].astype(np.int64)
-    low, high = np.minimum(left, right), np.maximum(left, right)
-    _, couple = np.unique(low * len(persons) + high, return_inverse=True)
-    excess = accepted - accepted.mean()
-    couples = float((np.bincount(couple, excess) ** 2).sum())
-    rows = float(((np.bincount(left, excess, len(persons)) + np.bincount(right, excess, len(persons))) ** 2).sum())
-    return max(rows - couples, couples) / len(accepted) ** 2
+    return wilson_of_people(
+        share,
+        share,
+        max(rows - couples, couples) / n**2,
+        pairs=n,
+        worth=n if worth is None else worth,
+        people=effective(pairs),
+    )

@@ -52,10 +52,22 @@ class Tally:
         if end < len(scores):
             self.next_above = min(self.next_above, float(scores[end]))
         if end > first:
-            self.pending.append(_keys(scores[first:end]))
+            self.pending.append(keys_of(scores[first:end]))
             self.n_pending += int(end - first)
             if self.n_pending >= PENDING:
                 self.settle()
+
+    def add_unsorted(self, window: Window, scores: Array) -> None:
+        """Count `scores`, float32 in any order."""
+        reached = scores[np.flatnonzero(scores >= np.float32(window.low))]
+        below = reached < np.float32(window.high)
+        inside, above = reached[below], reached[~below]
+        self.above += len(above)
+        self.next_above = min(self.next_above, float(above.min(initial=np.inf)))
+        self.pending.append(keys_of(inside))
+        self.n_pending += len(inside)
+        if self.n_pending >= PENDING:
+            self.settle()
 
     def merge(self, other: Tally) -> None:
         """Add the counts of another part of the stream for the same window."""
@@ -146,10 +158,16 @@ def _first_of_run(ascending: Array) -> Array:
     return np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
 
 
-def _keys(scores: Array) -> Array:
+def keys_of(scores: Array) -> Array:
     """int32 keys in the order of the float32 `scores`; neighboring floats have neighboring keys."""
     bits = (scores + np.float32(0)).view(np.int32)  # adding 0 makes -0.0 the 0.0 it is equal to
     return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
+
+
+def scores_of(keys: Array) -> Array:
+    """The float32 scores of int keys; the way back from `keys_of`."""
+    found: Array = (keys ^ ((keys >> 31) & 0x7FFFFFFF)).astype(np.int32).view(np.float32)
+    return found
 
 
 def _value(key: int) -> float:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from facekd.reports.axes import decades
 from facekd.reports.svg import COLORS, SERIES, render
 from facekd.reports.text import printable, shortened
 
@@ -41,13 +42,25 @@ def forest(rows: Sequence[Row], *, x_label: str) -> str:
             _draw_row(axes, place, row)
         axes.set_yticks(range(len(rows)), names)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        ends = [max(row.rate, row.high or 0.0) for row in rows]
+        if far_apart(rows):
+            axes.set_xscale("log")
+            axes.set_xlim(right=min(1.0, 1.3 * max(ends)))
+            decades(axes, "x")
+        else:
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.tick_params(axis="y", length=0, labelcolor=COLORS["ink"])
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(printable(x_label))
 
     return render(draw, f"{x_label} of {', '.join(names)}.", (450.0, AROUND + ROW_HEIGHT * len(rows)))
+
+
+def far_apart(rows: Sequence[Row]) -> bool:
+    """Whether the rates want a logarithmic axis: none is 0, and the highest is more than 20 times the lowest."""
+    lowest = min(row.rate for row in rows)
+    return lowest > 0 and max(row.rate for row in rows) > 20 * lowest
 
 
 def _draw_row(axes: Axes, place: int, row: Row) -> None:

@@ -23,6 +23,7 @@ from facekd.errors import UserError
 from facekd.rates.counts import Curve
 from facekd.rates.identification import Ranks
 from facekd.rates.rates import RocPoints, roc_points
+from facekd.rates.spread import SHOWN, Histogram
 from facekd.reports.axes import (
     decade_below,
     decades,
@@ -56,6 +57,7 @@ def roc(
     *,
     axes_of: tuple[str, str] = ("False accept rate (FAR)", "True accept rate (TAR)"),
     few: str = "too few impostor pairs",
+    to_one: bool = True,
 ) -> str:
     """TAR against FAR, FAR on a log axis.
 
@@ -66,6 +68,7 @@ def roc(
         bands: by the same name, 95 % intervals at some FARs; see `_band`.
         axes_of: what the axes are called, where the curves are those of another pair of rates.
         few: what the shaded region is called.
+        to_one: whether both rates end at 1, as where accepting everything misses nobody.
     """
     points = _points(curves)
     left = decade_below(curve.n_impostor for curve in curves.values())
@@ -76,9 +79,11 @@ def roc(
         lowest = [1.0]
         for (name, curve), color, dash in styled(curves):
             far, tar = np.maximum(points[name].far, left), points[name].tar
+            if to_one:  # with the pairs without a score, which no threshold accepts
+                far, tar = np.append(far, 1.0), np.append(tar, 1.0)
             above = _staircase(axes, far, tar, floor(curve.n_impostor), color, dash)
             lowest.extend(above[1][:1])
-            far, low, high = _band(*above, (bands or {}).get(name, ()))
+            far, low, high = _band(*above, (bands or {}).get(name, ()), closes=to_one)
             axes.fill_between(far, low, high, step="post", color=color, alpha=0.14, linewidth=0)
         axes.set_xscale("log")
         axes.set_xlim(left, 1)
@@ -111,7 +116,8 @@ def det(curves: Mapping[str, Curve], bands: Mapping[str, Sequence[Rate]] | None 
             far, fnmr = np.maximum(points[name].far, left), points[name].fnmr
             above = _staircase(axes, far, np.maximum(fnmr, bottom), floor(curve.n_impostor), color, dash)
             shown = above[1] > floor(curve.n_genuine)  # below, the genuine pairs are too few for any interval
-            far, low, high = _band(above[0][shown], 1 - above[1][shown], (bands or {}).get(name, ()))
+            known = (bands or {}).get(name, ())
+            far, low, high = _band(above[0][shown], 1 - above[1][shown], known, closes=False)
             upper, lower = np.maximum(1 - low, bottom), np.maximum(1 - high, bottom)
             axes.fill_between(far, lower, upper, step="post", color=color, alpha=0.14, linewidth=0)
         axes.set_xscale("log")
@@ -155,28 +161,23 @@ def cmc(found: Mapping[str, Ranks]) -> str:
     return render(draw, label, size_of(found))
 
 
-def histograms(scores: Scores, thresholds: Mapping[str, float] | None = None) -> str:
+def histograms(scores: Scores | Histogram, thresholds: Mapping[str, float] | None = None) -> str:
     """Densities of the genuine and of the impostor scores, each of area 1.
 
-    Scores of -inf (photos without an embedding) have no place on the axis: they are left out and their number is
-    written into the plot.
+    Pairs without a score (-inf: photos without an embedding) have no place on the axis: they are left out and their
+    number is written into the plot.
 
     Args:
+        scores: of a list, or the counts of scores that were not kept.
         thresholds: operating points, drawn as marked vertical lines.
 
     Raises:
         UserError: no finite score at all.
     """
-    finite = np.isfinite(scores.values)
-    if not finite.any():
-        raise UserError("no pair has a finite score to draw: every photo failed to enroll; look at the ledger")
-    values, same = scores.values[finite].astype(np.float64), scores.same[finite]
-    low, high = float(values.min()), float(values.max())
-    if high - low < 1e-6:
-        low, high = low - 0.05, high + 0.05
-    edges = np.linspace(low, high, 61)
+    shown = scores if isinstance(scores, Histogram) else _binned(scores)
+    edges, missing = shown.edges, shown.missing
+    low, high = float(edges[0]), float(edges[-1])
     names = ("different people", "the same person")
-    missing = int((~finite).sum())
     left_out = f"{missing:,} pair{'s' * (missing != 1)} without a score not drawn" if missing else ""
     marks = thresholds or {}
     assert all(map(math.isfinite, marks.values())), marks
@@ -184,9 +185,10 @@ def histograms(scores: Scores, thresholds: Mapping[str, float] | None = None) ->
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for chosen, color, dash in zip((~same, same), (SERIES[1], SERIES[0]), (DASHES[1], DASHES[0]), strict=True):
-            if chosen.any():
-                density, _ = np.histogram(values[chosen], edges, density=True)
+        kinds = shown.impostor, shown.genuine
+        for counts, color, dash in zip(kinds, (SERIES[1], SERIES[0]), (DASHES[1], DASHES[0]), strict=True):
+            if counts.any():
+                density = counts / counts.sum() / np.diff(edges)
                 axes.stairs(density, edges, fill=True, color=color, alpha=0.18)
                 axes.stairs(density, edges, color=color, linestyle=dash, linewidth=1.6)
         for name, threshold in marks.items():
@@ -286,6 +288,19 @@ def cost(rows: Sequence[CostPoint], *, x_label: str, y_label: str) -> str:
     return render(draw, f"{y_label} against {x_label} of {', '.join(names)}.", size_of(names))
 
 
+def _binned(scores: Scores) -> Histogram:
+    finite = np.isfinite(scores.values)
+    if not finite.any():
+        raise UserError("no pair has a finite score to draw: every photo failed to enroll; look at the ledger")
+    values, same = scores.values[finite].astype(np.float64), scores.same[finite]
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-6:
+        low, high = low - 0.05, high + 0.05
+    edges = np.linspace(low, high, SHOWN + 1)
+    genuine, impostor = (np.histogram(values[of], edges)[0] for of in (same, ~same))
+    return Histogram(edges, genuine, impostor, int((~finite).sum()))
+
+
 def _points(curves: Mapping[str, Curve]) -> dict[str, RocPoints]:
     assert curves, "a plot of nothing"
     return {name: roc_points(curve) for name, curve in curves.items()}
@@ -299,8 +314,8 @@ def _staircase(axes: Axes, far: Array, rate: Array, limit: float, color: str, da
     return above
 
 
-def _band(far: Array, tar: Array, rates: Sequence[Rate]) -> tuple[Array, Array, Array]:
-    """FAR and both ends of the band around a curve, as far as intervals are known.
+def _band(far: Array, tar: Array, rates: Sequence[Rate], *, closes: bool) -> tuple[Array, Array, Array]:
+    """FAR and both ends of the band around a curve, as far as intervals are known; a ROC's closes at (1, 1).
 
     The interval's two arms are known at the FARs of `rates`; between them they are interpolated in the logarithm of
     FAR and laid on the curve itself, so the line always lies in its band.
@@ -312,6 +327,8 @@ def _band(far: Array, tar: Array, rates: Sequence[Rate]) -> tuple[Array, Array, 
     ]
     if not known:
         return far[:0], tar[:0], tar[:0]
+    if closes:  # at FAR 1 everything is accepted, whoever is judged
+        known = [*(one for one in known if one[0] < 0), (0.0, 0.0, 0.0)]
     x, down, up = np.array(sorted(known)).T
     at = np.log10(far)
     inside = at <= x[-1] + 1e-9

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,33 +11,9 @@ from cyclopts import Parameter
 
 from facekd.errors import UserError
 from facekd.settings.group import FIRST, panel, settings
+from facekd.settings.requirements import Requirement
 
 DECISION = Parameter(group=panel("Decision"))
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """The least TAR at a FAR that a model has to show."""
-
-    text: str
-    far: float
-    least: float
-
-    @classmethod
-    def parse(cls, text: str) -> Requirement:
-        """The requirement in ``tar@1e-3>=0.95``.
-
-        Raises:
-            UserError: another form, or rates outside (0, 1].
-        """
-        found = re.fullmatch(r"\s*tar\s*@\s*([0-9.eE+-]+)\s*>=\s*([0-9.eE+-]+)\s*", text, re.IGNORECASE)
-        try:
-            far, least = (float(value) for value in found.groups()) if found else (0.0, 0.0)
-        except ValueError:
-            far, least = 0.0, 0.0
-        if not (0 < far <= 1 and 0 < least <= 1):
-            raise UserError(f"--require {text!r}: not a requirement; write the least TAR at a FAR as 'tar@1e-3>=0.95'")
-        return cls(text.strip(), far, least)
 
 
 @settings("Model")
@@ -70,6 +45,9 @@ class PairData:
     pairs: Annotated[Path | None, FIRST] = None
     """LFW's or CALFW's list, CFP's Split/FP, lines 'a b 1', or columns a, b, same, if wanted fold, left_person,
     right_person and groups, as Parquet or text."""
+    templates: Annotated[Path | None, FIRST] = None
+    """Several photos a side: the folder of IJB-B or IJB-C, or a CSV or Parquet with columns template and photo, if
+    wanted media, person and quality, and --pairs of its templates."""
     scores: Annotated[list[Path] | None, FIRST] = None
     """Scores of somebody else's system, as CSV, TSV or Parquet with columns score and label, if wanted a, b,
     left_person, right_person, fold and groups; give it again to compare systems on the same pairs."""
@@ -83,8 +61,12 @@ class PairData:
     """Enroll one photo of half of the people and look for all other photos in that gallery."""
     split: Path | None = None
     """With --identification, who is enrolled: a CSV or Parquet with columns photo and set (gallery or probe)."""
+    fuse: Literal["mean", "media", "quality"] | None = None
+    """How the photos of a template become one: their mean, unless given; media, the photos of one video as one photo;
+    quality, as that, each photo by its quality or detector's score."""
     group: list[str] | None = None
-    """A further column of the pair list or scores: rates for each of its values at the one threshold."""
+    """A further column of the pair list or scores, or of --attributes: rates for each of its values at the one
+    threshold."""
 
     def __post_init__(self) -> None:
         if len(self._protocols) > 1:
@@ -103,8 +85,10 @@ class PairData:
                 f"{len(self.model)} models for {len(self.embeddings)} files of embeddings: give one file for each, in "
                 "the same order, or leave --model out"
             )
-        if self.group and not (self.pairs or self.scores):
-            raise UserError("--group names a column of a pair list; give one with --pairs")
+        if self.fuse and not self.templates:
+            raise UserError("--fuse says how the photos of a template become one; give some with --templates")
+        if self.group and not (self.pairs or self.scores or self.all_pairs):
+            raise UserError("--group names a column of a pair list or of --attributes; give --pairs or --all-pairs")
         if self.split and not self.identification:
             raise UserError("--split says who is enrolled; add --identification")
 
@@ -119,10 +103,23 @@ class PairData:
         if not self.bin and not self.scores and not self._sources:
             self._refuse_sources()
 
+    def check_alone(self, protocol: str) -> None:
+        """Pass where photos are given and no protocol, for one that another group names.
+
+        Raises:
+            UserError: another protocol too, or no photos.
+        """
+        if self._protocols:
+            raise UserError(f"{protocol} is a protocol of its own; leave {' and '.join(self._protocols)} out")
+        if not self._sources:
+            self._refuse_sources()
+
     @property
     def _protocols(self) -> list[str]:
-        flags = ("--pairs", self.pairs), ("--scores", self.scores), ("--bin", self.bin), ("--all-pairs", self.all_pairs)
-        return [flag for flag, given in (*flags, ("--identification", self.identification)) if given]
+        pairs = None if self.templates else self.pairs  # of templates, where there are any
+        flags = ("--pairs", pairs), ("--templates", self.templates), ("--scores", self.scores), ("--bin", self.bin)
+        more = ("--all-pairs", self.all_pairs), ("--identification", self.identification)
+        return [flag for flag, given in (*flags, *more) if given]
 
     @property
     def _sources(self) -> list[str]:
@@ -131,7 +128,8 @@ class PairData:
     def _refuse_protocols(self) -> None:
         said = " and ".join(self._protocols) or "none of them"
         raise UserError(
-            f"give one of --pairs LIST, --scores FILE, --bin SET, --all-pairs and --identification, not {said}"
+            "give one of --pairs LIST, --templates SET, --scores FILE, --bin SET, --all-pairs and --identification, "
+            f"not {said}"
         )
 
     def _refuse_sources(self) -> None:
@@ -145,11 +143,20 @@ class AskedRates:
     far: Annotated[list[float], FIRST] = field(default_factory=lambda: [1e-1, 1e-2, 1e-3, 1e-4])
     """False accept rates asked for; of a gallery, false positive identification rates."""
     require: Annotated[list[str] | None, FIRST] = None
-    """The least TAR at a FAR, as tar@1e-3>=0.95; its lower bound has to hold it."""
+    """What a rate has to be, as tar@1e-3>=0.95, fnmr@1e-4<=0.05, eer<=0.02, fmr@T<=1e-3 (T: at --threshold),
+    tar@1e-3:sex=female>=0.9; its lower or upper bound has to hold it."""
+    threshold: float | Path | None = None
+    """Judge at a threshold that was fixed before: a cosine, or the thresholds.json of a run on other pairs, whose FARs
+    are then compared with those reached here."""
 
     def __post_init__(self) -> None:
         check_fars(self.far)
         assert self.requirements is not None  # each is read once, so that a wrong one is refused
+        if isinstance(self.threshold, float | int) and not -1e9 < self.threshold < 1e9:
+            raise UserError(f"--threshold {self.threshold}: is no score; give a number, or a thresholds.json")
+        fixed = [one.text for one in self.requirements if one.fixed is not None]
+        if fixed and self.threshold is None:
+            raise UserError(f"--require {fixed[0]!r}: is read at a fixed threshold; give it with --threshold")
 
     @property
     def requirements(self) -> list[Requirement]:
@@ -159,7 +166,12 @@ class AskedRates:
     @property
     def fars(self) -> list[float]:
         """The FARs asked for, those of the requirements too, each once."""
-        return list(dict.fromkeys([*self.far, *(requirement.far for requirement in self.requirements)]))
+        return list(dict.fromkeys([*self.far, *(one.far for one in self.requirements if one.far is not None)]))
+
+    @property
+    def columns(self) -> list[str]:
+        """The group columns of the requirements, each once."""
+        return list(dict.fromkeys(one.column for one in self.requirements if one.column is not None))
 
 
 @settings("Output")
@@ -180,6 +192,8 @@ class PairReportFiles(ReportFiles):
 
     no_faces: bool = False
     """Show no pictures of the hardest pairs."""
+    save_thresholds: Path | None = None
+    """Write thresholds.json here too; in a file that is there, thresholds of the other kind (FAR or FPIR) stay."""
 
 
 @settings("Data")

@@ -36,7 +36,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (
             ["--model", "a"],
-            "give one of --pairs LIST, --scores FILE, --bin SET, --all-pairs and --identification, not none",
+            "--templates SET, --scores FILE, --bin SET, --all-pairs and --identification, not none of them",
         ),
         (["--model", "a", "--pairs", "p", "--all-pairs", "--crops", "c"], "not --pairs and --all-pairs"),
         (["--model", "a", "--bin", "b", "--crops", "c"], "holds its own crops; leave --crops out"),

@@ -76,7 +76,7 @@ def agrees(rates: dict[str, Any], ranks: list[int], hits: list[float], alarms: l
         assert row["low"] <= row["found"] <= row["high"]
     for row in rates["tpir"]:
         budget = int(row["fpir_asked"] * len(alarms) + 1e-9)
-        if budget < 3:
+        if budget < 3 or row["support"] == "none":  # or too few people
             assert (row["tpir"], row["fpir"], row["threshold"], row["support"]) == (None, None, None, "none")
             continue
         threshold = sorted(alarms, reverse=True)[budget]  # may not be accepted any more
@@ -99,7 +99,7 @@ def test_a_dealt_gallery(home: Path, tmp_path: Path) -> None:
         agrees(rates, *by_hand(home, model, split))
         assert sum(rates["failures_to_enrol"].values()) in (1, 2)  # a lost gallery photo loses its person too
         assert rates["gallery"] == {"people": 4, "photos": 4}
-        assert [row["support"] for row in rates["tpir"]] == ["bound", "none"]
+        assert [row["support"] for row in rates["tpir"]] == ["none", "none"]  # probes of four others
     assert [cost["model"] for cost in result["costs"]] == ["a", "b"]
     assert not (tmp_path / "o" / "thresholds.json").exists()  # an export would take them for thresholds of pairs
     again = searched(home, tmp_path / "p", "--model", home / "a", "--model", home / "b", "--crops", home / "crops",
@@ -161,11 +161,11 @@ def test_without_unknown_probes_there_are_ranks_only(home: Path, tmp_path: Path)
 
 
 def test_the_console_says_who_was_looked_for(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--identification", "--embeddings", str(home / "a.parquet"), "--far", "0.2", "--out", str(tmp_path / "o")]
+    flags = ["--identification", "--embeddings", str(home / "a.parquet"), "--far", "0.4", "--out", str(tmp_path / "o")]
     assert run(["verify", *flags]) == 0
     shown = capsys.readouterr()
     assert "16 probes of enrolled people and 20 of others, in a gallery of 4 people with 4 photos" in shown.out
-    for words in ("rank-1", "rank-10", "TPIR@2e-1", "† Fewer than 30 / FPIR unknown probes"):
+    for words in ("rank-1", "rank-10", "TPIR@4e-1", "† Fewer than 30 / FPIR unknown probes"):
         assert words in shown.out
     text = (tmp_path / "o" / "report.md").read_text()
     assert "1 model in a gallery of 4 people from a.parquet: a ranks the right person first for" in text

@@ -54,9 +54,12 @@ def test_all_pairs_are_those_of_the_long_list(home: Path, tmp_path: Path) -> Non
     assert by_crops["pairs"]["genuine"] == sum(same) + PHOTOS
     assert by_crops["failures_to_enrol"] == {"photos": 1, "pairs": PEOPLE * PHOTOS}
     assert by_crops["tar"][0]["tar"] < by_file["tar"][0]["tar"]
-    assert by_file["accuracy"] is by_file["eer"] is by_file["auc"] is None  # no score was kept
-    low, high = by_file["eer_bounds"]
-    assert low - 1e-9 <= float(oracles.eer(values, same)) <= high + 1e-9
+    assert by_file["accuracy"] is None  # there are no folds
+    assert by_file["eer"] == pytest.approx(float(oracles.eer(values, same)), abs=1e-9)
+    assert by_file["auc"] == pytest.approx(float(oracles.auc(values, same)), abs=1e-9)
+    for rate in ("eer", "auc"):
+        low, high = by_file["intervals"][rate]
+        assert low < by_file[rate] < high
     assert by_file["d_prime"] == pytest.approx(d_prime(values, same), rel=1e-4)
     for point in by_file["roc"]:
         for key, of_kind in (("tar", values[same]), ("far", values[~same])):
@@ -64,7 +67,7 @@ def test_all_pairs_are_those_of_the_long_list(home: Path, tmp_path: Path) -> Non
             most, least = ((of_kind >= point["threshold"] + move).mean() for move in (-1e-6, 1e-6))
             assert least <= point[key] <= most
     page = (tmp_path / "e" / "report.html").read_text()
-    assert page.count("<svg") == 3  # ROC, DET, cost
+    assert page.count("<svg") == 4  # ROC, DET, scores, cost
     assert "bands that take the person as the unit, at the threshold as given" in page
     assert json.loads((tmp_path / "c" / "report.json").read_text())["pairs"]["left_out"] == {
         "without crop and identity": 1

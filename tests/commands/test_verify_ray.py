@@ -12,7 +12,8 @@ from verify_home import make_home, ran
 
 from facekd.commands.verify import verify
 from facekd.errors import UserError
-from facekd.rates.allpairs import measure_all_pairs, tiles
+from facekd.rates.allpairs import measure_all_pairs
+from facekd.rates.tiles import tiles
 
 pytestmark = [
     pytest.mark.slow,
@@ -44,7 +45,7 @@ def test_the_same_rates_bit_for_bit(ray: Any, monkeypatch: pytest.MonkeyPatch) -
         there = measure_all_pairs(vectors, persons, fars, failed_persons=np.array([3, 3]), count=count)
     assert not ray.is_initialized()  # what was started is ended
     here = measure_all_pairs(vectors, persons, fars, failed_persons=np.array([3, 3]))
-    assert (there.rates, there.band, there.eer) == (here.rates, here.band, here.eer)
+    assert (there.rates, there.band, there.eer, there.auc) == (here.rates, here.band, here.eer, here.auc)
     np.testing.assert_array_equal(there.curve.impostor, here.curve.impostor)
     assert len(groups) == 3
     assert sorted(tile for group in groups for tile in group) == sorted(tiles(3000))

@@ -61,7 +61,6 @@ def test_json_has_the_fields_by_their_names() -> None:
         model_id="id",
         accuracy=Accuracy(0.5, 0.1, (0.4, 0.6), (None, 0.2)),
         eer=0.2,
-        eer_bounds=None,
         auc=0.9,
         d_prime=None,
         interval="pairs",
@@ -78,6 +77,6 @@ def test_json_has_the_fields_by_their_names() -> None:
     assert found["roc"] == [{**shown, "support": "estimate"}]
     assert found["accuracy"] == {"mean": 0.5, "std": 0.1, "folds": [0.4, 0.6]}
     assert found["failures_to_enrol"] == {"pairs": 3, "photos": 1}  # the key that report.json has always had
-    assert "eer_bounds" not in found
-    assert plain(replace(rates, eer=None, eer_bounds=(0.1, 0.3)))["eer_bounds"] == [0.1, 0.3]
+    assert found["intervals"] == {}
+    assert plain(replace(rates, intervals={"eer": (0.1, 0.3)}))["intervals"] == {"eer": [0.1, 0.3]}
     json.dumps(found, allow_nan=False)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import oracles
@@ -9,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekd.errors import UserError
-from facekd.rates import allpairs, windows
-from facekd.rates.allpairs import Photos, all_pairs, count_on_cores, measure_all_pairs, tiles
+from facekd.rates import allpairs, sampled, windows
+from facekd.rates.allpairs import all_pairs, measure_all_pairs
 from facekd.rates.counts import curve
-from facekd.rates.intervals import wilson_by_person
-from facekd.rates.rates import d_prime, eer, rate_at
+from facekd.rates.persons import person_rates
+from facekd.rates.rates import auc, d_prime, eer, rate_at
+from facekd.rates.tiles import Photos, count_on_cores, count_tiles, tiles
 from facekd.rates.windows import RankedScore, Tally, Window, guess, locate
 
 FARS = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
@@ -21,6 +24,19 @@ FARS = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
 
 def without_interval(rates):
     return [(r.far_asked, r.far, r.tar, r.threshold, r.n_genuine, r.n_impostor) for r in rates]
+
+
+def worth(persons):
+    """As how many comparisons the impostor pairs count: n pairs of two people as n / (1 + (n - 1) / 10)."""
+    photos = np.unique(np.asarray(persons), return_counts=True)[1]
+    pairs = [int(a) * int(b) for a, b in combinations(photos, 2)]
+    return sum(n / (1 + (n - 1) / 10) for n in pairs)
+
+
+def by_people(rates, persons):
+    """The same without a number where there are too few people for it."""
+    seen = worth(persons)
+    return [rate if rate.far_asked * seen >= 3 else replace(rate, far=0.0, tar=None, threshold=None) for rate in rates]
 
 
 def persons_and_vectors(n, dim=48, seed=0, spread=0.9):
@@ -40,7 +56,7 @@ def listed(vectors, persons):
 @pytest.fixture(scope="module")
 def crowd():
     vectors, persons = persons_and_vectors(2500)
-    return vectors, persons, [rate_at(listed(vectors, persons), far) for far in FARS]
+    return vectors, persons, by_people([rate_at(listed(vectors, persons), far) for far in FARS], persons)
 
 
 def test_the_rates_are_those_of_the_list_of_all_pairs(crowd):
@@ -94,10 +110,10 @@ def test_parts_counted_apart_and_merged_are_the_whole(crowd):
     photos = Photos(vectors, order, np.searchsorted(persons[order], persons[order], side="right"))
     sought, thresholds = [Window(0.1, 0.2), Window(0.3, math.inf)], np.array([0.15, 0.3, 0.5], np.float32)
     shared = tiles(len(vectors))
-    whole = allpairs.count_tiles(photos, sought, thresholds, shared)
-    merged = allpairs.count_tiles(photos, sought, thresholds, shared[4:])
+    whole = count_tiles(photos, sought, thresholds, shared)
+    merged = count_tiles(photos, sought, thresholds, shared[4:])
     for part in (shared[2:4], shared[:2]):
-        merged.merge(allpairs.count_tiles(photos, sought, thresholds, part))
+        merged.merge(count_tiles(photos, sought, thresholds, part))
     impostor = (vectors @ vectors.copy().T)[np.triu(persons[:, None] != persons, 1)]
     for window, one, other in zip(sought, whole.tallies, merged.tallies, strict=True):
         one.settle()
@@ -150,12 +166,12 @@ def test_the_curve_is_exact_wherever_it_has_a_point(n):
     assert {rate.threshold for rate in found.rates if rate.threshold} <= set(points.thresholds.tolist())
 
 
-def test_the_eer_lies_between_its_bounds_and_they_are_near(crowd):
+def test_eer_and_auc_are_those_of_the_list(crowd):
     vectors, persons, _ = crowd
     made = listed(vectors, persons)
-    low, high = measure_all_pairs(vectors, persons, FARS).eer
-    assert low - 1e-12 <= eer(made) <= high + 1e-12
-    assert high < 1.05 * low
+    found = measure_all_pairs(vectors, persons, FARS)
+    assert found.eer == eer(made)
+    assert found.auc == auc(made)
 
 
 def test_d_prime_is_that_of_the_list(crowd):
@@ -169,12 +185,13 @@ def test_the_band_holds_points_of_the_curve_with_intervals_by_person(crowd):
     vectors, persons, _ = crowd
     found = measure_all_pairs(vectors, persons, [1e-3])
     points = dict(zip(found.curve.thresholds.tolist(), range(len(found.curve.thresholds)), strict=True))
-    assert 20 < len(found.band) <= 60
+    assert 20 < len(found.band) <= 30
     for rate in found.band:
         place = points[rate.threshold]
         assert rate.tar == found.curve.genuine[place] / rate.n_genuine
         assert rate.far == rate.far_asked == found.curve.impostor[place] / rate.n_impostor
-        assert rate.low < rate.tar < rate.high
+        assert rate.low < rate.tar
+        assert rate.tar < rate.high or rate.tar == rate.high == 1
     nearest = min(found.band, key=lambda rate: abs(rate.far - 1e-3))
     assert nearest.high - nearest.low == pytest.approx(found.rates[0].high - found.rates[0].low, rel=0.1)
 
@@ -200,11 +217,11 @@ def test_agrees_with_looking_at_each_pair(photos, failed):
     n_scored = sum(v > -math.inf and not s for v, s in zip(values, same, strict=True))
     fars = [far for far in (0.05, 0.2, 0.5, 0.7) if math.floor(far * same.count(False)) < n_scored]
     made = curve(np.array(values), np.array(same))
-    expected = [rate_at(made, far) for far in fars]
+    expected = by_people([rate_at(made, far) for far in fars], [*persons.tolist(), *failed.tolist()])
     found = measure_all_pairs(vectors, persons, fars, failed_persons=failed)
     assert without_interval(found.rates) == without_interval(expected)
-    low, high = found.eer
-    assert low - 1e-12 <= float(oracles.eer(values, same)) <= high + 1e-12
+    assert found.eer == pytest.approx(float(oracles.eer(values, same)), abs=1e-12)
+    assert found.auc == pytest.approx(float(oracles.auc(values, same)), abs=1e-12)
     spread = d_prime(np.array(values), np.array(same))
     assert found.d_prime == (None if spread is None else pytest.approx(spread, abs=1e-6))
 
@@ -220,21 +237,34 @@ def test_few_impostors_in_a_large_set():
     vectors, _ = persons_and_vectors(2500)
     persons = np.zeros(2500, int)
     persons[77] = 1
-    expected = rate_at(listed(vectors, persons), 0.01)
-    assert without_interval(all_pairs(vectors, persons, [0.01])) == without_interval([expected])
+    expected = rate_at(listed(vectors, persons), 0.4)
+    assert without_interval(all_pairs(vectors, persons, [0.4])) == without_interval([expected])
+    assert all_pairs(vectors, persons, [0.01])[0].tar is None  # two people are no evidence of it
 
 
-def test_the_interval_has_the_person_as_unit(crowd):
+def test_the_interval_is_that_of_the_list(crowd):
     vectors, persons, expected = crowd
-    rate = all_pairs(vectors, persons, [1e-4])[0]
-    scores = vectors @ vectors.copy().T
-    hits, n = np.zeros(persons.max() + 1, int), np.zeros(persons.max() + 1, int)
-    for i, person in enumerate(persons):
-        other = np.flatnonzero(persons[i + 1 :] == person) + i + 1
-        n[person] += len(other)
-        hits[person] += (scores[i, other] >= np.float32(rate.threshold)).sum()
-    assert (rate.low, rate.high) == pytest.approx(wilson_by_person(hits, n))
-    assert rate.high - rate.low > 1.2 * (expected[3].high - expected[3].low)
+    left, right = np.triu_indices(len(persons), 1)
+    sides = persons[left], persons[right]
+    listed_rates = person_rates((vectors @ vectors.copy().T)[left, right], sides[0] == sides[1], *sides, FARS)
+    for rate, wanted, plain in zip(all_pairs(vectors, persons, FARS), listed_rates, expected, strict=True):
+        assert rate.evidence == pytest.approx(worth(persons))
+        if wanted.tar is None:
+            assert rate.low is rate.high is None
+        else:
+            assert (rate.low, rate.high) == pytest.approx((wanted.low, wanted.high), rel=1e-6)
+            assert rate.high - rate.low > 1.2 * (plain.high - plain.low)
+
+
+@pytest.mark.parametrize("far", [1e-1, 1e-2, 1e-3, 1e-4])
+def test_a_sample_of_the_people_tells_the_same_interval(crowd, far, monkeypatch):
+    vectors, persons, _ = crowd
+    (whole,) = all_pairs(vectors, persons, [far])
+    monkeypatch.setattr(sampled, "MOST", 500_000)  # a sixth of the pairs, two people in five
+    (rate,) = all_pairs(vectors, persons, [far])
+    assert replace(rate, low=None, high=None) == replace(whole, low=None, high=None)
+    assert rate.high - rate.low == pytest.approx(whole.high - whole.low, rel=0.35)
+    assert rate.low <= rate.tar <= rate.high
 
 
 def test_below_the_floor_there_is_no_number(crowd):

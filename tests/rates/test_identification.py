@@ -163,7 +163,7 @@ def test_ranks_are_the_cmc_with_intervals_by_person():
 def test_person_tpirs_differ_from_tpir_at_fpir_in_their_interval_only():
     searches, persons = drawn_searches(np.random.default_rng(1))
     fpirs, lost, gone = [0.2, 0.05, 1e-4], np.array([1, 1]), np.array([77])
-    rates = person_tpirs(searches, persons, fpirs, lost, gone, resamples=200)
+    rates = person_tpirs(searches, persons, fpirs, lost, gone)
     for fpir, rate in zip(fpirs, rates, strict=True):
         plain = tpir_at_fpir(searches, fpir, 2, 1)
         assert (rate.tar, rate.far, rate.threshold) == (plain.tar, plain.far, plain.threshold)
@@ -173,7 +173,7 @@ def test_person_tpirs_differ_from_tpir_at_fpir_in_their_interval_only():
         else:
             assert rate.low < rate.tar < rate.high
             assert rate.high - rate.low > plain.high - plain.low
-    assert rates == person_tpirs(searches, persons, fpirs, lost, gone, resamples=200)  # from the seed alone
+    assert rates == person_tpirs(searches, persons, fpirs, lost, gone)
     assert rates[2].tar is None
 
 
@@ -182,7 +182,7 @@ def test_the_interval_of_tpir_covers_and_the_naive_one_does_not():
     rates, naive = [], []
     for seed in range(120):
         searches, persons = drawn_searches(np.random.default_rng(seed))
-        rates += person_tpirs(searches, persons, [0.1], resamples=100, seed=seed)
+        rates += person_tpirs(searches, persons, [0.1])
         naive.append(tpir_at_fpir(searches, 0.1))
     truth = np.mean([rate.tar for rate in rates])
     assert 0.89 <= np.mean([rate.low <= truth <= rate.high for rate in rates]) <= 1

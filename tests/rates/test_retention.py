@@ -7,10 +7,11 @@ import pytest
 
 from facekd.core.types import Array
 from facekd.rates.counts import curve
-from facekd.rates.intervals import Z95
-from facekd.rates.persons import paired_differences, resampled_tars
+from facekd.rates.deviations import tar_deviation
+from facekd.rates.intervals import t95
+from facekd.rates.persons import ListOfPeople, paired_differences
 from facekd.rates.rates import rate_at
-from facekd.rates.retention import gap_closed, share_of
+from facekd.rates.retention import gap_closed
 
 FAR = 0.05
 
@@ -33,43 +34,40 @@ def scores(
     return found, who[left], who[right]
 
 
-def slow_interval(gain: float, gap: float, gains: Array, gaps: Array) -> tuple[float, float]:
-    """The least and the greatest share on a grid that the resamples do not tell from the one found."""
-    kept = [
-        r for r in np.arange(-3, 6, 1e-3)
-        if abs(gain - r * gap) <= Z95 * np.std(gains - r * gaps, ddof=1)
-    ]  # fmt: skip
-    return min(kept), max(kept)
-
-
 def test_a_share_is_the_one_of_a_slow_twin() -> None:
+    """Its ends are the least and the greatest share on a grid that the errors do not tell from the one found."""
     (teacher, alone, student), left, right = scores(0, (0.7, 1.1, 0.9))
     same = left == right
-    (found,) = gap_closed(teacher, alone, [student], same, left, right, [FAR, 0.2], resamples=100, seed=3)
+    (found,) = gap_closed(teacher, alone, [student], same, left, right, [FAR, 0.2])
     for closed in found:
-        models = (student, teacher, alone)
-        s, t, a = (rate_at(curve(m, same), closed.far_asked).tar for m in models)
-        drawn = [resampled_tars(m, same, left, right, [closed.far_asked], resamples=100, seed=3)[:, 0] for m in models]
+        s, t, a = (rate_at(curve(m, same), closed.far_asked).tar for m in (student, teacher, alone))
         assert s is not None and t is not None and a is not None  # noqa: PT018
         assert closed.share == pytest.approx((s - a) / (t - a))
         assert closed.gap == pytest.approx(t - a)
-        low, high = slow_interval(s - a, t - a, drawn[0] - drawn[2], drawn[1] - drawn[2])
-        assert (closed.low, closed.high) == (pytest.approx(low, abs=2e-3), pytest.approx(high, abs=2e-3))
+        of_student, of_teacher, of_alone = (ListOfPeople.of(m, same, left, right) for m in (student, teacher, alone))
+        s_error, t_error, a_error = (
+            tar_deviation(one.genuine, one.impostor, closed.far_asked) for one in (of_student, of_teacher, of_alone)
+        )
+        gain, gap = s_error - a_error, t_error - a_error
+        kept = []
+        for r in np.arange(-3, 6, 1e-3):
+            error = gain.variance() - 2 * r * gain.covariance(gap) + r * r * gap.variance()
+            if (gain.value - r * gap.value) ** 2 <= t95(50) ** 2 * 50 / 49 * error:
+                kept.append(r)
+        assert (closed.low, closed.high) == (pytest.approx(kept[0], abs=2e-3), pytest.approx(kept[-1], abs=2e-3))
         assert 0 < closed.low < closed.share < closed.high < 1
 
 
 def test_the_teacher_closes_all_and_the_student_alone_nothing() -> None:
     (teacher, alone), left, right = scores(1, (0.7, 1.0))
-    all_of_it, none_of_it = gap_closed(
-        teacher, alone, [teacher, alone], left == right, left, right, [FAR], resamples=50
-    )
+    all_of_it, none_of_it = gap_closed(teacher, alone, [teacher, alone], left == right, left, right, [FAR])
     assert (all_of_it[0].share, all_of_it[0].low, all_of_it[0].high) == pytest.approx((1, 1, 1))
     assert (none_of_it[0].share, none_of_it[0].low, none_of_it[0].high) == pytest.approx((0, 0, 0))
 
 
 def test_worse_than_alone_is_below_zero() -> None:
     (teacher, alone, student), left, right = scores(2, (0.6, 0.9, 1.3))
-    closed = gap_closed(teacher, alone, [student], left == right, left, right, [FAR], resamples=50)[0][0]
+    closed = gap_closed(teacher, alone, [student], left == right, left, right, [FAR])[0][0]
     assert closed.share is not None
     assert closed.share < -0.2
     assert closed.high is not None
@@ -80,7 +78,7 @@ def test_worse_than_alone_is_below_zero() -> None:
 def test_no_share_without_a_gap(noises: tuple[float, ...]) -> None:
     """The teacher is behind, or ahead by less than the list can tell."""
     (teacher, alone, student), left, right = scores(4, noises)
-    closed = gap_closed(teacher, alone, [student], left == right, left, right, [FAR], resamples=100)[0][0]
+    closed = gap_closed(teacher, alone, [student], left == right, left, right, [FAR])[0][0]
     assert closed.gap is not None
     assert closed.gap_low is not None
     assert closed.gap_low <= 0
@@ -89,12 +87,12 @@ def test_no_share_without_a_gap(noises: tuple[float, ...]) -> None:
 
 def test_no_number_where_the_list_shows_none() -> None:
     (teacher, alone), left, right = scores(5, (0.7, 1.0), persons=6)
-    few, enough = gap_closed(teacher, alone, [teacher], left == right, left, right, [1e-3, 0.2], resamples=20)[0]
+    few, enough = gap_closed(teacher, alone, [teacher], left == right, left, right, [1e-3, 0.2])[0]
     assert (few.far_asked, few.gap, few.share) == (1e-3, None, None)
     assert enough.gap is not None
     one = np.where(left == right, 0, left)  # every genuine pair is of one person
     other = np.where(left == right, 0, right + 10)
-    lone = gap_closed(teacher, alone, [teacher], left == right, one, other, [0.2], resamples=20)[0][0]
+    lone = gap_closed(teacher, alone, [teacher], left == right, one, other, [0.2])[0][0]
     assert lone.gap is lone.share is None
 
 
@@ -103,8 +101,8 @@ def test_the_interval_leaves_zero_out_exactly_where_the_paired_test_does() -> No
     for seed in range(12):
         (teacher, alone, student), left, right = scores(seed, (0.6, 1.0, 0.94), persons=30)
         same = left == right
-        closed = gap_closed(teacher, alone, [student], same, left, right, [FAR], resamples=60)[0][0]
-        tested = paired_differences(student, alone, same, left, right, [FAR], resamples=60)[0]
+        closed = gap_closed(teacher, alone, [student], same, left, right, [FAR])[0][0]
+        tested = paired_differences(student, alone, same, left, right, [FAR])[0]
         assert closed.low is not None
         assert closed.high is not None
         assert tested.p_value is not None
@@ -121,7 +119,7 @@ def test_the_interval_covers_the_truth() -> None:
     for seed in range(100):
         (teacher, alone, student), left, right = scores(1000 + seed, (0.75, 1.05, 0.85), persons=40, photos=3)
         same = left == right
-        closed = gap_closed(teacher, alone, [student], same, left, right, [FAR], resamples=60, seed=seed)[0][0]
+        closed = gap_closed(teacher, alone, [student], same, left, right, [FAR])[0][0]
         assert closed.gap is not None
         if closed.share is not None and closed.low is not None and closed.high is not None:
             found.append((closed.low, closed.high))
@@ -133,13 +131,3 @@ def test_the_interval_covers_the_truth() -> None:
     assert len(found) > 90  # the gap is wide enough for nearly every list
     assert 0.89 <= np.mean(covered) <= 0.995
     assert np.median([high - low for low, high in found]) < 0.6
-
-
-def test_resamples_without_genuine_pairs_are_passed_over() -> None:
-    rng = np.random.default_rng(0)
-    gaps = 0.3 + 0.02 * rng.normal(size=80)
-    gains = 0.5 * gaps + 0.01 * rng.normal(size=80)
-    whole = share_of(0.15, 0.3, gains, gaps)
-    torn = share_of(0.15, 0.3, np.append(gains, np.nan), np.append(gaps, np.nan))
-    assert whole == torn
-    assert whole is not None

@@ -8,7 +8,8 @@ from scipy import stats
 
 from facekd.core.types import Rate
 from facekd.rates.counts import curve
-from facekd.rates.intervals import wilson
+from facekd.rates.dyads import evidence
+from facekd.rates.intervals import t95, wilson
 from facekd.rates.rates import rate_at
 from facekd.rates.thresholds import far_interval, far_interval_by_person, threshold_interval
 
@@ -84,10 +85,13 @@ def test_counts_of_each_person_give_the_interval_that_the_pairs_give(photos: int
     hits, pairs = table.sum(axis=2)
     couples = (np.triu(table[0] - accepted.mean() * table[1]) ** 2).sum()
     wanted = far_interval(accepted, (left, right))
-    assert far_interval_by_person(hits, pairs, couples) == pytest.approx(wanted, rel=1e-9)
+    worth = float(evidence(np.triu(table[1]), 0.1).sum())
+    assert far_interval_by_person(hits, pairs, couples, worth) == pytest.approx(wanted, rel=1e-9)
     if photos == 1:
         assert far_interval_by_person(hits, pairs) == pytest.approx(wanted, rel=1e-9)
 
 
-def test_without_an_accepted_pair_as_many_as_there_are_persons_count():
-    assert far_interval_by_person(np.zeros(30), np.full(30, 29.0)) == pytest.approx(wilson(0, 30))
+def test_without_an_accepted_pair_the_interval_is_that_of_independent_pairs():
+    assert far_interval_by_person(np.zeros(30), np.full(30, 29.0)) == pytest.approx(wilson(0, 435, t95(30)))
+    left, right = np.triu_indices(30, 1)
+    assert far_interval(np.zeros(435, bool), (left, right)) == pytest.approx(wilson(0, 435, t95(30)))

@@ -29,7 +29,7 @@ HERE = Path("x")
         (PairData, {"bin": HERE, "crops": HERE}, "leave --crops out"),
         (PairData, {"pairs": HERE, "crops": HERE, "embeddings": HERE}, "not --crops and --embeddings"),
         (PairData, {"pairs": HERE, "embeddings": [HERE], "model": [HERE, HERE]}, "2 models for 1 files of embeddings"),
-        (PairData, {"all_pairs": True, "group": ["sex"]}, "--group names a column of a pair list"),
+        (PairData, {"identification": True, "group": ["sex"]}, "--group names a column of a pair list"),
         (PairData, {"pairs": HERE, "split": HERE}, "add --identification"),
         (AskedRates, {"far": [0.1, 0.0]}, "FAR 0.0 can't be asked of a list"),
         (AskedRates, {"far": [float("nan")]}, "FAR nan can't be asked"),
@@ -56,5 +56,5 @@ def test_a_group_refuses_what_contradicts_itself(group: Any, values: dict[str, A
 def test_rates_are_asked_once_and_those_of_requirements_too() -> None:
     asked = AskedRates(far=[0.1, 0.01, 0.1], require=["tar@1e-3>=0.9", "TAR@0.01 >= 0.5"])
     assert asked.fars == [0.1, 0.01, 1e-3]
-    assert [(one.far, one.least) for one in asked.requirements] == [(1e-3, 0.9), (0.01, 0.5)]
+    assert [(one.far, one.limit) for one in asked.requirements] == [(1e-3, 0.9), (0.01, 0.5)]
     assert ComparedRates(far=[1e-3, 0.1, 1e-3]).fars == [0.1, 1e-3]

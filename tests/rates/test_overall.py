@@ -1,0 +1,101 @@
+"""The intervals of EER, AUC and accuracy: they cover the truth, and agree with leaving one person out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from facekd.core.types import Array, Scores
+from facekd.rates.counts import curve
+from facekd.rates.folds import accuracy
+from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
+from facekd.rates.rates import auc, eer
+
+Pairs = tuple[Array, Array, Array, Array]
+
+
+def world(seed: int, people: int, photos: int = 4) -> Pairs:
+    """Scores, labels and persons of all pairs of noisy photos of random people."""
+    rng = np.random.default_rng(seed)
+    person = np.repeat(np.arange(people), photos)
+    vectors = rng.normal(size=(people, 12))[person] + 1.6 * rng.normal(size=(len(person), 12))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    left, right = np.triu_indices(len(person), 1)
+    return (vectors @ vectors.T)[left, right], person[left] == person[right], person[left], person[right]
+
+
+def test_the_spread_is_that_of_leaving_one_person_out() -> None:
+    values, same, left, right = world(0, 60)
+    counts = curve(values, same)
+
+    def without(k: int) -> tuple[float, float]:
+        kept = (left != k) & (right != k)
+        made = curve(values[kept], same[kept])
+        return auc(made), eer(made)
+
+    areas, errors = np.array([without(k) for k in range(60)]).T
+    for low, high, found in (
+        (*auc_interval(values, same, (left, right), auc(counts)), areas),
+        (*eer_interval(values, same, (left, right), counts, eer(counts)), errors),
+    ):
+        spread = np.sqrt(59 / 60 * ((found - found.mean()) ** 2).sum())  # the jackknife's
+        assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.15)
+
+
+def test_an_auc_of_independent_pairs_has_the_textbook_spread() -> None:
+    rng = np.random.default_rng(1)
+    same = np.arange(2000) < 1000
+    values = rng.normal(same * 1.0, 1.0)
+    area = auc(curve(values, same))
+    low, high = auc_interval(values, same, None, area)
+    # Hanley and McNeil, Radiology 143, 1982
+    one, two = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = (area * (1 - area) + 999 * (one - area**2) + 999 * (two - area**2)) / 1000**2
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.1)
+    assert low < area < high
+
+
+@pytest.mark.parametrize("persons", [True, False])
+def test_without_an_error_the_interval_still_says_how_few_there_are(persons: bool) -> None:
+    same = np.arange(40) < 20
+    values = np.where(same, 0.9, 0.1)
+    sides = (np.arange(40) // 2, np.where(same, np.arange(40) // 2, 100 + np.arange(40))) if persons else None
+    counts = curve(values, same)
+    low, high = auc_interval(values, same, sides, auc(counts))
+    assert (low < 0.9, high) == (True, 1.0)
+    low, high = eer_interval(values, same, sides, counts, eer(counts))
+    assert (low, high > 0.1) == (0.0, True)
+
+
+def test_an_accuracy_of_independent_pairs_is_a_share() -> None:
+    rng = np.random.default_rng(2)
+    same = np.arange(3000) % 2 == 0
+    values = rng.normal(same * 2.0, 1.0)
+    names = ("x",) * 3000
+    scores = Scores(values, same, names, names, (np.arange(3000) // 300).astype(np.int16))
+    found = accuracy(scores)
+    assert found is not None
+    low, high = accuracy_interval(scores, None, found)
+    assert low < found.mean < high
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(found.mean * (1 - found.mean) / 3000), rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sparse", [False, True])
+def test_they_cover_the_truth(sparse: bool) -> None:
+    large = [curve(*world(10**6 + k, 400)[:2]) for k in range(3)]
+    truth = np.mean([auc(one) for one in large]), np.mean([eer(one) for one in large])
+    inside, lists = np.zeros(2), 300
+    for seed in range(lists):
+        values, same, left, right = world(seed, 200 if sparse else 60)
+        if sparse:
+            rng = np.random.default_rng(seed)
+            kept = np.concatenate([rng.choice(np.flatnonzero(of), 300, replace=False) for of in (same, ~same)])
+            values, same, left, right = values[kept], same[kept], left[kept], right[kept]
+        counts = curve(values, same)
+        ends = (
+            auc_interval(values, same, (left, right), auc(counts)),
+            eer_interval(values, same, (left, right), counts, eer(counts)),
+        )
+        inside += [low <= true <= high for (low, high), true in zip(ends, truth, strict=True)]
+    assert ((inside / lists > 0.92) & (inside / lists < 0.98)).all(), inside / lists
