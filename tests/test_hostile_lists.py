@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ijb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,9 +31,12 @@ from facekd.crops.gallery_split import read_gallery_split
 from facekd.crops.pairs import read_pairs
 from facekd.crops.read import read_crops
 from facekd.crops.scores import read_scores
+from facekd.crops.templates import read_template_list
 from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import measured_thresholds
 from facekd.errors import UserError
+from facekd.evaluation.fixed import fixed_thresholds
+from facekd.evaluation.templates import read_templates
 
 IMAGES = [encode_crop(person(i // 2, i)) for i in range(6)]
 ROWS = [("x1", "x2", 1), ("x1", "y1", 0), ("y1", "y2", 1), ("x2", "y2", 0)]
@@ -76,6 +80,7 @@ SCORES_CSV = ("score,label,light\n" + "".join(f"{s + 0.1},{s},day\n" for *_, s i
 LFW = b"1\t2\nAnn\t1\t2\nBob\t1\t3\nAnn\t1\tBob\t1\nAnn\t2\tBob\t3\n"
 SPLIT = b"photo,set\nx1,gallery\nx2,probe\ny1,probe\n"
 SIDES = {"a": ["x1", "x1"], "b": ["x2", "y1"]}
+THRESHOLDS = json.dumps({"models": {"m": {"thresholds": {"1e-3": {"threshold": 0.3}}}}}).encode()
 GOOD: dict[str, tuple[str, bytes]] = {
     "pairs csv": ("p.csv", PAIRS_CSV),
     "pairs lfw": ("pairs.txt", LFW),
@@ -90,7 +95,10 @@ GOOD: dict[str, tuple[str, bytes]] = {
     "embeddings parquet": ("e.parquet", parquet(id=IDS, embedding=list(VECTORS))),
     "bin": ("set.bin", pickle.dumps((IMAGES[:4], [True, False]), 4)),
     "bin of numpy": ("np.bin", pickle.dumps(([np.frombuffer(i, np.uint8) for i in IMAGES[:4]], np.array([1, 0])), 5)),
-    "thresholds": ("t.json", json.dumps({"models": {"m": {"thresholds": {"1e-3": {"threshold": 0.3}}}}}).encode()),
+    "templates csv": ("tid.csv", b"template,photo,person,quality\nx1,1.jpg,x,0.9\nx2,2.jpg,x,0.5\ny1,3.jpg,y,1\n"),
+    "templates parquet": ("tid.parquet", parquet(template=["x1", "x2", "y1"], photo=["1", "2", "3"])),
+    "fixed thresholds": ("fixed.json", THRESHOLDS),
+    "thresholds": ("t.json", THRESHOLDS),
 }
 
 
@@ -104,6 +112,10 @@ def reads(kind: str) -> Callable[[Path], object]:
         return lambda path: read_embeddings(path, quiet=True)
     if kind.startswith("bin"):
         return read_bin
+    if kind.startswith("templates"):
+        return lambda path: read_template_list(path, path.with_name("pairs-of-templates.csv"))
+    if kind == "fixed thresholds":
+        return lambda path: fixed_thresholds(path, "m", "thresholds")
     return read_gallery_split if kind.startswith("split") else lambda path: measured_thresholds(path, "m")
 
 
@@ -244,12 +256,15 @@ SPECIAL = [
     Hostile("thresholds", "models of another kind", b'{"models": ["m"]}'),
     Hostile("thresholds", "another model", b'{"models": {"x": {"thresholds": {}}}}'),
 ]  # fmt: skip
+SPECIAL += [one._replace(kind="fixed thresholds") for one in SPECIAL if one.kind == "thresholds"]
 ALL = [Hostile(kind, name, data) for kind, (_, good) in GOOD.items() for name, data in spoiled(good)] + SPECIAL
 
 
 def put(folder: Path, kind: str, data: bytes) -> Path:
     path = folder / GOOD[kind][0]
     path.write_bytes(data)
+    if kind.startswith("templates"):
+        (folder / "pairs-of-templates.csv").write_text("x1,x2,1\nx1,y1,0\n")
     if kind == "embeddings npy":
         path.with_suffix(".txt").write_text("\n".join(IDS))
     return path
@@ -302,6 +317,26 @@ def test_hostile_records(tmp_path: Path) -> None:
             assert "\n" not in said, (name, what, said)
             assert len(said) < 900, (name, what, said)
         (good / name).write_bytes(whole)
+
+
+@pytest.mark.slow
+def test_hostile_benchmarks(tmp_path: Path) -> None:
+    """The files of IJB-C, one of them spoiled."""
+    good = ijb.write(tmp_path / "ijb", ijb.draw(6))
+    for file in sorted(path for path in good.rglob("*") if path.suffix in (".txt", ".csv")):
+        whole = file.read_bytes()
+        for what, data in spoiled(whole):
+            file.write_bytes(data)
+            said = ""
+            try:
+                read_templates(good, None)
+            except UserError as error:
+                said = str(error)
+            except Exception as error:
+                raise AssertionError(f"{file.name}, {what}: {type(error).__name__}: {error}") from error
+            assert "\n" not in said, (file.name, what, said)
+            assert len(said) < 900, (file.name, what, said)
+        file.write_bytes(whole)
 
 
 @pytest.mark.slow

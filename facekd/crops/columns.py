@@ -83,7 +83,7 @@ def parquet_columns(path: Path, numbers: Container[str] = (), wanted: Container[
                 for name, parts in found.items():
                     parts.append(_as_numbers(path, name, batch[name]))
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({_short(error)}); write it again") from error
+        raise UserError(f"{path}: not a readable Parquet file ({one_line(error)}); write it again") from error
     values = {name: np.concatenate([*parts, np.zeros(0)]) for name, parts in found.items()}
     return Columns(path, {name: coder.done() for name, coder in texts.items()}, values, names=_some(schema.names))
 
@@ -259,7 +259,7 @@ def _numbers(columns: Columns, name: str, values: Sequence[str], before: int) ->
             found[k] = np.nan if value.strip().lower() in NOTHING else float(value)
         except ValueError as error:
             comma = "; write decimals with a point" if "," in value else "; correct it"
-            raise UserError(f"{columns.where(before + k)}: {name} is {_short(value)!r}, no number{comma}") from error
+            raise UserError(f"{columns.where(before + k)}: {name} is {one_line(value)!r}, no number{comma}") from error
     return found
 
 
@@ -271,22 +271,24 @@ def _as_numbers(path: Path, name: str, values: pa.Array) -> Array:
     try:
         numbers = values.cast(pa.float64())
     except (pa.ArrowException, ValueError) as error:
-        raise UserError(f"{path}: its column {name} holds {kind}, not numbers ({_short(error)}); correct it") from error
+        raise UserError(
+            f"{path}: its column {name} holds {kind}, not numbers ({one_line(error)}); correct it"
+        ) from error
     found: Array = pc.fill_null(numbers, np.nan).to_numpy(zero_copy_only=False)
     return found
 
 
 def _refuse_twins(path: Path, names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
-        shown = _short(", ".join(names))
+        shown = one_line(", ".join(names))
         raise UserError(f"{path}: two columns have the same name ({shown}); rename one")
 
 
 def _some(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(_short(name)[:40] for name in names[:20])
+    return tuple(one_line(name)[:40] for name in names[:20])
 
 
-def _short(value: object) -> str:
+def one_line(value: object) -> str:
     """One line of at most 200 letters: a damaged file may say anything."""
     text = " ".join(str(value).split())
     return text if len(text) <= 200 else text[:200] + "…"

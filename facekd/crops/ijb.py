@@ -21,6 +21,7 @@ import pyarrow.csv as pacsv
 
 from facekd.core.names import NameColumn
 from facekd.core.types import Array
+from facekd.crops.columns import one_line
 from facekd.crops.templates import TemplatePairs, TemplateSet, check_labels, check_persons, check_photos
 from facekd.errors import UserError
 
@@ -166,7 +167,7 @@ def _subjects(path: Path, numbers: Array, faces: Path) -> tuple[Array, Sequence[
     try:
         table = pacsv.read_csv(path, read, None, convert)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not readable as the benchmark's CSV ({error}); copy it again") from error
+        raise UserError(f"{path}: not readable as the benchmark's CSV ({one_line(error)}); copy it again") from error
     if len(table) == 0:
         raise UserError(f"{path}: names no template; copy it again")
     subjects = [name.strip() for name in table[subject].to_pylist()]
@@ -213,7 +214,7 @@ def _lines(path: Path, kinds: Mapping[str, pa.DataType]) -> pa.Table:
         table = pacsv.read_csv(path, read, parse, convert)
     except (OSError, pa.ArrowException) as error:
         form = " ".join(kinds) if len(kinds) < 5 else "photo, ten coordinates, score"
-        raise UserError(f"{path}: is not lines of '{form}' ({error}); copy it again") from error
+        raise UserError(f"{path}: is not lines of '{form}' ({one_line(error)}); copy it again") from error
     if len(table) == 0:
         raise UserError(f"{path}: holds no line; copy it again")
     return table

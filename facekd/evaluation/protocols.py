@@ -179,7 +179,7 @@ def _once(pairs: PairList, where: str, keep_repeats: bool) -> tuple[PairList, di
 def listed_crops(name: str, crops: CropSet, pairs: PairList) -> ListedPairs:
     """Pairs of crops by their ids; the crops' identities are the people."""
     identity = dict(zip(crops.ids, crops.identities, strict=True))
-    number = NameColumn.of(str(identity[crop_id]) for crop_id in pairs.left.distinct).codes
+    number = NameColumn.of(str(identity[crop_id]) for crop_id in pairs.left.distinct).codes.astype(np.int64)
     persons = number[pairs.left.codes], number[pairs.right.codes]
     return ListedPairs(name, pairs, frozenset(), persons, {}, "stated")
 
@@ -363,7 +363,7 @@ def persons_of_list(
     """
     people: KnownBy = "stated"
     if pairs.persons is not None:
-        sides = pairs.persons[0].codes, pairs.persons[1].codes
+        sides = pairs.persons[0].codes.astype(np.int64), pairs.persons[1].codes.astype(np.int64)
     else:
         photos = pairs.photos()
         stated = {name: persons_of.get(name) for name in photos}
@@ -371,7 +371,7 @@ def persons_of_list(
             people, stated = "photo names", {name: person_in_name(name) for name in photos}
         if any(stated[name] is None for name in photos if name not in lost):
             return None, None
-        number = _with_partners(pairs, [stated.get(name) for name in pairs.left.distinct])
+        number = _with_partners(pairs, [stated.get(name) for name in pairs.left.distinct]).astype(np.int64)
         sides = number[pairs.left.codes], number[pairs.right.codes]
     against = np.flatnonzero((sides[0] == sides[1]) != pairs.same)
     if len(against):

@@ -45,7 +45,7 @@ def error_rates(curves: Mapping[str, Curve]) -> str:
                 axes.plot(one.thresholds[shown], rate[shown], color=color, linestyle=dash, linewidth=width)
         axes.set_yscale("log")
         axes.set_ylim(bottom, 1)
-        if len(scores):
+        if len(scores) and scores.min() < scores.max():
             axes.set_xlim(float(scores.min()), float(scores.max()))
         decades(axes, "y")
         axes.set_xlabel("Threshold")
