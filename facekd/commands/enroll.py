@@ -113,8 +113,7 @@ def enroll_people(
             counts = {name: len(ids) for name, ids in plan.outcome().items()}
             home.note("enroll", photos=len(found.photos), embedded=embedded, **counts)
             ready = [person for person in plan.changed if person.person_id not in plan.held]
-            for person, sources in plan.odd().items() if decision.accept_suspects else ():
-                table.accept(person, sources)
+            table.accept(plan.odd() if decision.accept_suspects else {})
             for batch in in_batches([*ready, *plan.dated], WRITTEN):
                 home.upsert(batch)
             if found.in_memory:

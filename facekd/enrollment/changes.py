@@ -77,7 +77,7 @@ def merge(home: GalleryTable, kept: str, other: str) -> Person:
     made = None
     if table is not None and set(sources) <= {photo.source for photo in table.known([kept])}:
         # What counted for either counts; a photo that was held back as somebody else's stays out.
-        table.accept(kept, sources)
+        table.accept({kept: sources})
         (fused,) = fuse(table, [kept], NONE_BUT_ACCEPTED, False)
         made = fused.person
     if made is None:

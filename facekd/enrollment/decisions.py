@@ -208,16 +208,16 @@ def _mark(table: PhotoTable, found: People, decided: Decisions) -> None:
                 out.setdefault(person, []).append(photo.source)
         elif digest in accepted.get(person, ()) and not photo.accepted:
             counting.setdefault(person, []).append(photo.source)
-    for person, sources in sorted(out.items()):
-        table.exclude(person, sources, REASON)
-    for person, sources in sorted(counting.items()):
-        table.accept(person, sources)
+    table.exclude(out, REASON)
+    table.accept(counting)
     now = digests_now(table, found, sorted(replaced)) if replaced else {}
     others = [person for person, digest in now.items() if digest in replaced[person]]
     listed = {(photo.identity, photo.source) for photo in found.photos} if others else set()
+    gone: dict[str, list[str]] = {}
     for photo in table.known(sorted(others)) if others else ():
         if (photo.person_id, photo.source) not in listed:
-            table.forget(photo.person_id, [photo.source])
+            gone.setdefault(photo.person_id, []).append(photo.source)
+    table.forget(gone)
 
 
 def _merge(work: Workplace, decided: Decisions, dry_run: bool) -> Decisions:

@@ -263,8 +263,7 @@ def _forget(table: PhotoTable, listed: Mapping[str, set[str]], every: bool) -> N
         # Of an empty folder no template could be made, so whoever has one stays as before.
         if photo.source not in own and ((every and own) or photo.status != "ok"):
             gone.setdefault(photo.person_id, []).append(photo.source)
-    for person, sources in gone.items():
-        table.forget(person, sources)
+    table.forget(gone)
 
 
 def _without_gone(
@@ -273,8 +272,7 @@ def _without_gone(
     """The same without photos that did not match and that PEOPLE no longer has: they were taken out for a reason."""
     gone = {one.person_id: [source for source, _ in one.odd if source not in listed[one.person_id]] for one in made}
     again = [person for person, sources in gone.items() if sources]
-    for person in again:
-        table.forget(person, gone[person])
+    table.forget({person: gone[person] for person in again})
     anew = {one.person_id: one for one in fuse(table, again, limit, accept)} if again else {}
     return [anew.get(one.person_id, one) for one in made]
 
