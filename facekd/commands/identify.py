@@ -68,6 +68,7 @@ def identify(
 def _print(result: Identification, answers: Answers, quiet: bool) -> None:
     import pyarrow.compute as pc
 
+    from facekd.core.printable import counted
     from facekd.enrollment.answers import faces_of
     from facekd.enrollment.report import Names
 
@@ -99,5 +100,5 @@ def _print(result: Identification, answers: Answers, quiet: bool) -> None:
         where = f"{answers.out} has all" if answers.out else "--out FILE.json writes all"
         say(f"… and {len(first) - SHOWN} more; {where}")
     if result.without:
-        say(f"{len(result.without)} photos gave no face:")
+        say(f"{counted(len(result.without), 'photo')} gave no face:")
         say_first(names.outcomes(result.without), SHOWN, quiet)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from facekd.console import progress
 from facekd.core.files import sha256_bytes
+from facekd.core.memory import give_back_memory
 from facekd.deploy.embedder import CropEmbedder
 from facekd.enrollment.gate import refusal
 from facekd.enrollment.sources import People
@@ -106,6 +107,7 @@ class NewPhotos:
     def _write(self, part: Sequence[EmbeddedPhoto]) -> None:
         keys = [(photo.record.identity or "", photo.source) for photo in part]
         self.table.put(self._rows(part, keys), new=self._replaced.isdisjoint(keys))
+        give_back_memory()
         self._replaced.difference_update(keys)
         self.embedded += len(part)
 

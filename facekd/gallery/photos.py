@@ -129,6 +129,15 @@ class PhotoTable:
         with told(self.place, "read"):
             yield from self.table.search().where(where).select(["person_id", "source", "embedding"]).to_batches()
 
+    def only_in_memory(self, person_ids: Sequence[str]) -> set[str]:
+        """Those of some people who have photos here, and none of a file: a program gave them."""
+        found: dict[str, bool] = {}
+        for start in range(0, len(person_ids), IN_LIST):
+            rows = self._read(_is_in("person_id", person_ids[start : start + IN_LIST]), ["person_id", "stamp"])
+            for person, stamp in zip(rows["person_id"].to_pylist(), rows["stamp"].to_pylist(), strict=True):
+                found[person] = found.get(person, True) and stamp is None
+        return {person for person, without in found.items() if without}
+
     def put(self, rows: pa.Table, *, new: bool) -> None:
         """Write rows, all at once or none; each replaces an earlier one of the same person and source.
 

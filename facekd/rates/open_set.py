@@ -39,7 +39,7 @@ WEIGHT = 0.5  # of their mean
 POINTS = 12  # ranks compared, evenly in their logarithm
 MILDEST = 1e-2  # FAR above which a score says nothing of the tail
 RESAMPLES = 200
-SCORES, ROWS = 1 << 20, 64  # held at once, 4 MiB, and of very many templates so many rows of them
+SCORES, ROWS = 1 << 18, 64  # held at once, 1 MiB, and of very many templates so many rows of them
 FARS = tuple(10.0**-power for power in range(1, 11))  # at which a fitted tail is written down
 
 
