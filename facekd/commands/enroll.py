@@ -83,7 +83,7 @@ def enroll_people(
     quiet: bool,
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
-    from facekd.core.memory import give_back_memory
+    from facekd.core.memory import give_back_memory, lean_memory
     from facekd.enrollment.answers import write_enrollment
     from facekd.enrollment.calibration import kept_scores, promise
     from facekd.enrollment.decisions import as_remembered, asked_answers, settle
@@ -101,7 +101,7 @@ def enroll_people(
     answers = asked_answers(decision, output, meta)
     found = people if isinstance(people, People) else read_people(people, root)
     model = embedder.network.path
-    with workplace(gallery, meta, decision.dry_run) as work:
+    with lean_memory(), workplace(gallery, meta, decision.dry_run) as work:
         home, table = work.home, work.table
         if not decision.dry_run and not isinstance(people, People):  # what is in memory no later command could repeat
             groups = flat(network, search, gate, decision, output, quiet=quiet)

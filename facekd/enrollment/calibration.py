@@ -21,7 +21,7 @@ from facekd.rates.open_set import COHORT, WEIGHT, Fit, Tail, far_for, fit_tail, 
 FPIR = 0.01  # promised where nothing else is asked for
 FEWEST = 50  # people whose scores say more than what is known of the network
 MOST = 100_000  # people compared with each other; of more, as many by chance
-LOT = 512  # people whose photos are read together
+LOT = 128  # people whose photos are read together
 MANY_MISSES = 0.05  # from which the network is said to be too weak for the promise
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of genuine scores that are written down
 
