@@ -41,7 +41,7 @@ class NamedFrom:
         """
         if self.level is None or len(others) < COHORT:
             return self.threshold
-        return self.threshold + WEIGHT * (sum(others[:COHORT]) / COHORT - self.level)
+        return min(self.threshold + WEIGHT * (sum(others[:COHORT]) / COHORT - self.level), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

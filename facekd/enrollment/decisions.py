@@ -289,14 +289,16 @@ def _told(
     """What became of the rows, or would, without a name."""
     if not answers:
         return []
-    suspected = {case.key for case in cases}
+    suspected = {case.key: case for case in cases}
     known = {key for key, _ in before}
     again = [one for one in left if (one.key, one.choice) in before]
     over = []
     for one in left:
         if one in again:
             continue
-        if one.key in suspected:
+        if one.key in suspected and one.choice == "wrong_other" and suspected[one.key].suspect.other is None:
+            why = "wrong_other is a choice where two ids are asked about"
+        elif one.key in suspected:
             why = "its photos have changed since the page was written"
         elif one.key in known:
             why = "it was decided otherwise before"

@@ -170,6 +170,7 @@ class Service:
         except UserError as error:
             raise Refusal(422, str(error)) from error
         (person,) = people.ids()  # in its composed form
+        self._current.now()  # else one that is gone, as a disk that is not mounted, would be begun anew
         summary: EnrollSummary = _patiently(lambda: self._enroll(people, accept))
         # Another id where it was decided that this one is the same person.
         person = [*summary.new, *summary.changed, *summary.held_back, *summary.not_enrolled, person][0]
