@@ -14,12 +14,14 @@ import io
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from facekd.core.types import Array
@@ -141,7 +143,7 @@ def read_trials(path: Path, photos: Sequence[str]) -> tuple[list[Trial], int]:
         UserError: another kind of file, or a trial of which too little is left.
     """
     try:
-        values = loadmat(path)
+        values = _matlab(path)
         listed = [_photo(str(np.ravel(one)[0])) for one in np.ravel(values["imageList"])]
         keys = ("galIndex", "probIndex")
         sets = {key: [np.ravel(one).astype(np.int64) - 1 for one in np.ravel(values[key])] for key in keys}
@@ -158,6 +160,26 @@ def read_trials(path: Path, photos: Sequence[str]) -> tuple[list[Trial], int]:
             raise UserError(f"{path}: a trial has no photo among those given; give LFW's photos")
         found.append(Trial(*here))
     return found, int((ours < 0).sum())
+
+
+def _matlab(path: Path) -> dict[str, Any]:
+    """The variables of a MATLAB file, read in a process of its own: SciPy's reader may crash on a damaged one.
+
+    Raises:
+        ValueError: it can't be read.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            values: dict[str, Any] = pool.submit(_load, str(path)).result()
+        except BrokenProcessPool as error:
+            raise ValueError("its reader crashed: the file is damaged") from error
+    return values
+
+
+def _load(path: str) -> dict[str, Any]:
+    from scipy.io import loadmat
+
+    return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
 
 
 def _photo(name: str) -> str:

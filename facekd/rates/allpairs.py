@@ -28,7 +28,7 @@ SAMPLE = 1024  # side of the random tile that the first windows are guessed from
 CURVE_TOP = 0.1  # FAR up to which the curve's points lie evenly on a log axis; above, so many evenly on a plain one:
 LENIENT = 200
 EER = -1  # key of the window that holds the EER's threshold
-BANDS = 30  # points of the curve that get an interval
+BANDS = 16  # points of the curve that get an interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class GenuinePairs:
     weight: Array  # float64[persons], of each of their pairs
     pairs: Array  # int64[persons]
     sums: Array = field(repr=False)  # float64[G + 1], weights of the first k
+    total: float  # weight of all pairs
 
     @classmethod
     def of(cls, scores: Array, person: Array, pairs: Array) -> Self:
@@ -74,19 +75,15 @@ class GenuinePairs:
             pairs: int64[persons], how many each has, pairs without a score too, which need not be in `scores`.
         """
         weight = pair_weights(pairs, PERSON_CORRELATION)
-        order = np.argsort(-scores, kind="stable")
+        order = np.argsort(-scores)
         person = person[order]
-        return cls(-scores[order], person, weight, pairs, np.append(0.0, np.cumsum(weight[person])))
+        sums = np.append(0.0, np.cumsum(weight[person]))
+        return cls(-scores[order], person, weight, pairs, sums, float(weight @ pairs))
 
     @property
     def evidence(self) -> float:
         """As how many independent pairs they count."""
         return float(evidence(self.pairs, PERSON_CORRELATION).sum())
-
-    @property
-    def total(self) -> float:
-        """The weight of all pairs."""
-        return float(self.weight @ self.pairs)
 
     @property
     def people(self) -> float:
@@ -117,19 +114,16 @@ class ImpostorPairs:
     couple: Array  # int64[I]
     dyads: Dyads
     sums: Array = field(repr=False)  # float64[I + 1]
+    total: float  # weight of all pairs
 
     @classmethod
     def of(cls, scores: Array, couple: Array, dyads: Dyads) -> Self:
         """Impostor scores, float[I], and which couple is on each, int[I]; pairs without a score may be left out."""
-        order = np.argsort(-scores, kind="stable")
+        order = np.argsort(-scores)
         couple = couple[order]
         sums = np.append(0.0, np.cumsum(dyads.couple_weight[couple]))
-        return cls(np.append(-scores[order], np.float32(np.inf)), couple, dyads, sums)
-
-    @property
-    def total(self) -> float:
-        """The weight of all pairs."""
-        return float(self.dyads.couple_weight @ self.dyads.couple_pairs)
+        total = float(dyads.couple_weight @ dyads.couple_pairs)
+        return cls(np.append(-scores[order], np.float32(np.inf)), couple, dyads, sums, total)
 
     def blocking(self, far: float) -> float:
         """Minus the highest score that may not be accepted, so that the weighted FAR is at most `far`."""
@@ -151,31 +145,38 @@ class ImpostorPairs:
         return np.asarray((accepted - expected) * self.dyads.couple_weight / self.total)
 
 
+@dataclass(frozen=True, slots=True)
+class ThresholdError:
+    """The threshold for a FAR, and what people add to the error of the FAR there."""
+
+    blocking: float  # minus the highest score that may not be accepted
+    couples: Array  # float64[C]
+    persons: Array  # float64[persons]
+    slope: float  # of TAR over FAR, over as much of the ROC as the FAR is unsure of
+
+    @classmethod
+    def at(cls, genuine: GenuinePairs, impostor: ImpostorPairs, far: float, moved: float = 0.0) -> Self:
+        """The error at a FAR.
+
+        Args:
+            moved: by how much less the threshold is where `impostor` is a sample.
+        """
+        blocking = impostor.blocking(far)
+        couples = impostor.deviations(blocking)
+        persons = impostor.dyads.by_person(couples)
+        own, reached = float(couples @ couples), impostor.far(blocking)
+        unsure = math.sqrt(max(float(persons @ persons) - own, own)) / reached if reached > 0 else STEP[1]
+        factor = math.exp(min(max(unsure, STEP[0]), STEP[1]))
+        low, high = min(far / factor, 0.999), max(far, min(far * factor, 0.999))
+        least, most = (genuine.tar(impostor.blocking(end) + moved) for end in (low, high))
+        return cls(blocking + moved, couples, persons, (most - least) / (high - low))
+
+
 def tar_deviation(genuine: GenuinePairs, impostor: ImpostorPairs, far: float, moved: float = 0.0) -> Deviation:
     """TAR at the threshold for a FAR, and what people add to its error, through that threshold too.
 
-    The threshold's error is worth the slope of the ROC.
-
-    Args:
-        moved: by how much less the threshold is where `impostor` is a sample.
+    The threshold's error is worth the slope of the ROC. Arguments as `ThresholdError.at`.
     """
-    blocking = impostor.blocking(far)
-    couples = impostor.deviations(blocking)
-    persons = impostor.dyads.by_person(couples)
-    slope = roc_slope(genuine, impostor, far, moved)
-    blocking += moved
-    return Deviation(genuine.tar(blocking), genuine.deviations(blocking), -slope * persons, -slope * couples)
-
-
-def roc_slope(genuine: GenuinePairs, impostor: ImpostorPairs, far: float, moved: float = 0.0) -> float:
-    """The slope of TAR over FAR, over as much of the ROC as the FAR is unsure of. Arguments as `tar_deviation`."""
-    blocking = impostor.blocking(far)
-    couples = impostor.deviations(blocking)
-    persons = impostor.dyads.by_person(couples)
-    own = float(couples @ couples)
-    reached = impostor.far(blocking)
-    unsure = math.sqrt(max(float(persons @ persons) - own, own)) / reached if reached > 0 else STEP[1]
-    factor = math.exp(min(max(unsure, STEP[0]), STEP[1]))
-    low, high = min(far / factor, 0.999), max(far, min(far * factor, 0.999))
-    least, most = (genuine.tar(impostor.blocking(end) + moved) for end in (low, high))
-    return (most - least) / (high - low)
+    error = ThresholdError.at(genuine, impostor, far, moved)
+    value, own = genuine.tar(error.blocking), genuine.deviations(error.blocking)
+    return Deviation(value, own, -error.slope * error.persons, -error.slope * error.couples)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from facekd.core.types import Array, Scores
-from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, roc_slope, tar_deviation
+from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, ThresholdError
 from facekd.rates.dyads import Dyads, effective
 from facekd.rates.folds import Accuracy
 from facekd.rates.intervals import wilson_of_people
@@ -93,10 +93,12 @@ def eer_deviation(genuine: GenuinePairs, impostor: ImpostorPairs, eer: float) ->
     The EER e is where FNMR(e) = e along the ROC; a miss more there moves it by 1 / (1 + slope).
     """
     far = min(max(eer, 1e-9), 1.0)
-    tar, slope = tar_deviation(genuine, impostor, far), roc_slope(genuine, impostor, far)
-    by = -1 / (1 + slope)
-    value = min(1.0, max(0.0, eer + by * (tar.value - (1 - eer))))
-    return Deviation(value, by * tar.genuine, by * tar.impostor, by * tar.couples)
+    error = ThresholdError.at(genuine, impostor, far)
+    by = 1 / (1 + error.slope)
+    value = min(1.0, max(0.0, eer + by * (1 - eer - genuine.tar(error.blocking))))
+    moved = by * error.slope
+    misses = -by * genuine.deviations(error.blocking)
+    return Deviation(value, misses, moved * error.persons, moved * error.couples)
 
 
 def interval_of(plain: float, deviation: Deviation, genuine: GenuinePairs, pairs: float) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from facekd.rates.intervals import wilson_of_people
 from facekd.rates.overall import auc_deviation, eer_deviation, far_deviation, interval_of, people_of
 from facekd.rates.persons import Difference, difference_of, tar_interval
 
-MOST = 10_000_000  # pairs among the people drawn
+MOST = 4_000_000  # pairs among the people drawn
 ROWS = 512  # of the product made at once
 SEEN = 10  # as many comparisons of the sample at least have to be accepted to tell how people differ
 
@@ -164,8 +164,8 @@ def _pairs(n: Array | int) -> Array:
 
 
 def _impostors(vectors: Array, place: Array, people: int, product: Product) -> tuple[Array, Array]:
-    """float32[I] and int32[I]: the impostor scores, and the couple of each, numbered as by `np.triu_indices`."""
-    scores, couples = [np.zeros(0, np.float32)], [np.zeros(0, np.int32)]
+    """float32[I] and int64[I]: the impostor scores, and the couple of each, numbered as by `np.triu_indices`."""
+    scores, couples = [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
     first = place * people - place * (place + 1) // 2 - place - 1  # the couple's number, less the other's place
     for start in range(0, len(place), ROWS):
         rows = slice(start, min(start + ROWS, len(place)))
@@ -173,5 +173,5 @@ def _impostors(vectors: Array, place: Array, people: int, product: Product) -> t
         product(np.ascontiguousarray(vectors[rows]), np.ascontiguousarray(vectors[start:]), tile)
         impostor = place[rows, None] < place[None, start:]
         scores.append(tile[impostor])
-        couples.append((first[rows, None] + place[None, start:])[impostor].astype(np.int32))
+        couples.append((first[rows, None] + place[None, start:])[impostor])
     return np.concatenate(scores), np.concatenate(couples)
