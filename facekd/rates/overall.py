@@ -17,6 +17,7 @@ from facekd.rates.dyads import PERSON_CORRELATION, Dyads, effective, evidence
 from facekd.rates.folds import Accuracy
 from facekd.rates.intervals import wilson, wilson_of_people
 
+BLOCK = 1 << 20  # scores placed at once
 NEAR = 1.5  # the slope of the ROC at the EER is taken between the scores where a rate is so much lower and higher
 
 
@@ -31,12 +32,17 @@ def auc_interval(values: Array, same: Array, persons: tuple[Array, Array] | None
     genuine, impostor = np.sort(values[same]), np.sort(values[~same])
 
     def below(sorted_values: Array, at: Array) -> Array:
-        left, right = (np.searchsorted(sorted_values, at, side=side) for side in ("left", "right"))
-        return np.asarray((left + right) / 2 / len(sorted_values))
+        found = np.empty(len(at))
+        for start in range(0, len(at), BLOCK):
+            part = slice(start, start + BLOCK)
+            left, right = (np.searchsorted(sorted_values, at[part], side=side) for side in ("left", "right"))
+            found[part] = (left + right) / 2 / len(sorted_values)
+        return found
 
     adds = np.empty(len(values))
     adds[same] = below(impostor, values[same])
     adds[~same] = 1 - below(genuine, values[~same])
+    del genuine, impostor  # of ten million pairs each array takes 80 MB
     return _interval(auc, adds, same, persons)
 
 
@@ -52,6 +58,7 @@ def eer_interval(
     misses = 1 - counts.genuine / counts.n_genuine
     place = min(int(np.searchsorted(far - misses, 0.0)), len(far) - 1) if len(far) else 0
     accepted = values >= (counts.thresholds[place] if len(far) else np.inf)
+    del far, misses
     genuine, impostor = np.sort(values[same]), np.sort(values[~same])[::-1]
 
     def at(share: float, scores: Array) -> float:
@@ -59,7 +66,10 @@ def eer_interval(
 
     ends = [at(min(1.0, eer * by), scores) for by in (1 / NEAR, NEAR) for scores in (genuine, impostor)]
     f, g = (float(((scores >= min(ends)) & (scores <= max(ends))).mean()) for scores in (impostor, genuine))
-    adds = np.where(same, f / (f + g) * ~accepted, g / (f + g) * accepted)
+    del genuine, impostor
+    adds = np.zeros(len(values))
+    adds[same & ~accepted] = f / (f + g)
+    adds[~same & accepted] = g / (f + g)
     return _interval(eer, adds, same, persons)
 
 
@@ -86,8 +96,11 @@ def _interval(plain: float, adds: Array, same: Array, persons: tuple[Array, Arra
         adds: float[P], what each pair adds to it: it moves as the mean of the genuine ones and that of the others do.
     """
     if persons is None:
-        parts = [adds[of] for of in (same, ~same)]
-        variance = sum(float(((part - part.mean()) ** 2).sum()) / len(part) ** 2 for part in parts)
+        variance = 0.0
+        for of in (same, ~same):
+            part = adds[of]
+            part -= part.mean()
+            variance += float(np.square(part, out=part).sum()) / len(part) ** 2
         certain = variance == 0 or not 0 < plain < 1
         n = float(same.sum()) if certain else min(plain * (1 - plain) / variance, float(len(adds)))
         return wilson(plain * n, n)
