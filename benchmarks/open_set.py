@@ -42,7 +42,7 @@ from facekd.deploy.thresholds import known_thresholds
 from facekd.enrollment.calibration import FPIR, scores_of
 from facekd.gallery.people import template_of
 from facekd.rates.intervals import wilson
-from facekd.rates.open_set import Fit, Tail, far_for, fpir_interval
+from facekd.rates.open_set import WEIGHT, Fit, Tail, cohort_levels, far_for, fpir_interval
 
 SIZES = {"lfw": (100, 400, 779), "celeba": (100, 400, 779, 4000)}
 TRIALS, LARGE_TRIALS = 30, 6  # the latter of more than 1,000 people
@@ -189,12 +189,12 @@ def searched(
     size = len(enrolled)
     threshold = float(tail.cosine(far_for(FPIR, size)))
     low, high = fpir_interval(Fit(tail, measured.sd), threshold, size)
-    best = (faces.vectors[[rng.choice(faces.people[place]) for place in strangers]] @ gallery.T).max(axis=1)
+    searches = faces.vectors[[rng.choice(faces.people[place]) for place in strangers]] @ gallery.T
     scores = np.stack(probes) @ gallery.T
     right = scores.argmax(axis=1) == np.arange(size)
-    named = scores.max(axis=1) >= threshold
-    fpir = float((best >= threshold).mean())
-    least, most = wilson(fpir * len(best), len(best))  # of the strangers drawn
+    named = scores.max(axis=1) >= threshold + WEIGHT * (cohort_levels(scores) - measured.level)
+    fpir = float((searches.max(axis=1) >= threshold + WEIGHT * (cohort_levels(searches) - measured.level)).mean())
+    least, most = wilson(fpir * len(strangers), len(strangers))  # of the strangers drawn
     return {
         "fpir": fpir,
         "low": low,

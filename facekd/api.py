@@ -268,7 +268,8 @@ class Gallery:
 
         Args:
             photos: as in `Embedder.embed_photos`, or a file of embeddings.
-            threshold: cosine from which a person is named; without it that of the gallery's promise.
+            threshold: cosine from which a person is named; without it that of the gallery's promise, which is higher
+                for a face that looks like many people.
             fpir: another promise: the share of searches for a stranger that end with a name.
             top: how many of the most alike people to keep for each face.
             where: only people with this metadata.
@@ -280,12 +281,12 @@ class Gallery:
         from facekd.ingest.given import items_of
 
         home = self._current.now()
-        threshold = by.known_threshold(threshold, home, self.path, quiet=True, fpir=fpir)
+        named_from = by.known_threshold(threshold, home, self.path, quiet=True, fpir=fpir)
         if isinstance(photos, str | Path) and Path(photos).suffix in (".parquet", ".npz"):
-            return by.identify_embeddings(home, Path(photos), threshold, top, where)
+            return by.identify_embeddings(home, Path(photos), named_from, top, where)
         if note := by.changed_weights(home):
             warnings.warn(note, stacklevel=2)
-        return by.identify_photos(home, items_of(photos, home.meta.model_id), self.embedder, threshold, top, where)
+        return by.identify_photos(home, items_of(photos, home.meta.model_id), self.embedder, named_from, top, where)
 
     @left_as_it_was()
     def verify(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekd.core.printable import counted
 from facekd.settings.door import door
 from facekd.settings.group import flat
 from facekd.settings.photos import EnrollDecision, EnrolledFaces, EnrollReport, ModelFile, QualityGate
@@ -82,6 +83,7 @@ def enroll_people(
     quiet: bool,
 ) -> EnrollSummary:
     """`enroll` with an embedder that is loaded already, from the `network`'s model."""
+    from facekd.core.memory import give_back_memory, lean_memory
     from facekd.enrollment.answers import write_enrollment
     from facekd.enrollment.calibration import kept_scores, promise
     from facekd.enrollment.decisions import as_remembered, asked_answers, settle
@@ -99,7 +101,7 @@ def enroll_people(
     answers = asked_answers(decision, output, meta)
     found = people if isinstance(people, People) else read_people(people, root)
     model = embedder.network.path
-    with workplace(gallery, meta, decision.dry_run) as work:
+    with lean_memory(), workplace(gallery, meta, decision.dry_run) as work:
         home, table = work.home, work.table
         if not decision.dry_run and not isinstance(people, People):  # what is in memory no later command could repeat
             groups = flat(network, search, gate, decision, output, quiet=quiet)
@@ -113,18 +115,20 @@ def enroll_people(
             counts = {name: len(ids) for name, ids in plan.outcome().items()}
             home.note("enroll", photos=len(found.photos), embedded=embedded, **counts)
             ready = [person for person in plan.changed if person.person_id not in plan.held]
-            for person, sources in plan.odd().items() if decision.accept_suspects else ():
-                table.accept(person, sources)
+            table.accept(plan.odd() if decision.accept_suspects else {})
             for batch in in_batches([*ready, *plan.dated], WRITTEN):
                 home.upsert(batch)
+                give_back_memory()
             if found.in_memory:
                 forget_untaken(table, found, home)
             if decision.missing == "delete" and plan.missing:
                 home.note("delete", people_asked=len(plan.missing), receipt=(receipt := secrets.token_hex(16)))
                 home.delete_all(plan.missing)
-                plan.notes.append(f"{len(plan.missing)} people who are not in PEOPLE were erased; receipt {receipt}")
+                gone = counted(len(plan.missing), "person was", "people were")
+                plan.notes.append(f"{gone} erased, not being in PEOPLE; receipt {receipt}")
                 table = PhotoTable(home.place, meta.contract.dim)  # opened anew: erasing left no old file
             meta = replace(meta, own=kept_scores(home, table))
+            give_back_memory()
             home.finish(meta, plan.ledger.table())
             table.tidy()
         summary = plan.summary(gallery, decision, found, embedded, len(home), promise(meta, len(home)))

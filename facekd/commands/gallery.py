@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from facekd.console import progress, say, say_first, table
+from facekd.core.printable import counted
 from facekd.errors import UserError
 from facekd.settings.door import door
 
@@ -74,7 +75,10 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         people: List everybody enrolled, with their number of photos and what else is known.
         quiet: Print nothing.
     """
+    import datetime
+
     from facekd.enrollment.calibration import gallery_thresholds, promise
+    from facekd.enrollment.changes import kept_until
     from facekd.gallery import audit
     from facekd.gallery.gallery import GalleryTable
 
@@ -104,6 +108,7 @@ def info(gallery: str, *, people: bool = False, quiet: bool = False) -> GalleryI
         "search": "exact: every template is compared"
         if indexed is None
         else f"index of {indexed.people} people, {indexed.bytes / 1e6:.0f} MB; {indexed.outside} more are compared",
+        "kept until": kept_until(home, datetime.datetime.now(datetime.UTC).date()),
         "size": f"{found.bytes / 1e6:.1f} MB",
         "last written": f"{home.written():%Y-%m-%d %H:%M:%S} UTC",
         "audit log": f"{len(log.entries)} entries, "
@@ -166,7 +171,10 @@ def delete(
         enrolled = home.delete_all(ids)
         home.note("delete", people_asked=len(ids), people_erased=len(enrolled), receipt=receipt, done=True)
     missing = [person_id for person_id in ids if person_id not in set(enrolled)]
-    say(f"{home.place}: {len(enrolled)} people erased, {len(home)} remain; receipt {receipt}", quiet)
+    say(
+        f"{home.place}: {counted(len(enrolled), 'person', 'people')} erased, {len(home)} remain; receipt {receipt}",
+        quiet,
+    )
     if missing:
         say(f"{len(missing)} were not enrolled; what an interrupted deletion may have left of them is gone too", quiet)
         say_first(missing, SHOWN, quiet or private)

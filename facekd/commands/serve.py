@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.console import say
+from facekd.core.printable import counted
 from facekd.errors import UserError
 from facekd.settings.door import door
 from facekd.settings.photos import (
@@ -110,7 +111,7 @@ def serve(
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             if note := changed_weights(home):
                 say(note, quiet)
-            say(f"{home.place}: {len(home)} people, served at {address}; Ctrl-C ends it", quiet)
+            say(f"{home.place}: {counted(len(home), 'person', 'people')}, served at {address}; Ctrl-C ends it", quiet)
             if not is_loopback(listening.host):
                 say("photos and the token travel unencrypted: put a proxy with TLS before it", quiet)
             home.note("serve", port=port, token=token is not None)

@@ -18,7 +18,7 @@ FORMATS = {
     "head": 1,
     "teacher cache": 1,  # key.json
     "exported network": 1,  # the metadata of an ONNX file
-    "gallery": 1,  # gallery.json, and the settings in an export of its templates
+    "gallery": 2,  # gallery.json, and the settings in an export of its templates
     "decisions": 1,  # of a gallery, about suspected mix-ups
     "encrypted file": 1,
     "kept form": 1,  # of a network, in the user's cache

@@ -8,3 +8,13 @@ def printable_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 photo``, ``2 photos``.
+
+    Args:
+        one: what there is one of.
+        many: the plural, where it is not `one` with an s.
+    """
+    return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"

@@ -40,7 +40,7 @@ SCHEMA = pa.schema(
         ("candidate", pa.string()),  # null for an unknown face where only one was asked for
         ("rank", pa.int32()),  # of the candidate; 1 in the first row of each face, and of each photo without one
         ("score", pa.float64()),  # cosine of face and candidate
-        ("threshold", pa.float64()),  # never null
+        ("threshold", pa.float64()),  # cosine from which this face is named; never null
     ]
 )
 
@@ -54,6 +54,7 @@ class IdentifiedFace:
     box: Box | None  # None where it came from a file of embeddings
     person: str | None  # None: unknown
     score: float | None  # cosine to the most alike person of the gallery, named or not; None: nobody is enrolled
+    threshold: float  # cosine from which this face is named
     # The most alike people and their scores, the most alike first; none where only one was asked for and the face is
     # unknown: who is merely the nearest is nobody's business.
     candidates: tuple[tuple[str, float], ...]
@@ -64,10 +65,10 @@ class IdentifiedFace:
         if self.score is None:
             return "unknown, nobody is enrolled"
         if self.person is None:
-            return f"unknown, the nearest score is {self.score:.4f}"
+            return f"unknown, the nearest score is {self.score:.4f}, a name needs {self.threshold:.4f}"
         return f"{printable_line(self.person)}, score {self.score:.4f}"
 
-    def rows(self, threshold: float) -> list[dict[str, Any]]:
+    def rows(self) -> list[dict[str, Any]]:
         """Rows of SCHEMA, one for each candidate and at least one."""
         common: dict[str, Any] = {
             "source": self.source,
@@ -77,7 +78,7 @@ class IdentifiedFace:
             "crop_id": self.crop_id,
             "quality": self.quality,
             "person": self.person,
-            "threshold": threshold,
+            "threshold": self.threshold,
         }
         if self.box is not None:
             common |= dict(zip(CORNERS, self.box, strict=True))
@@ -99,7 +100,7 @@ def without_face(photo: Outcome, threshold: float) -> dict[str, Any]:
 class Identification:
     """Every face of the photos, and the photos without one."""
 
-    threshold: float
+    threshold: float  # of the usual face; each has its own where the gallery measured what it promises
     model_id: str
     table: pa.Table  # of SCHEMA, in the order of the photos; few bytes for each
 
@@ -133,8 +134,8 @@ def faces_of(table: pa.Table) -> Iterator[IdentifiedFace]:
 
     def made(row: dict[str, Any]) -> IdentifiedFace:
         box = None if row["x1"] is None else tuple(row[corner] for corner in CORNERS)
-        kept = tuple(candidates)
-        return IdentifiedFace(row["source"], row["crop_id"], box, row["person"], row["score"], kept, row["quality"])
+        answer = row["person"], row["score"], row["threshold"], tuple(candidates)
+        return IdentifiedFace(row["source"], row["crop_id"], box, *answer, row["quality"])
 
     for row in chain.from_iterable(batch.to_pylist() for batch in table.to_batches()):
         if row["rank"] == 1:

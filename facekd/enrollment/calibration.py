@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,14 +16,32 @@ from facekd.gallery.meta import GalleryMeta, OwnScores
 from facekd.gallery.people import Person
 from facekd.gallery.photos import PhotoTable
 from facekd.rates.intervals import wilson
-from facekd.rates.open_set import Fit, Tail, far_for, fit_tail, fpir_interval, highest_scores
+from facekd.rates.open_set import COHORT, WEIGHT, Fit, Tail, far_for, fit_tail, fpir_interval, highest_scores
 
 FPIR = 0.01  # promised where nothing else is asked for
 FEWEST = 50  # people whose scores say more than what is known of the network
 MOST = 100_000  # people compared with each other; of more, as many by chance
-LOT = 512  # people whose photos are read together
+LOT = 128  # people whose photos are read together
 MANY_MISSES = 0.05  # from which the network is said to be too weak for the promise
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of genuine scores that are written down
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFrom:
+    """From which cosine with the most alike person a face is named: more for a face that looks like many people."""
+
+    threshold: float  # of the usual face; of every face where `level` is None
+    level: float | None = None  # the usual level of a search's cohort
+
+    def of(self, others: Sequence[float]) -> float:
+        """The threshold of one face.
+
+        Args:
+            others: cosines with the people most alike to it after the one it may be named as, the highest first.
+        """
+        if self.level is None or len(others) < COHORT:
+            return self.threshold
+        return min(self.threshold + WEIGHT * (sum(others[:COHORT]) / COHORT - self.level), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +49,7 @@ class Promise:
     """How often one search through a gallery names a stranger, and what keeps it."""
 
     fpir: float  # promised
-    threshold: float  # cosine
+    threshold: float  # cosine, of the usual face
     people: int  # searched
     low: float | None  # 95 % interval of the FPIR there; None where the gallery is too small to say
     high: float | None
@@ -40,10 +58,16 @@ class Promise:
     misses_high: float | None
     own: bool  # by the gallery's own scores; else by what is known of the network
     measured_far: float | None  # the strictest FAR measured for the network, where the threshold lies beyond it
+    level: float | None = None  # the usual level of a search's cohort; None: the threshold is the same for every face
+
+    @property
+    def named_from(self) -> NamedFrom:
+        return NamedFrom(self.threshold, self.level)
 
     def said(self) -> str:
         """A line for the user."""
-        text = f"threshold {self.threshold:.4f}: a stranger is named in {percent(self.fpir)} of searches"
+        each = "" if self.level is None else " (more for a face that looks like many people)"
+        text = f"threshold {self.threshold:.4f}{each}: a stranger is named in {percent(self.fpir)} of searches"
         if self.own and self.low is not None and self.high is not None:
             text += f" ({percent(self.low)} to {percent(self.high)}) through {self.people} people like these"
         else:
@@ -58,6 +82,8 @@ class Promise:
                 f"; {percent(self.misses)} ({percent(self.misses_low or 0)} to {percent(self.misses_high or 1)}) of "
                 "searches for enrolled people find no name"
             )
+        if self.own and self.level is None:
+            text += "; measured by an earlier facekd, and anew at the next enrollment"
         return text
 
     def warning(self) -> str:
@@ -105,7 +131,8 @@ def promise(meta: GalleryMeta, people: int, fpir: float | None = None) -> Promis
             misses = float(np.interp(threshold, scores, shares, left=0.0))
             misses_low, misses_high = wilson(misses * meta.own.genuine_people, meta.own.genuine_people)
     beyond = min(known) if own is None and min(known) > far else None
-    return Promise(fpir, threshold, people, low, high, misses, misses_low, misses_high, own is not None, beyond)
+    level = meta.own.level if own is not None and meta.own is not None else None
+    return Promise(fpir, threshold, people, low, high, misses, misses_low, misses_high, own is not None, beyond, level)
 
 
 def gallery_thresholds(meta: GalleryMeta) -> dict[float, float]:
@@ -131,9 +158,12 @@ def alike_tail(templates: Array, known: Tail | None) -> Tail | None:
 
 
 def kept_scores(home: GalleryTable, table: PhotoTable | None) -> OwnScores | None:
-    """What is known of the gallery's own scores, measured anew where too many people were written since."""
+    """What is known of the gallery's own scores, measured anew where too many people were written since.
+
+    An earlier facekd did not measure the cohorts' level: that is made good.
+    """
     own = home.meta.own
-    return own_scores(home, table) if own is None or own.stale else own
+    return own_scores(home, table) if own is None or own.stale or own.level is None else own
 
 
 def own_scores(home: GalleryTable, table: PhotoTable | None) -> OwnScores | None:
@@ -160,32 +190,38 @@ def scores_of(templates: Array, photos: Iterable[tuple[int, Array]], known: Tail
 
     One photo of each person is compared with the template of everybody else: as a stranger's photo would be. Where
     only a template is there, as after an import, it is compared. Each photo of a person with several is compared with
-    the mean of the others, as a later photo would be.
+    the mean of the others, as a later photo would be; its cohort is that of the first of them.
 
     Args:
-        templates: float32[N, D], unit norm.
+        templates: float32[N, D], unit norm, N > COHORT + 1.
         photos: rows of `templates`, and float32[n, D] of each one's photos, n >= 1.
         known: the tail of the network's impostor scores, where it is known.
     """
-    probes, genuine = templates.copy(), []
+    probes, genuine, several = templates.copy(), [], []
     for row, vectors in photos:
         probes[row] = vectors[0]
         if len(vectors) > 1:
             others = vectors.sum(axis=0) - vectors
             genuine.append((vectors * others).sum(axis=1) / np.maximum(np.linalg.norm(others, axis=1), 1e-6))
+            several.append(row)
     own = np.arange(len(templates))
-    fit = fit_tail(highest_scores(probes, own, templates), own, known, len(templates))
+    highest = highest_scores(probes, own, templates, centered=True)
+    level = float(np.median(highest.levels))
+    off = WEIGHT * (highest.levels - level)
+    genuine = [scores - off[row] for row, scores in zip(several, genuine, strict=True)]
+    fit = fit_tail(highest, own, known, len(templates), near=True)
     alike = alike_tail(templates, known)
     if fit is None or alike is None:
         return None
     return OwnScores(
         people=len(templates),
         compared=len(templates),
-        tail=fit.tail.points(),
+        tail=fit.tail.moved(WEIGHT * level).points(),
         sd=fit.sd,
         alike=alike.points(),
         genuine=_shares(genuine),
         genuine_people=len(genuine),
+        level=level,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from facekd.core.printable import printable_line
+from facekd.core.printable import counted, printable_line
 from facekd.enrollment.calibration import kept_scores
 from facekd.enrollment.people import fuse
 from facekd.errors import UserError
@@ -77,7 +77,7 @@ def merge(home: GalleryTable, kept: str, other: str) -> Person:
     made = None
     if table is not None and set(sources) <= {photo.source for photo in table.known([kept])}:
         # What counted for either counts; a photo that was held back as somebody else's stays out.
-        table.accept(kept, sources)
+        table.accept({kept: sources})
         (fused,) = fuse(table, [kept], NONE_BUT_ACCEPTED, False)
         made = fused.person
     if made is None:
@@ -108,6 +108,19 @@ def over(home: GalleryTable, today: datetime.date) -> Iterator[str]:
             until = person.metadata.get(KEEP_UNTIL)
             if until and read_date(until, f"{home.place}: {KEEP_UNTIL} of {printable_line(person.person_id)}") < today:
                 yield person.person_id
+
+
+def kept_until(home: GalleryTable, today: datetime.date) -> str:
+    """How long people are kept, in words, without a name."""
+    days = []
+    for tags in home.metadata():
+        days += [tag.removeprefix(f"{KEEP_UNTIL}=") for tag in tags if tag.startswith(f"{KEEP_UNTIL}=")]
+    if not days:
+        return "nobody has a last day"
+    dates = sorted(read_date(day, f"{home.place}: {KEEP_UNTIL}") for day in days)
+    text = f"{counted(len(dates), 'person has', 'people have')} a last day, the first {dates[0]}"
+    past = sum(date < today for date in dates)
+    return f"{text}; {counted(past, 'day is', 'days are')} over: 'facekd gallery purge'" if past else text
 
 
 def _enrolled(home: GalleryTable, people: dict[str, Person], person: str) -> Person:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from facekd.core.printable import counted
 from facekd.enrollment.cases import Case, cases_of, gallery_mark
 from facekd.enrollment.changes import move_photos
 from facekd.enrollment.decision_file import Answered, read_answers
@@ -83,13 +84,13 @@ def settle(
     left, count = list(answers), 0
     while True:
         _mark(table, found, decided)
-        plan = make_plan(home, table, found, asked, meta, decided)
+        plan = make_plan(home, table, found, asked, meta, decided, work.base or table)
         cases = cases_of(plan, table, found, home.meta.gallery_id or "") if answers or review else []
         _check_told(asked.decisions, answers, cases)
         by_key = {case.key: case for case in cases}
         fitting = [(one, by_key[one.key]) for one in left if one.key in by_key and _fits(one, by_key[one.key])]
         if not fitting:
-            plan.notes += _told(answers, left, cases, before)
+            plan.notes += _told(answers, left, cases, before, asked.dry_run)
             return Decided(plan, found, tuple(cases), count)
         count += len(fitting)
         left = [answer for answer in left if answer not in {one for one, _ in fitting}]
@@ -101,12 +102,15 @@ def settle(
             home.note("decide", decisions=len(fitting), people_merged=len(aliases))
             home.remember(decided)
         gone = enrolled & aliases.keys()
-        notes = [_merged(alias, kept, alias in gone) for alias, kept in sorted(aliases.items())]
+        notes = [_merged(alias, kept, alias in gone, asked.dry_run) for alias, kept in sorted(aliases.items())]
         decided = _merge(work, decided, asked.dry_run)
         found = _as_decided(replace(found, notes=(*found.notes, *notes)), decided)
 
 
-def _merged(alias: str, kept: str, was_enrolled: bool) -> str:
+def _merged(alias: str, kept: str, was_enrolled: bool, dry_run: bool) -> str:
+    if dry_run:
+        erased = "; what is enrolled of it would be erased" if was_enrolled else ""
+        return f"{alias} would be {kept}, as is decided: its photos would count for {kept}{erased}"
     erased = "; what was enrolled of it is erased" if was_enrolled else ""
     return f"{alias} is {kept}, as was decided: its photos count for {kept} from now on{erased}"
 
@@ -208,16 +212,16 @@ def _mark(table: PhotoTable, found: People, decided: Decisions) -> None:
                 out.setdefault(person, []).append(photo.source)
         elif digest in accepted.get(person, ()) and not photo.accepted:
             counting.setdefault(person, []).append(photo.source)
-    for person, sources in sorted(out.items()):
-        table.exclude(person, sources, REASON)
-    for person, sources in sorted(counting.items()):
-        table.accept(person, sources)
+    table.exclude(out, REASON)
+    table.accept(counting)
     now = digests_now(table, found, sorted(replaced)) if replaced else {}
     others = [person for person, digest in now.items() if digest in replaced[person]]
     listed = {(photo.identity, photo.source) for photo in found.photos} if others else set()
+    gone: dict[str, list[str]] = {}
     for photo in table.known(sorted(others)) if others else ():
         if (photo.person_id, photo.source) not in listed:
-            table.forget(photo.person_id, [photo.source])
+            gone.setdefault(photo.person_id, []).append(photo.source)
+    table.forget(gone)
 
 
 def _merge(work: Workplace, decided: Decisions, dry_run: bool) -> Decisions:
@@ -276,25 +280,32 @@ def told_of(case: Case) -> tuple[str, str, str, str]:
 
 
 def _told(
-    answers: Sequence[Answered], left: Sequence[Answered], cases: Sequence[Case], before: Set[tuple[str, str]]
+    answers: Sequence[Answered],
+    left: Sequence[Answered],
+    cases: Sequence[Case],
+    before: Set[tuple[str, str]],
+    dry_run: bool,
 ) -> list[str]:
-    """What became of the rows, without a name."""
+    """What became of the rows, or would, without a name."""
     if not answers:
         return []
-    suspected = {case.key for case in cases}
+    suspected = {case.key: case for case in cases}
     known = {key for key, _ in before}
     again = [one for one in left if (one.key, one.choice) in before]
     over = []
     for one in left:
         if one in again:
             continue
-        if one.key in suspected:
+        if one.key in suspected and one.choice == "wrong_other" and suspected[one.key].suspect.other is None:
+            why = "wrong_other is a choice where two ids are asked about"
+        elif one.key in suspected:
             why = "its photos have changed since the page was written"
         elif one.key in known:
             why = "it was decided otherwise before"
         else:
             why = "nothing of it is suspected any more"
-        over.append(f"row {one.number} of the decisions is passed over: {why}")
-    counts = f"{len(answers) - len(left)} decisions taken, {len(again)} taken before, {len(over)} passed over"
-    more = [f"and {len(over) - SHOWN} more rows are passed over"] if len(over) > SHOWN else []
+        over.append(f"row {one.number} of the decisions {'would be' if dry_run else 'is'} passed over: {why}")
+    taken = counted(len(answers) - len(left), "decision")
+    counts = f"{taken} {'would be ' if dry_run else ''}taken, {len(again)} taken before, {len(over)} passed over"
+    more = [f"and {counted(len(over) - SHOWN, 'more row')} passed over"] if len(over) > SHOWN else []
     return [counts, *over[:SHOWN], *more]

@@ -18,15 +18,16 @@ from facekd.core.types import Embeddings
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import read_embeddings
 from facekd.enrollment.answers import Box, Identification, IdentifiedFace, answer_table, without_face
-from facekd.enrollment.calibration import promise
+from facekd.enrollment.calibration import NamedFrom, promise
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.faces.detect import weights_digest
-from facekd.gallery.gallery import GalleryTable, check_model
+from facekd.gallery.gallery import GalleryTable, Match, check_model
 from facekd.gallery.meta import exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
 from facekd.ingest.photos import EmbeddedPhoto, Item, embed_photos, in_batches, load_embedder, own_model
+from facekd.rates.open_set import COHORT
 from facekd.settings.photos import ModelFile, check_threshold
 
 PHOTOS = 64  # photos whose faces are searched together
@@ -34,7 +35,7 @@ PHOTOS = 64  # photos whose faces are searched together
 
 def known_threshold(
     given: float | None, home: GalleryTable, gallery: Path, quiet: bool, fpir: float | None = None
-) -> float:
+) -> NamedFrom:
     """The threshold given; else the one that keeps `fpir`; else the one the gallery was enrolled with; else the one
     that keeps the gallery's promise of an FPIR.
 
@@ -45,13 +46,13 @@ def known_threshold(
     """
     check_threshold(given)
     if given is not None:
-        return given
+        return NamedFrom(given)
     if home.meta.threshold is not None and fpir is None:
-        return home.meta.threshold
+        return NamedFrom(home.meta.threshold)
     promised = promise(home.meta, max(1, len(home)), fpir)
     if promised is not None:
         say(promised.said(), quiet)
-        return promised.threshold
+        return promised.named_from
     raise UserError(
         f"{gallery}: no threshold is known, so nobody can be told from a stranger: the network brings none, and the "
         "gallery is too small to measure one; take one at a FAR you accept from 'facekd verify' on a pair list and "
@@ -111,7 +112,7 @@ def changed_weights(home: GalleryTable) -> str:
 
 
 def identify_embeddings(
-    home: GalleryTable, path: Path, threshold: float, top: int = 1, where: Mapping[str, str] | None = None
+    home: GalleryTable, path: Path, named_from: NamedFrom, top: int = 1, where: Mapping[str, str] | None = None
 ) -> Identification:
     """Who the embeddings in a file of 'facekd embed' show.
 
@@ -120,16 +121,16 @@ def identify_embeddings(
     """
     embedded = read_embeddings(path)
     places = [(source, None, None) for source in embedded.sources]
-    faces = _answers(home, embedded.embeddings, places, threshold, top, where)
-    rows = ([row for face in some for row in face.rows(threshold)] for some in in_batches(faces, PHOTOS))
-    return _noted(home, threshold, answer_table(rows), len(set(embedded.sources)))
+    faces = _answers(home, embedded.embeddings, places, named_from, top, where)
+    rows = ([row for face in some for row in face.rows()] for some in in_batches(faces, PHOTOS))
+    return _noted(home, named_from, answer_table(rows), len(set(embedded.sources)))
 
 
 def identify_photos(
     home: GalleryTable,
     photos: Sequence[Item],
     embedder: CropEmbedder,
-    threshold: float,
+    named_from: NamedFrom,
     top: int = 1,
     where: Mapping[str, str] | None = None,
     quiet: bool = True,
@@ -143,13 +144,13 @@ def identify_photos(
     search = search_in(home.meta)
     detector_of(search)  # once, before the cores want it all together
     embedded = progress(embed_photos(photos, embedder, search, "all"), len(photos), "identify", quiet)
-    return identify_embedded(home, embedded, threshold, top, where)
+    return identify_embedded(home, embedded, named_from, top, where)
 
 
 def identify_embedded(
     home: GalleryTable,
     embedded: Iterable[EmbeddedPhoto],
-    threshold: float,
+    named_from: NamedFrom,
     top: int = 1,
     where: Mapping[str, str] | None = None,
 ) -> Identification:
@@ -165,14 +166,14 @@ def identify_embedded(
     rows = []
     for batch in in_batches(embedded, PHOTOS):
         photos += len(batch)
-        rows.append(answer_table([_rows(home, batch, threshold, top, where)]))
-    return _noted(home, threshold, pa.concat_tables([answer_table([]), *rows]), photos)
+        rows.append(answer_table([_rows(home, batch, named_from, top, where)]))
+    return _noted(home, named_from, pa.concat_tables([answer_table([]), *rows]), photos)
 
 
 def _rows(
     home: GalleryTable,
     photos: Sequence[EmbeddedPhoto],
-    threshold: float,
+    named_from: NamedFrom,
     top: int,
     where: Mapping[str, str] | None,
 ) -> list[dict[str, Any]]:
@@ -183,13 +184,13 @@ def _rows(
         vectors = np.concatenate([photo.vectors for photo in photos])
         probes = Embeddings(vectors, tuple(face.crop_id for _, face in found), home.meta.model_id)
         places = [(source, face.box, face.quality) for source, face in found]
-        faces = _answers(home, probes, places, threshold, top, where)
+        faces = _answers(home, probes, places, named_from, top, where)
     rows = []
     for photo in photos:
         if not photo.ok:
-            rows.append(without_face(Outcome(photo.source, photo.status, photo.reason), threshold))
+            rows.append(without_face(Outcome(photo.source, photo.status, photo.reason), named_from.threshold))
         for face in islice(faces, len(photo.vectors) if photo.ok else 0):
-            rows += face.rows(threshold)
+            rows += face.rows()
     return rows
 
 
@@ -197,28 +198,32 @@ def _answers(
     home: GalleryTable,
     probes: Embeddings,
     places: Sequence[tuple[str, Box | None, float | None]],
-    threshold: float,
+    named_from: NamedFrom,
     top: int,
     where: Mapping[str, str] | None,
 ) -> Iterator[IdentifiedFace]:
     """Who some probes show, in their order."""
-    found = home.search(probes, top, where=where or None)
+    needed = top if named_from.level is None else max(top, COHORT + 1)
+    # Whoever is asked for, the cohort is of everybody, as it was measured.
+    near = home.search(probes, needed)
+    found = home.search(probes, top, where=where) if where else near
     if not all(found) and len(home):
-        home.identify(probes, threshold, where=where or None)  # says why nobody can be named
-    for (source, box, quality), crop_id, matches in zip(places, probes.ids, found, strict=True):
+        home.identify(probes, named_from.threshold, where=where or None)  # says why nobody can be named
+    for (source, box, quality), crop_id, matches, alike in zip(places, probes.ids, found, near, strict=True):
         if not matches:  # a gallery whose last person was erased, or refused, still answers
-            yield IdentifiedFace(source, crop_id, box, None, None, (), quality)
+            yield IdentifiedFace(source, crop_id, box, None, None, named_from.threshold, (), quality)
             continue
         best = matches[0]
+        threshold = named_from.of([match.score for match in alike if match.person_id != best.person_id])
         person = best.person_id if best.score >= threshold else None
-        shown = matches if top > 1 or person is not None else []
+        shown: list[Match] = matches[:top] if top > 1 or person is not None else []
         candidates = tuple((match.person_id, match.score) for match in shown)
-        yield IdentifiedFace(source, crop_id, box, person, best.score, candidates, quality)
+        yield IdentifiedFace(source, crop_id, box, person, best.score, threshold, candidates, quality)
 
 
-def _noted(home: GalleryTable, threshold: float, table: pa.Table, photos: int) -> Identification:
+def _noted(home: GalleryTable, named_from: NamedFrom, table: pa.Table, photos: int) -> Identification:
     """The answers, noted in the gallery's audit log."""
     first = table.filter(pc.and_(pc.equal(table["rank"], 1), pc.is_valid(table["crop_id"])))
     named = len(first) - first["person"].null_count
-    home.note("identify", photos=photos, faces=len(first), named=named, threshold=threshold)
-    return Identification(threshold, home.meta.model_id, table)
+    home.note("identify", photos=photos, faces=len(first), named=named, threshold=named_from.threshold)
+    return Identification(named_from.threshold, home.meta.model_id, table)

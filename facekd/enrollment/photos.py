@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from facekd.console import progress
 from facekd.core.files import sha256_bytes
+from facekd.core.memory import give_back_memory
 from facekd.deploy.embedder import CropEmbedder
 from facekd.enrollment.gate import refusal
 from facekd.enrollment.sources import People
@@ -61,8 +62,8 @@ class NewPhotos:
         """The photos to embed; read ahead of the embedding, some people at a time."""
         for group in groups(photos):
             known = self._known([person for person, _ in group])
+            moved: dict[tuple[str, str], str | None] = {}  # photos whose bytes are the same, with another stamp
             for person, own in group:
-                moved: dict[str, str | None] = {}  # photos whose bytes are the same, with another stamp
                 for photo in own:
                     key, now = (person, photo.source), None if isinstance(photo, SettledItem) else stamp(photo)
                     before = known.get(key)
@@ -70,7 +71,7 @@ class NewPhotos:
                         if now is not None and before.stamp == now:
                             continue
                         if _digest(photo) == before.sha256:
-                            moved[photo.source] = now
+                            moved[key] = now
                             continue
                     if before is not None:
                         self._replaced.add(key)
@@ -78,7 +79,7 @@ class NewPhotos:
                         detector_of(self.search)  # once, before the cores want the detector all together
                     self._stamps[key] = now  # taken before the file is read, so that a later change shows
                     yield photo
-                self._restamp(person, moved)
+            self._restamp(moved)
 
     def _known(self, person_ids: list[str]) -> dict[tuple[str, str], KnownPhoto]:
         if self.base is not None:
@@ -94,16 +95,19 @@ class NewPhotos:
         refused = photo.status == "low_quality"
         return photo.status not in ("ok", "low_quality") or bool(refusal(self.gate, photo)) == refused
 
-    def _restamp(self, person: str, moved: dict[str, str | None]) -> None:
-        if not moved:
-            return
-        rows = self.table.rows(person, list(moved))
-        stamps = pa.array([moved[source] for source in rows["source"].to_pylist()], pa.string())
+    def _restamp(self, moved: dict[tuple[str, str], str | None]) -> None:
+        photos: dict[str, list[str]] = {}
+        for person, source in moved:
+            photos.setdefault(person, []).append(source)
+        rows = self.table.rows(photos)
+        keys = zip(rows["person_id"].to_pylist(), rows["source"].to_pylist(), strict=True)
+        stamps = pa.array([moved[key] for key in keys], pa.string())
         self.table.put(rows.set_column(rows.schema.get_field_index("stamp"), "stamp", stamps), new=False)
 
     def _write(self, part: Sequence[EmbeddedPhoto]) -> None:
         keys = [(photo.record.identity or "", photo.source) for photo in part]
         self.table.put(self._rows(part, keys), new=self._replaced.isdisjoint(keys))
+        give_back_memory()
         self._replaced.difference_update(keys)
         self.embedded += len(part)
 
@@ -142,9 +146,11 @@ def forget_untaken(table: PhotoTable, found: People, home: GalleryTable) -> None
     """
     for group in groups(found.photos):
         enrolled = home.people([person for person, _ in group])
+        untaken = {}
         for person, own in group:
             used = set(enrolled[person].sources) if person in enrolled else set()
-            table.forget(person, [photo.source for photo in own if photo.source not in used])
+            untaken[person] = [photo.source for photo in own if photo.source not in used]
+        table.forget(untaken)
 
 
 def _digest(photo: Item) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from facekd.core.memory import give_back_memory
 from facekd.core.printable import printable_line
 from facekd.enrollment.calibration import Promise, alike_tail, chosen, gallery_thresholds
 from facekd.enrollment.changes import KEEP_UNTIL
@@ -152,6 +153,7 @@ def make_plan(
     asked: EnrollDecision,
     meta: GalleryMeta,
     decided: Decisions,
+    before: PhotoTable,
 ) -> EnrollPlan:
     """Fuse the photos of everybody in PEOPLE and compare what comes out with the gallery.
 
@@ -159,6 +161,7 @@ def make_plan(
 
     Args:
         decided: what is not to be suspected again.
+        before: the gallery's photos, of people who are not in PEOPLE too: those of a dry run's `table` are not.
     """
     for person, values in (found.metadata or {}).items():
         if KEEP_UNTIL in values:
@@ -173,12 +176,13 @@ def make_plan(
             for photo in table.known(list(listed)):
                 listed[photo.person_id].add(photo.source)
         _forget(table, listed, asked.replace)
-        before = home.people(list(listed))
+        enrolled = home.people(list(listed))
         made = list(fuse(table, list(listed), of_a_photo, asked.accept_suspects))
         made = _without_gone(table, made, listed, of_a_photo, asked.accept_suspects)
         for fused in made:
             plan.kept += sum(photo.source not in listed[fused.person_id] for photo in fused.photos)
-            _take(plan, fused, before.get(fused.person_id), found.metadata, asked.keep_until)
+            _take(plan, fused, enrolled.get(fused.person_id), found.metadata, asked.keep_until)
+        give_back_memory()
     _changed_people(plan, of_a_photo, asked.accept_suspects, _settled(table, found, decided))
     limit = _pair_limit(asked, home, meta, plan) if plan.changed else None
     if limit is not None:
@@ -197,7 +201,9 @@ def make_plan(
     if asked.missing == "delete" or (asked.missing == "list" and not found.in_memory):
         there = {*found.ids(), *(person for _, person, _, _ in found.refused if person is not None)}
         aliases = decided.aliases()  # of a dry run, which erases none
-        plan.missing = [person for person in home.ids() if person not in there and person not in aliases]
+        missing = [person for person in home.ids() if person not in there and person not in aliases]
+        in_memory = before.only_in_memory(missing)  # as by HTTP: they were never in PEOPLE
+        plan.missing = [person for person in missing if person not in in_memory]
         _check_missing(plan.missing, len(home), asked)
     return plan
 
@@ -263,8 +269,7 @@ def _forget(table: PhotoTable, listed: Mapping[str, set[str]], every: bool) -> N
         # Of an empty folder no template could be made, so whoever has one stays as before.
         if photo.source not in own and ((every and own) or photo.status != "ok"):
             gone.setdefault(photo.person_id, []).append(photo.source)
-    for person, sources in gone.items():
-        table.forget(person, sources)
+    table.forget(gone)
 
 
 def _without_gone(
@@ -273,8 +278,7 @@ def _without_gone(
     """The same without photos that did not match and that PEOPLE no longer has: they were taken out for a reason."""
     gone = {one.person_id: [source for source, _ in one.odd if source not in listed[one.person_id]] for one in made}
     again = [person for person, sources in gone.items() if sources]
-    for person in again:
-        table.forget(person, gone[person])
+    table.forget({person: gone[person] for person in again})
     anew = {one.person_id: one for one in fuse(table, again, limit, accept)} if again else {}
     return [anew.get(one.person_id, one) for one in made]
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from facekd.console import say, say_first, table
 from facekd.core.files import atomic_write
-from facekd.core.printable import printable_line
+from facekd.core.printable import counted, printable_line
 from facekd.enrollment.calibration import Promise
 from facekd.enrollment.sources import NO_PHOTO, People
 from facekd.enrollment.suspects import Suspect
@@ -70,7 +70,7 @@ class EnrollSummary:
     def title(self) -> str:
         """Where the gallery stands."""
         dry = ", nothing was written (dry run)" if self.dry_run else ""
-        return f"{self.gallery}: {self.enrolled} people enrolled{dry}"
+        return f"{self.gallery}: {counted(self.enrolled, 'person', 'people')} enrolled{dry}"
 
     def figures(self) -> dict[str, int]:
         """The counts, by what they count."""
@@ -122,9 +122,11 @@ def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: b
     figures = [[what, str(number)] for what, number in summary.figures().items()]
     table(summary.title(), ["this run", "number"], figures, quiet)
     if found.others:
-        say(f"{found.others} other files were passed over: {NO_PHOTOS}", quiet)
+        passed = counted(found.others, "other file was", "other files were")
+        say(f"{passed} passed over: {NO_PHOTOS}", quiet)
     if private and found.notes:
-        say(f"{len(found.notes)} notes name people; without --private they are printed", quiet)
+        hidden = counted(len(found.notes), "note names", "notes name")
+        say(f"{hidden} people; without --private they are printed", quiet)
     for note in summary.notes if not private else summary.notes[len(found.notes) :]:
         say(note, quiet)
     if summary.dry_run:
@@ -132,7 +134,7 @@ def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: b
         _people("would change", summary.changed, names, quiet)
     if summary.failed:
         where = "" if summary.dry_run else f"; {summary.gallery}/ledger.parquet has all"
-        say(f"{len(summary.failed)} photos or folders could not be used{where}:", quiet)
+        say(f"{counted(len(summary.failed), 'photo or folder', 'photos or folders')} could not be used{where}:", quiet)
         say_first(names.outcomes(summary.failed), SHOWN, quiet)
     _people("not enrolled, for want of a usable photo (an earlier template stays)", summary.not_enrolled, names, quiet)
     _people(
@@ -162,7 +164,7 @@ def _suspects(summary: EnrollSummary, names: Names, quiet: bool) -> None:
         other = "" if one.source is None else names.photo(one.source)
         other = other if one.other is None else names.person(one.other)
         rows.append([names.person(one.person), other, one.said(), f"{one.score:.4f}"])
-    title = f"{len(summary.suspects)} suspected mix-ups" + (", written all the same" if summary.accepted else "")
+    title = counted(len(summary.suspects), "suspected mix-up") + (", written all the same" if summary.accepted else "")
     table(title, ["person", "other person or photo", "what", "score"], rows, quiet)
     if len(summary.suspects) > SHOWN:
         say(f"  … and {len(summary.suspects) - SHOWN} more", quiet)

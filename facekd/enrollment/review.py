@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from facekd.console import progress, say
+from facekd.core.printable import counted
 from facekd.engines.mapper import on_cores
 from facekd.enrollment.cases import Case, gallery_mark
 from facekd.enrollment.decision_file import COLUMNS, TOLD
@@ -62,9 +63,9 @@ def write_review(
     for kind, (heading, about) in HEADINGS.items():
         made = tuple(_case(case, mark, names, private, faces) for case in ordered if case.suspect.kind == kind)
         groups += [ReviewGroup(heading, about, made)] if made else []
-    lead = f"{len(cases)} suspected mix-ups wait for a decision."
-    if len(cases) < 2:
-        lead = "1 suspected mix-up waits for a decision." if cases else "Nothing to decide: no mix-up is suspected."
+    lead = "Nothing to decide: no mix-up is suspected."
+    if cases:
+        lead = counted(len(cases), "suspected mix-up waits", "suspected mix-ups wait") + " for a decision."
     write_review_page(path, lead=lead, groups=groups, columns=COLUMNS)
     say(f"{path}: {lead}", quiet)
 
@@ -110,8 +111,8 @@ def _case(case: Case, mark: str, names: Names, private: bool, faces: Faces) -> R
         titles = "the photo in question", f"other photos of {person}"
         choices = (
             ReviewChoice("same", "Same person", "The photo counts from now on."),
-            ReviewChoice("different", "Different people", f"The photo never counts for {person}."),
-            ReviewChoice("wrong", "Wrong photo", f"The photo never counts for {person}."),
+            ReviewChoice("different", "Different people", f"It shows somebody else: it never counts for {person}."),
+            ReviewChoice("wrong", "Wrong photo", f"It is no good, or can't be told: it never counts for {person}."),
         )
     else:
         question = f"Is {person} still the same person?"
@@ -136,8 +137,7 @@ def _side(title: str, photos: Sequence[Photo], faces: Faces, empty: str) -> Revi
     shown = [photo for photo in photos[:FACES] if photo in faces]
     pictures = tuple(Picture(faces[person, source], source.removeprefix(f"{person}/")) for person, source in shown)
     more = len(photos) - len(pictures)
-    count = "1 photo" if more == 1 else f"{more} photos"
-    note = "" if not more else f"and {more} more" if pictures else count
+    note = "" if not more else f"and {more} more" if pictures else counted(more, "photo")
     return ReviewSide(title, note if photos else empty, pictures)
 
 

@@ -12,7 +12,7 @@ from facekd.core.types import Array, Embeddings
 from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.people import Person
 
-SCORES, ROWS = 1 << 20, 64  # held at once, and of very many templates so many rows of them
+SCORES, ROWS = 1 << 18, 64  # held at once, and of very many templates so many rows of them
 MOST = 5  # ids that are named for one person
 
 

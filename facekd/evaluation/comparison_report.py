@@ -11,7 +11,6 @@ from facekd.evaluation.report_tables import rates_table
 from facekd.evaluation.results import rate_of
 from facekd.evaluation.text import (
     BOUND_NOTE,
-    RESAMPLED,
     counts_text,
     eer_text,
     far_name,
@@ -111,10 +110,11 @@ def _closed_table(one: ListComparison) -> Table:
         gap = points_text(row.gap, row.gap_low, row.gap_high)
         gain = points_text(row.gain, row.gain_low, row.gain_high)
         rows.append((row.model, shown[row.far_asked], closed_text(row), gap, gain, p_text(row.p_value)))
+    unit = "person" if first.interval == "identities" else "pair"
     note = (
-        f"{CLOSED}. In brackets 95 % intervals: the same resampled {RESAMPLED[first.interval]} for all networks, each "
-        "at its own threshold; that of the share is Fieller's. p: two-sided, that the student is as good as alone. Gap "
-        "and gain in percentage points. First the lowest FAR that the list estimates."
+        f"{CLOSED}. In brackets 95 % intervals, each network at its own threshold: what a {unit} adds to the error of "
+        "all cancels; that of the share is Fieller's. p: two-sided, that the student is as good as alone. Gap and gain "
+        "in percentage points. First the lowest FAR that the list estimates."
     )
     columns = ("student", "FAR", "gap closed", "teacher − alone", "student − alone", "p")
     return Table("Gap closed", columns, tuple(rows), note)

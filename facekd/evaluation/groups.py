@@ -87,7 +87,7 @@ def across_of(groups: Mapping[str, GroupRates], rates: Sequence[Rate], fixed: Se
 
 def _cell_rates(cell: GroupCell, rates: Sequence[Rate], fixed: Sequence[Fixed]) -> GroupRates:
     pairs = PairCounts(int(cell.genuine_pairs.sum()), int(cell.impostor_pairs.sum()) // 2)
-    people = int(((cell.genuine_pairs > 0) | (cell.impostor_pairs > 0)).sum())
+    people = int((cell.genuine_pairs > 0).sum())
     shown = []
     for k, rate in enumerate(rates):
         one = GroupRate(rate.far_asked, rate.threshold)
@@ -101,8 +101,7 @@ def _cell_rates(cell: GroupCell, rates: Sequence[Rate], fixed: Sequence[Fixed]) 
     for k, given in enumerate(fixed, len(rates)):
         tar = _tar(cell, k)
         at.append(fixed_rate(given, _far(cell, k), None if tar is None else (1 - tar[0], 1 - tar[2], 1 - tar[1])))
-    few = int((cell.genuine_pairs > 0).sum()) < FEW
-    return GroupRates(pairs, people, few, tuple(shown), tuple(at))
+    return GroupRates(pairs, people, people < FEW, tuple(shown), tuple(at))
 
 
 def _tar(cell: GroupCell, place: int) -> Interval | None:

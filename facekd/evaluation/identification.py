@@ -33,7 +33,6 @@ from facekd.rates.identification import Ranks, Searches, at_threshold, person_tp
 
 SHOWN = (1, 5, 10)  # ranks in the tables
 MAX_RANK = 20  # of the CMC plot
-
 SEED = 0  # of who is enrolled
 
 

@@ -34,15 +34,15 @@ from facekd.rates.counts import curve
 from facekd.rates.folds import accuracy
 from facekd.rates.intervals import wilson
 from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
-from facekd.rates.people import ByPerson, all_pairs_difference
 from facekd.rates.persons import ListOfPeople, paired_differences, person_rates
 from facekd.rates.rates import auc, d_prime, eer, rate_at, support, support_of
 from facekd.rates.rejects import error_vs_reject
-from facekd.rates.thresholds import far_interval, far_interval_by_person, threshold_interval
+from facekd.rates.sampled import SampledPeople
+from facekd.rates.thresholds import far_interval, threshold_interval
 from facekd.rates.tiles import Count
 
 REJECTED = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)  # shares of the pairs, by quality
-MOST_INDEPENDENT = 200_000  # pairs of unknown people that are still resampled for a difference
+MOST_INDEPENDENT = 200_000  # pairs of unknown people that a difference is still told of
 BAND_POINTS = 4  # of the curves' bands, in each decade of FAR
 
 
@@ -66,7 +66,7 @@ def judge_scores(
     in_folds, kept = _in_folds(scores)
     folded, error, area = accuracy(in_folds), eer(counts), auc(counts)
     intervals = {
-        "eer": eer_interval(values, same, persons, counts, error),
+        "eer": eer_interval(values, same, persons, error),
         "auc": auc_interval(values, same, persons, area),
     }
     if folded is not None:
@@ -150,7 +150,6 @@ def judge_everybody(
         fixed=at,
         acquisition=Acquisition(photos, len(failed), len(everyone), len(everyone - set(people.persons))),
         across=_across(by_group, found.rates, at),
-        all_pairs=True,
     )
     return Judged(model.file, rates, found.curve, None, None, found.histogram, found.people)
 
@@ -162,13 +161,12 @@ def _across(
     return {column: across for column, across in found.items() if across is not None}
 
 
-def _fixed_of_all(one: Fixed, rate: Rate, people: ByPerson) -> FixedRate:
+def _fixed_of_all(one: Fixed, rate: Rate, people: SampledPeople) -> FixedRate:
     """FMR and FNMR of all pairs at a threshold given."""
     assert rate.tar is not None
     assert rate.low is not None
     assert rate.high is not None
-    hits = people.false_accepts[one.threshold]
-    low, high = far_interval_by_person(hits, people.impostor_pairs, worth=people.evidence)
+    low, high = people.far_interval(rate, one.threshold)
     return fixed_rate(one, (rate.far, low, high), (1 - rate.tar, 1 - rate.high, 1 - rate.low))
 
 
@@ -185,17 +183,18 @@ def differences(
 ) -> tuple[ModelDifference, ...]:
     """TAR of each model minus that of each later one on the same pairs, with interval and p-value.
 
-    Where people are not known the pairs are resampled as independent ones; none of a longer list than that allows.
+    Where people are not known the pairs count as independent; none of a longer list than that allows.
     """
     kept = [(one.name, one.scores) for one in judged if one.scores is not None]
-    counted = [(one.name, one.people) for one in judged if one.people is not None]
+    counted = [(one.name, one.people, one.rates.tar) for one in judged if one.people is not None]
     interval: Unit = "identities" if counted else _unit(persons)
     rows = []
     if counted:
-        for (a, mine), (b, others) in combinations(counted, 2):
-            for far in fars:
-                one = all_pairs_difference(mine, others, far)
-                rows.append(ModelDifference(a, b, far, one.difference, one.low, one.high, one.p_value, interval))
+        for (a, mine, tars), (b, others, of_other) in combinations(counted, 2):
+            for rate, other in zip(tars, of_other, strict=True):
+                tested = mine.difference(rate, others, other)
+                ends = tested.difference, tested.low, tested.high, tested.p_value
+                rows.append(ModelDifference(a, b, rate.far_asked, *ends, interval))
         return tuple(rows)
     if persons is None and kept:
         same = kept[0][1].same

@@ -45,7 +45,7 @@ def counting_on_ray(address: str | None) -> Iterator[Count]:
 
 def _count(held: Any, photos: Photos, windows: Sequence[Window], thresholds: Array, over: Sequence[Tile]) -> Counts:
 
-    spread = None if photos.cuts is None else SpreadCount.empty(photos.cuts, len(photos.order))
+    spread = None if photos.cuts is None else SpreadCount.empty(photos.cuts)
     counts = Counts([Tally() for _ in windows], np.zeros(len(thresholds), np.int64), spread=spread)
     for part in map_ordered(partial(_count_group, held, windows, thresholds), _groups(over)):
         counts.merge(part)

@@ -10,15 +10,15 @@ from typing import Any, Literal, TypeAlias
 from facekd.core.types import Array, Rate, Scores
 from facekd.rates.counts import Curve
 from facekd.rates.folds import Accuracy
-from facekd.rates.people import ByPerson
 from facekd.rates.rates import support_of
 from facekd.rates.rejects import Kept
+from facekd.rates.sampled import SampledPeople
 from facekd.rates.spread import Histogram
 
 FEW = 30  # a group of fewer people, or genuine pairs where people are not known, is marked: the rule of 30
 CROSS = " × "  # between the groups of a pair's two sides
 RENAMED = {"failures_to_enroll": "failures_to_enrol"}  # as it was spelled in the first report.json
-Unit = Literal["identities", "pairs"]  # what is resampled for an interval
+Unit = Literal["identities", "pairs"]  # of an interval
 KnownBy = Literal["stated", "photo names"]  # what says who people are: the set or list itself, or its photos' names
 Interval: TypeAlias = tuple[float, float, float]  # a rate, and its 95 % interval
 
@@ -186,7 +186,6 @@ class ModelRates:
     fixed: tuple[FixedRate, ...] = ()  # at thresholds given
     acquisition: Acquisition | None = None
     across: Mapping[str, Across] = field(default_factory=dict)  # by group column
-    all_pairs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +198,7 @@ class Judged:
     scores: Scores | None = field(repr=False)  # None of all pairs
     rejects: Rejects | None = None
     histogram: Histogram | None = field(default=None, repr=False)  # of all pairs
-    people: ByPerson | None = field(default=None, repr=False)  # what each adds to all pairs
+    people: SampledPeople | None = field(default=None, repr=False)  # of all pairs
 
     @property
     def name(self) -> str:

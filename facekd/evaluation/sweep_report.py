@@ -28,10 +28,10 @@ from facekd.reports.document import Block, Figure, Section, Table, Text
 from facekd.reports.forest import Row, forest
 
 NOTE = (
-    "In brackets 95 % intervals: the same resampled people for all cells. Gain over the student alone in percentage "
-    "points. The time of a step is the median from one step's end to the next; with kept views the teacher is not in "
-    "it. The best of many cells looks better on these people than it is: judge the one that you choose with 'facekd "
-    "compare' on others."
+    "In brackets 95 % intervals; what a person adds to the error of two cells cancels in their difference. Gain over "
+    "the student alone in percentage points. The time of a step is the median from one step's end to the next; with "
+    "kept views the teacher is not in it. The best of many cells looks better on these people than it is: judge the "
+    "one that you choose with 'facekd compare' on others."
 )
 
 

@@ -9,16 +9,18 @@ from facekd.evaluation.results import ListRates, ModelRates, PairCounts
 from facekd.rates.rates import support_of
 
 BOUND = "†"
-BOUND_NOTE = f"{BOUND} Fewer than 30 / FAR impostor pairs: the list bounds this FAR but does not estimate it."
+BOUND_NOTE = (
+    f"{BOUND} Fewer than 30 / FAR independent impostor pairs (pairs of the same two people count as ten at most): the "
+    "list bounds this FAR but does not estimate it."
+)
 INTERVALS = {
     "identities": "In brackets the 95 % interval with the person as the unit; the threshold's own error is in it.",
-    "pairs": "In brackets the 95 % Wilson interval over genuine pairs taken as independent.",
+    "pairs": "In brackets the 95 % Wilson interval over genuine pairs taken as independent, at the threshold as given.",
 }
 BANDS = {
     "identities": "with 95 % bands that take the person as the unit",
     "pairs": "with 95 % bands for pairs taken as independent",
 }
-RESAMPLED = {"identities": "people", "pairs": "pairs, taken as independent,"}
 
 
 def percent(value: float | None, digits: int = 2) -> str:

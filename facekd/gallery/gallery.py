@@ -153,6 +153,12 @@ class GalleryTable:
             for batch in self.table.search().limit(len(self)).to_batches(size):
                 yield to_people(pa.Table.from_batches([batch]))
 
+    def metadata(self) -> Iterator[list[str]]:
+        """Everybody's metadata, as `people.tags`."""
+        with told(self.place, "read"):
+            for batch in self.table.search().select(["metadata"]).limit(len(self)).to_batches():
+                yield from batch["metadata"].to_pylist()
+
     def ids(self) -> list[str]:
         """Everybody's id, sorted."""
         with told(self.place, "read"):

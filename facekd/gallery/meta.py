@@ -26,12 +26,15 @@ class OwnScores:
 
     people: int  # enrolled when they were taken
     compared: int  # of them; fewer in a large gallery
-    tail: Mapping[float, float]  # FAR -> cosine of one comparison, a photo with the template of somebody else
+    tail: Mapping[float, float]  # FAR -> score of one comparison, a photo with the template of somebody else
     sd: float  # of these cosines, over people drawn anew
     alike: Mapping[float, float]  # the same between two templates
-    genuine: Mapping[float, float]  # share of the people's own photos -> cosine with the others under which they score
+    genuine: Mapping[float, float]  # share of the people's own photos -> score with the others under which they are
     genuine_people: int  # with two photos or more, of whom these are
     written: int = 0  # people since
+    # The usual level of a search's cohort (rates.open_set). `tail` and `genuine` are of cosine - WEIGHT * (level of the
+    # search - this one). None in galleries of before it was kept, whose scores are plain cosines.
+    level: float | None = None
 
     @property
     def stale(self) -> bool:

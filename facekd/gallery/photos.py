@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ TABLE = "photos"
 KEYS = ["person_id", "source"]
 IN_LIST = 500  # names in one condition
 EXCLUDED = "excluded"  # the status of a photo that was decided to be no photo of its person
+Photos = Mapping[str, Sequence[str]]  # sources of photos by their person
 KEPT = datetime.timedelta(days=1)  # readers may go on using a replaced version for so long
 
 
@@ -113,13 +114,10 @@ class PhotoTable:
         filled = [pc.fill_null(one, math.nan) if pa.types.is_floating(one.type) else one for one in columns]
         return [KnownPhoto(*values) for values in zip(*(one.to_pylist() for one in filled), strict=True)]
 
-    def rows(self, person_id: str, sources: Sequence[str]) -> pa.Table:
-        """Some whole rows of a person, in no order."""
-        pieces = [self.schema.empty_table()]
-        for start in range(0, len(sources), IN_LIST):
-            named = _is_in("source", sources[start : start + IN_LIST])
-            pieces.append(self._read(f"{_is_in('person_id', [person_id])} AND {named}", self.schema.names))
-        return pa.concat_tables(pieces)
+    def rows(self, photos: Photos) -> pa.Table:
+        """Some whole rows, in no order."""
+        pieces = [self._read(condition, self.schema.names) for condition in _conditions(photos)]
+        return pa.concat_tables([self.schema.empty_table(), *pieces])
 
     def of(self, person_ids: Sequence[str]) -> pa.Table:
         """The whole rows of some people, in no order."""
@@ -130,6 +128,15 @@ class PhotoTable:
         where = f"status = 'ok' AND {_is_in('person_id', person_ids)}"
         with told(self.place, "read"):
             yield from self.table.search().where(where).select(["person_id", "source", "embedding"]).to_batches()
+
+    def only_in_memory(self, person_ids: Sequence[str]) -> set[str]:
+        """Those of some people who have photos here, and none of a file: a program gave them."""
+        found: dict[str, bool] = {}
+        for start in range(0, len(person_ids), IN_LIST):
+            rows = self._read(_is_in("person_id", person_ids[start : start + IN_LIST]), ["person_id", "stamp"])
+            for person, stamp in zip(rows["person_id"].to_pylist(), rows["stamp"].to_pylist(), strict=True):
+                found[person] = found.get(person, True) and stamp is None
+        return {person for person, without in found.items() if without}
 
     def put(self, rows: pa.Table, *, new: bool) -> None:
         """Write rows, all at once or none; each replaces an earlier one of the same person and source.
@@ -151,23 +158,21 @@ class PhotoTable:
                 merge = self.table.merge_insert(KEYS).when_matched_update_all().when_not_matched_insert_all()
                 merge.execute(rows, on_bad_vectors="null")  # those that are null are meant to be
 
-    def forget(self, person_id: str, sources: Sequence[str]) -> None:
-        """Take photos of a person out; their bytes go with the next cleaning, see `KEPT`."""
+    def forget(self, photos: Photos) -> None:
+        """Take photos out; their bytes go with the next cleaning, see `KEPT`."""
         with told(self.place, "written"), private():
-            for start in range(0, len(sources), IN_LIST):
-                named = _is_in("source", sources[start : start + IN_LIST])
-                self.table.delete(f"{_is_in('person_id', [person_id])} AND {named}")
+            for condition in _conditions(photos):
+                self.table.delete(condition)
 
-    def accept(self, person_id: str, sources: Sequence[str]) -> None:
-        """Remember that photos that do not match the person's others are to count nevertheless."""
+    def accept(self, photos: Photos) -> None:
+        """Remember that photos that do not match their person's others are to count nevertheless."""
         with told(self.place, "written"), private():
-            for start in range(0, len(sources), IN_LIST):
-                named = _is_in("source", sources[start : start + IN_LIST])
-                self.table.update(where=f"{_is_in('person_id', [person_id])} AND {named}", values={"accepted": True})
+            for condition in _conditions(photos):
+                self.table.update(where=condition, values={"accepted": True})
 
-    def exclude(self, person_id: str, sources: Sequence[str], reason: str) -> None:
-        """Let photos of a person never count: their embeddings go, their digests stay."""
-        rows = self.rows(person_id, sources)
+    def exclude(self, photos: Photos, reason: str) -> None:
+        """Let photos of their persons never count: their embeddings go, their digests stay."""
+        rows = self.rows(photos)
         values = {
             "status": pa.array([EXCLUDED] * len(rows), pa.string()),
             "reason": pa.array([reason] * len(rows), pa.string()),
@@ -204,6 +209,25 @@ class PhotoTable:
 def _connect(place: Place) -> Any:
     check_fork(place)
     return lancedb.connect(place.uri, storage_options=storage_options() if place.remote else None)
+
+
+def _conditions(photos: Photos) -> Iterator[str]:
+    """Conditions that together hold for the rows of some photos, in LanceDB's SQL.
+
+    Of many people at once: each write makes a version of the table, which costs time and memory from then on.
+    """
+    waiting: list[str] = []
+    count = 0
+    for person, sources in photos.items():
+        for start in range(0, len(sources), IN_LIST):
+            some = sources[start : start + IN_LIST]
+            if count + len(some) > IN_LIST:
+                yield " OR ".join(waiting)
+                waiting, count = [], 0
+            waiting.append(f"({_is_in('person_id', [person])} AND {_is_in('source', some)})")
+            count += len(some)
+    if waiting:
+        yield " OR ".join(waiting)
 
 
 def _is_in(column: str, values: Sequence[str]) -> str:

@@ -65,9 +65,11 @@ def decode(data: bytes, source: str) -> Photo:
         kind = "an empty file" if not data else "no image that can be read"
         raise BadPhotoError("unreadable", f"{kind}; replace the file") from error
     except Exception as error:
-        # Pillow's parsers raise whatever damaged bytes lead them to: any of it means this file is bad.
+        # Pillow's parsers raise whatever damaged bytes lead them to: any of it means this file is bad. A SyntaxError is
+        # their word for a damaged header.
+        kind = "" if isinstance(error, SyntaxError) else f"{type(error).__name__}: "
         raise BadPhotoError(
-            "unreadable", f"damaged image ({type(error).__name__}: {' '.join(str(error).split())}); replace the file"
+            "unreadable", f"damaged image ({kind}{' '.join(str(error).split())}); replace the file"
         ) from error
     return Photo(pixels, source, sha256_bytes(data))
 

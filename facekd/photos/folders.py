@@ -44,7 +44,12 @@ def walk(root: Path) -> Walked:
     while waiting or links:
         is_link = not waiting
         folder, hops = heapq.heappop(links) if is_link else waiting.pop()
-        key = _identity(os.path.join(root, folder))
+        try:
+            key = _identity(os.path.join(root, folder))
+        except FileNotFoundError:
+            if not folder:
+                raise
+            continue  # it was taken away meanwhile
         if key in seen:
             found.again.append((folder, seen[key]))
             continue
@@ -85,6 +90,8 @@ def _entries(root: Path, folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(os.path.join(root, folder)) as entries:
             return list(entries)
+    except (FileNotFoundError, NotADirectoryError):  # it was taken away meanwhile
+        return []
     except OSError as error:
         raise UserError(f"{error.filename}: can't be read ({error.strerror}); allow it or move it away") from error
 

@@ -17,11 +17,9 @@ import numpy as np
 from facekd.core.types import Array, Rate
 from facekd.errors import UserError
 from facekd.rates.counts import Curve
-from facekd.rates.intervals import wilson_by_person
-from facekd.rates.people import ByPerson, auc_interval_of, eer_interval_of
 from facekd.rates.rates import far_budget, support
-from facekd.rates.sampled import all_pairs_evidence, sampled_people
-from facekd.rates.spread import Cuts, Histogram, auc_of, falling_counts, histogram_of, lenient_points
+from facekd.rates.sampled import SampledPeople, all_pairs_evidence, sampled_people
+from facekd.rates.spread import Cuts, Histogram, auc_of, histogram_of, lenient_points
 from facekd.rates.streamed import crossing, curve_at, curve_thresholds, d_prime_of
 from facekd.rates.tiles import Count, Photos, Product, count_on_cores, genuine_scores, numpy_product, tiles
 from facekd.rates.windows import RankedScore, Window, guess, locate
@@ -46,7 +44,7 @@ class AllPairs:
     auc_interval: tuple[float, float]
     d_prime: float | None  # None where it is undefined
     histogram: Histogram | None  # None where no pair has a score
-    people: ByPerson
+    people: SampledPeople
     fixed: list[Rate]  # at each threshold given; far_asked is the FAR there
 
 
@@ -134,8 +132,7 @@ def measure_all_pairs(
     found: dict[int, RankedScore] = {}
     error = 0.0
     given = np.array([_at_least(one) for one in fixed], np.float32)
-    near_eer = sample[max(0, len(sample) - 1 - int(crossed * len(sample))) :][:1]  # for the EER's interval alone
-    cuts = Cuts.of(before, sample, float(norms.max(initial=0.0)), np.concatenate([given, near_eer]))
+    cuts = Cuts.of(before, sample, float(norms.max(initial=0.0)))
     # The first pass also counts what no window is needed for: the genuine scores, the curve, each score's bin.
     at = np.unique(np.concatenate([thresholds, given]))
     counts = passed = count(replace(sides, cuts=cuts), list(open_windows.values()), at, tiles(len(vectors)))
@@ -163,31 +160,21 @@ def measure_all_pairs(
     person = number[np.concatenate([np.zeros(0, np.int32), *counts.rows])]
 
     people = sampled_people(vectors[order], number, photos, (genuine, person), product)
+    none = Rate(1.0, 0.0, None, None, n_genuine, n_impostor, None, None, evidence=worth)
 
-    def rate_of(far_asked: float, n_accepted: int, n_hits: int, threshold: float, blocking: float) -> Rate:
-        rate = Rate(
-            far_asked=far_asked,
-            far=n_accepted / n_impostor,
-            tar=n_hits / n_genuine,
-            threshold=threshold if threshold < np.inf else None,
-            n_genuine=n_genuine,
-            n_impostor=n_impostor,
-            low=None,
-            high=None,
-            evidence=worth,
-        )
-        return people.interval(rate, blocking)
+    def at_point(far_asked: float, n_accepted: int, n_hits: int, threshold: float) -> Rate:
+        far, tar, given = n_accepted / n_impostor, n_hits / n_genuine, threshold if threshold < np.inf else None
+        return replace(none, far_asked=far_asked, far=far, tar=tar, threshold=given)
 
     rates = {}
     for index, far in enumerate(supported):
         blocking = found[index]  # the impostor score that one more accepted pair would need
         accepted = genuine > np.float32(blocking.score)
         threshold = min(blocking.next_above, float(genuine[accepted].min(initial=np.inf)))
-        n_hits = int(np.count_nonzero(accepted))
-        rates[far] = rate_of(far, blocking.above, n_hits, threshold, blocking.score)
+        rate = at_point(far, blocking.above, int(np.count_nonzero(accepted)), threshold)
+        rates[far] = people.interval(rate, blocking.score)
     ascending = np.sort(genuine)  # threads hand them in in any order, and sums of floats would show it
-    unknown = Rate(1.0, 0.0, None, None, n_genuine, n_impostor, None, None, evidence=worth)
-    known = [rates.get(far, replace(unknown, far_asked=far)) for far in fars]
+    known = [rates.get(far, replace(none, far_asked=far)) for far in fars]
     spread = counts.spread
     assert spread is not None, "the tiles' scores were not counted in bins"
     more = lenient_points(cuts, spread, int(counts.accepted.max(initial=0)), LENIENT)
@@ -197,46 +184,26 @@ def measure_all_pairs(
     chosen = np.unique(np.searchsorted(curve.impostor, wanted, side="left"))
     points = [(int(curve.impostor[i]), float(curve.thresholds[i])) for i in chosen[chosen < len(curve.impostor)]]
     band = [
-        rate_of(n / n_impostor, n, int(np.count_nonzero(genuine >= threshold)), threshold, threshold)
+        people.interval(at_point(n / n_impostor, n, int(np.count_nonzero(genuine >= threshold)), threshold), threshold)
         for n, threshold in points
     ]
-    false = np.array([np.bincount(number, row, len(photos)) for row in spread.by_photo], np.int64)
-    by_person = ByPerson(
-        genuine_pairs=genuine_pairs,
-        impostor_pairs=photos * (n_photos - photos),
-        photos=photos,
-        false_accepts={float(one): row for one, row in zip(fixed, false[: len(fixed)], strict=True)},
-        sampled=people,
-        blocking={far: found[index].score for index, far in enumerate(supported)},
-        tars={far: rate.tar for far, rate in rates.items() if rate.tar is not None},
-    )
     area = auc_of(cuts, spread, n_genuine, n_impostor)
-    falling = falling_counts(cuts, spread)
-    place = np.searchsorted(-falling[0], -genuine, side="right")  # genuine scores share their bin with some impostors
-    won = np.bincount(person, 1 - np.append(0, falling[1])[place] / n_impostor, len(photos))
-    scored = np.bincount(number, minlength=len(photos))
-    unscored = by_person.impostor_pairs - scored * (len(vectors) - scored)  # each is beaten by all genuine pairs scored
-    beaten = (np.bincount(number, spread.beaten, len(photos)) + unscored) * len(genuine) / n_genuine
-    edge = near_eer[0] if len(near_eer) else np.float32(np.inf)
-    missed = genuine_pairs - np.bincount(person[genuine >= edge], minlength=len(photos))
-    near = false[len(fixed)] if len(near_eer) else np.zeros(len(photos), np.int64)
     judged = []
     for one in given:
         n = int(counts.accepted[np.searchsorted(at, one)])
-        hits = np.bincount(person[genuine >= one], minlength=len(photos))
-        share, ends = n / n_impostor, wilson_by_person(hits, genuine_pairs)
-        judged.append(Rate(share, share, int(hits.sum()) / n_genuine, float(one), n_genuine, n_impostor, *ends))
+        rate = at_point(n / n_impostor, n, int(np.count_nonzero(genuine >= one)), float(one))
+        judged.append(people.interval_at(rate))
     return AllPairs(
         rates=known,
         curve=curve,
         band=band,
         eer=error,
         auc=area,
-        eer_interval=eer_interval_of(error, by_person, missed, near, ascending, falling),
-        auc_interval=auc_interval_of(area, by_person, won, beaten),
+        eer_interval=people.eer_interval(error),
+        auc_interval=people.auc_interval(area),
         d_prime=d_prime_of(counts.sums, n_scored, ascending),
         histogram=histogram_of(cuts, spread, n_genuine + n_impostor),
-        people=by_person,
+        people=people,
         fixed=judged,
     )
 

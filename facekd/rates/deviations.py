@@ -154,11 +154,21 @@ class ImpostorPairs:
 def tar_deviation(genuine: GenuinePairs, impostor: ImpostorPairs, far: float, moved: float = 0.0) -> Deviation:
     """TAR at the threshold for a FAR, and what people add to its error, through that threshold too.
 
-    The threshold's error is worth the slope of the ROC, taken over as much of it as the FAR is unsure of.
+    The threshold's error is worth the slope of the ROC.
 
     Args:
         moved: by how much less the threshold is where `impostor` is a sample.
     """
+    blocking = impostor.blocking(far)
+    couples = impostor.deviations(blocking)
+    persons = impostor.dyads.by_person(couples)
+    slope = roc_slope(genuine, impostor, far, moved)
+    blocking += moved
+    return Deviation(genuine.tar(blocking), genuine.deviations(blocking), -slope * persons, -slope * couples)
+
+
+def roc_slope(genuine: GenuinePairs, impostor: ImpostorPairs, far: float, moved: float = 0.0) -> float:
+    """The slope of TAR over FAR, over as much of the ROC as the FAR is unsure of. Arguments as `tar_deviation`."""
     blocking = impostor.blocking(far)
     couples = impostor.deviations(blocking)
     persons = impostor.dyads.by_person(couples)
@@ -168,6 +178,4 @@ def tar_deviation(genuine: GenuinePairs, impostor: ImpostorPairs, far: float, mo
     factor = math.exp(min(max(unsure, STEP[0]), STEP[1]))
     low, high = min(far / factor, 0.999), max(far, min(far * factor, 0.999))
     least, most = (genuine.tar(impostor.blocking(end) + moved) for end in (low, high))
-    slope = (most - least) / (high - low)
-    blocking += moved
-    return Deviation(genuine.tar(blocking), genuine.deviations(blocking), -slope * persons, -slope * couples)
+    return (most - least) / (high - low)

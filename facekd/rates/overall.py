@@ -1,9 +1,9 @@
-"""How sure accuracy, EER and AUC are when pairs share persons.
+"""How sure accuracy, EER and AUC are when pairs share people.
 
-Each of them is, up to terms that vanish faster, a mean over pairs: of what every pair adds to it (its influence). For
-the AUC that is the placement values of E. DeLong, D. DeLong and D. Clarke-Pearson (Biometrics 44, 1988), summed over
-people as N. Obuchowski sums them over clusters (Biometrics 53, 1997). The people are weighed and their sums turned into
-a variance as those of a TAR are (rates/deviations.py).
+Each of them is, up to terms that vanish faster, a mean over pairs of what every pair adds to it (its influence), so
+its error is a sum over people as that of a TAR (rates/deviations.py). For the AUC the influences are the placement
+values of E. DeLong, D. DeLong and D. Clarke-Pearson (Biometrics 44, 1988), summed over clusters as N. Obuchowski does
+(Biometrics 53, 1997).
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from __future__ import annotations
 import numpy as np
 
 from facekd.core.types import Array, Scores
-from facekd.rates.counts import Curve
-from facekd.rates.deviations import Deviation
-from facekd.rates.dyads import PERSON_CORRELATION, Dyads, effective, evidence
+from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, roc_slope, tar_deviation
+from facekd.rates.dyads import Dyads, effective
 from facekd.rates.folds import Accuracy
-from facekd.rates.intervals import wilson, wilson_of_people
+from facekd.rates.intervals import wilson_of_people
+from facekd.rates.persons import ListOfPeople
 
-BLOCK = 1 << 20  # scores placed at once
-NEAR = 1.5  # the slope of the ROC at the EER is taken between the scores where a rate is so much lower and higher
+Persons = tuple[Array, Array]
 
 
-def auc_interval(values: Array, same: Array, persons: tuple[Array, Array] | None, auc: float) -> tuple[float, float]:
+def auc_interval(values: Array, same: Array, persons: Persons | None, auc: float) -> tuple[float, float]:
     """95 % interval of an AUC.
 
     Args:
@@ -29,51 +28,17 @@ def auc_interval(values: Array, same: Array, persons: tuple[Array, Array] | None
         same: bool[P].
         persons: [P] twice, who is on either side; None takes the pairs as independent.
     """
-    genuine, impostor = np.sort(values[same]), np.sort(values[~same])
-
-    def below(sorted_values: Array, at: Array) -> Array:
-        found = np.empty(len(at))
-        for start in range(0, len(at), BLOCK):
-            part = slice(start, start + BLOCK)
-            left, right = (np.searchsorted(sorted_values, at[part], side=side) for side in ("left", "right"))
-            found[part] = (left + right) / 2 / len(sorted_values)
-        return found
-
-    adds = np.empty(len(values))
-    adds[same] = below(impostor, values[same])
-    adds[~same] = 1 - below(genuine, values[~same])
-    del genuine, impostor  # of ten million pairs each array takes 80 MB
-    return _interval(auc, adds, same, persons)
+    listed = _listed(values, same, persons)
+    return interval_of(auc, auc_deviation(listed.genuine, listed.impostor), listed.genuine, len(values))
 
 
-def eer_interval(
-    values: Array, same: Array, persons: tuple[Array, Array] | None, counts: Curve, eer: float
-) -> tuple[float, float]:
-    """95 % interval of an EER, the threshold moving with the pairs.
-
-    Where FAR rises by a and FNMR by b at the same threshold, the crossing moves by (g a + f b) / (f + g), with f and g
-    the densities of impostor and genuine scores there. Arguments as `auc_interval`.
-    """
-    far = counts.impostor / counts.n_impostor
-    misses = 1 - counts.genuine / counts.n_genuine
-    place = min(int(np.searchsorted(far - misses, 0.0)), len(far) - 1) if len(far) else 0
-    accepted = values >= (counts.thresholds[place] if len(far) else np.inf)
-    del far, misses
-    genuine, impostor = np.sort(values[same]), np.sort(values[~same])[::-1]
-
-    def at(share: float, scores: Array) -> float:
-        return float(scores[min(int(share * len(scores)), len(scores) - 1)])
-
-    ends = [at(min(1.0, eer * by), scores) for by in (1 / NEAR, NEAR) for scores in (genuine, impostor)]
-    f, g = (float(((scores >= min(ends)) & (scores <= max(ends))).mean()) for scores in (impostor, genuine))
-    del genuine, impostor
-    adds = np.zeros(len(values))
-    adds[same & ~accepted] = f / (f + g)
-    adds[~same & accepted] = g / (f + g)
-    return _interval(eer, adds, same, persons)
+def eer_interval(values: Array, same: Array, persons: Persons | None, eer: float) -> tuple[float, float]:
+    """95 % interval of an EER, the threshold moving with the pairs. Arguments as `auc_interval`."""
+    listed = _listed(values, same, persons)
+    return interval_of(eer, eer_deviation(listed.genuine, listed.impostor, eer), listed.genuine, len(values))
 
 
-def accuracy_interval(scores: Scores, persons: tuple[Array, Array] | None, accuracy: Accuracy) -> tuple[float, float]:
+def accuracy_interval(scores: Scores, persons: Persons | None, accuracy: Accuracy) -> tuple[float, float]:
     """95 % interval of an accuracy over folds, each fold's threshold as it was chosen on the others.
 
     Args:
@@ -82,45 +47,84 @@ def accuracy_interval(scores: Scores, persons: tuple[Array, Array] | None, accur
     """
     _, fold = np.unique(scores.fold, return_inverse=True)
     thresholds = np.array([np.inf if one is None else one for one in accuracy.thresholds])
-    right = (scores.values >= thresholds[fold]) == scores.same
-    share = float(scores.same.mean())
-    adds = np.where(scores.same, share * right, (1 - share) * right)
-    return _interval(accuracy.mean, adds, scores.same, persons)
+    right = ((scores.values >= thresholds[fold]) == scores.same).astype(np.float64)
+    listed = _listed(scores.values, scores.same, persons)
+    dyads = listed.dyads
+    share = np.count_nonzero(scores.same) / len(right)
+    genuine, impostor = right[dyads.genuine], right[dyads.impostor]
+    found = np.bincount(dyads.person, genuine, dyads.n_persons) * listed.genuine.weight
+    rejected = np.bincount(dyads.couple, impostor, len(dyads.couple_pairs)) * dyads.couple_weight
+    hits, rejects = found.sum() / listed.genuine.total, rejected.sum() / listed.impostor.total
+    persons_part = (found - hits * dyads.person_pairs * listed.genuine.weight) / listed.genuine.total
+    couples = (rejected - rejects * dyads.couple_pairs * dyads.couple_weight) / listed.impostor.total
+    value = float(share * hits + (1 - share) * rejects)
+    deviation = Deviation(value, share * persons_part, (1 - share) * dyads.by_person(couples), (1 - share) * couples)
+    return interval_of(accuracy.mean, deviation, listed.genuine, len(right))
 
 
-def _interval(plain: float, adds: Array, same: Array, persons: tuple[Array, Array] | None) -> tuple[float, float]:
-    """95 % interval of a share; all intervals of this file pass here.
+def auc_deviation(genuine: GenuinePairs, impostor: ImpostorPairs) -> Deviation:
+    """The AUC by the people's weights, and what people add to its error; ties count half."""
+    n = len(impostor.falling) - 1
+    sides = [np.searchsorted(impostor.falling[:-1], genuine.falling, side=side) for side in ("left", "right")]
+    above = (impostor.sums[sides[0]] + impostor.sums[sides[1]]) / 2 / impostor.total
+    # of pairs without a score, which need not be listed, all impostor scores lie above but those without one
+    lost = (impostor.sums[n] + impostor.total) / 2 / impostor.total
+    above = np.where(np.isfinite(genuine.falling), above, lost)
+    scored = np.bincount(genuine.person, minlength=len(genuine.pairs))
+    won = np.bincount(genuine.person, 1 - above, len(genuine.pairs)) + (genuine.pairs - scored) * (1 - lost)
+    auc = float(genuine.weight @ won / genuine.total)
+    persons = genuine.weight * (won - auc * genuine.pairs) / genuine.total
 
-    Args:
-        plain: the share.
-        adds: float[P], what each pair adds to it: it moves as the mean of the genuine ones and that of the others do.
+    dyads = impostor.dyads
+    sides = [np.searchsorted(genuine.falling, impostor.falling[:-1], side=side) for side in ("left", "right")]
+    beaten = (genuine.sums[sides[0]] + genuine.sums[sides[1]]) / 2 / genuine.total
+    listed = int(np.searchsorted(genuine.falling, np.inf))
+    unscored = (genuine.sums[listed] + genuine.total) / 2 / genuine.total
+    beaten = np.where(np.isfinite(impostor.falling[:-1]), beaten, unscored)
+    there = np.bincount(impostor.couple, minlength=len(dyads.couple_pairs))
+    lower = np.bincount(impostor.couple, beaten, len(dyads.couple_pairs)) + (dyads.couple_pairs - there) * unscored
+    couples = dyads.couple_weight * (lower - auc * dyads.couple_pairs) / impostor.total
+    return Deviation(auc, persons, dyads.by_person(couples), couples)
+
+
+def eer_deviation(genuine: GenuinePairs, impostor: ImpostorPairs, eer: float) -> Deviation:
+    """The EER by the people's weights, about `eer`, and what people add to its error.
+
+    The EER e is where FNMR(e) = e along the ROC; a miss more there moves it by 1 / (1 + slope).
     """
-    if persons is None:
-        variance = 0.0
-        for of in (same, ~same):
-            part = adds[of]
-            part -= part.mean()
-            variance += float(np.square(part, out=part).sum()) / len(part) ** 2
-        certain = variance == 0 or not 0 < plain < 1
-        n = float(same.sum()) if certain else min(plain * (1 - plain) / variance, float(len(adds)))
-        return wilson(plain * n, n)
-    dyads = Dyads.of(same, *persons)
-    counted = evidence(dyads.person_pairs, PERSON_CORRELATION)
-    weight = np.divide(counted, dyads.person_pairs, out=np.zeros(dyads.n_persons), where=dyads.person_pairs > 0)
-    genuine, impostor = adds[dyads.genuine], adds[dyads.impostor]
-    own = weight[dyads.person]
-    center = float(own @ genuine / own.sum())
-    people = np.bincount(dyads.person, own * (genuine - center), dyads.n_persons) / own.sum()
-    each = dyads.couple_weight[dyads.couple]
-    middle = float(each @ impostor / each.sum())
-    couples = np.bincount(dyads.couple, each * (impostor - middle), len(dyads.couple_pairs)) / each.sum()
-    value = plain + center - float(genuine.mean()) + middle - float(impostor.mean())
-    deviation = Deviation(value, people, dyads.by_person(couples), couples)
+    far = min(max(eer, 1e-9), 1.0)
+    tar, slope = tar_deviation(genuine, impostor, far), roc_slope(genuine, impostor, far)
+    by = -1 / (1 + slope)
+    value = min(1.0, max(0.0, eer + by * (tar.value - (1 - eer))))
+    return Deviation(value, by * tar.genuine, by * tar.impostor, by * tar.couples)
+
+
+def interval_of(plain: float, deviation: Deviation, genuine: GenuinePairs, pairs: float) -> tuple[float, float]:
+    """95 % interval of a share of all pairs, `plain` over the pairs alike."""
     return wilson_of_people(
         plain,
-        min(1.0, max(0.0, value)),
+        deviation.value,
         deviation.variance(),
-        pairs=float(len(adds)),
-        worth=float(counted.sum()),
-        people=effective(counted),
+        pairs=pairs,
+        worth=genuine.evidence,
+        people=genuine.people,
     )
+
+
+def far_deviation(impostor: ImpostorPairs, blocking: float) -> Deviation:
+    """The share of impostor pairs that score above ``-blocking``, and what people add to its error."""
+    couples = impostor.deviations(blocking)
+    by_person = impostor.dyads.by_person(couples)
+    return Deviation(impostor.far(blocking), np.zeros(len(by_person)), by_person, couples)
+
+
+def people_of(dyads: Dyads) -> float:
+    """As how many people with equally many impostor pairs those of a list count."""
+    return effective(dyads.by_person(dyads.couple_pairs * dyads.couple_weight))
+
+
+def _listed(values: Array, same: Array, persons: Persons | None) -> ListOfPeople:
+    if persons is None:
+        alone = np.arange(len(same))
+        persons = alone, np.where(same, alone, alone + len(same))
+    return ListOfPeople.of(values, same, *persons)

@@ -15,7 +15,9 @@ import numpy as np
 from facekd.core.types import Array, Rate
 from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, tar_deviation
 from facekd.rates.dyads import COUPLE_CORRELATION, Dyads, evidence, pair_weights
-from facekd.rates.persons import tar_interval
+from facekd.rates.intervals import wilson_of_people
+from facekd.rates.overall import auc_deviation, eer_deviation, far_deviation, interval_of, people_of
+from facekd.rates.persons import Difference, difference_of, tar_interval
 
 MOST = 10_000_000  # pairs among the people drawn
 ROWS = 512  # of the product made at once
@@ -35,7 +37,7 @@ class SampledPeople:
     share: float  # of the people drawn
 
     def deviation(self, far: float, threshold: float) -> Deviation:
-        """TAR at a FAR and what people add to its error; and minus the score of its threshold.
+        """TAR at a FAR and what people add to its error.
 
         Args:
             threshold: the highest score that all pairs don't accept at this FAR.
@@ -45,7 +47,7 @@ class SampledPeople:
         at = max(far, lowest)  # below it the sample shows no errors; their spread then grows as that of rare counts
         grown = math.sqrt(at / far)
         moved = 0.0
-        if self.share < 1:
+        if self.share < 1 and threshold < np.inf:
             moved = -threshold - float(self.impostor.falling[min(int(at * self.n_pairs), self.n_scored)])
         found = tar_deviation(self.genuine, self.impostor, at, moved)
         return replace(
@@ -60,6 +62,48 @@ class SampledPeople:
         assert rate.tar is not None
         low, high = tar_interval(rate.tar, self.deviation(rate.far_asked, threshold), self.genuine)
         return replace(rate, low=low, high=high)
+
+    def interval_at(self, rate: Rate) -> Rate:
+        """A rate over all pairs at a threshold that was given, with its interval."""
+        assert rate.tar is not None
+        assert rate.threshold is not None
+        blocking = float(np.nextafter(np.float32(-rate.threshold), np.float32(np.inf)))
+        nothing = np.zeros(len(self.genuine.pairs))
+        deviation = Deviation(self.genuine.tar(blocking), self.genuine.deviations(blocking), nothing, np.zeros(0))
+        low, high = tar_interval(rate.tar, deviation, self.genuine)
+        return replace(rate, low=low, high=high)
+
+    def far_interval(self, rate: Rate, threshold: float) -> tuple[float, float]:
+        """95 % interval of the FAR of all pairs at a threshold that was given."""
+        deviation = far_deviation(self.impostor, float(np.nextafter(np.float32(-threshold), np.float32(np.inf))))
+        worth = rate.n_impostor if rate.evidence is None else rate.evidence
+        value = deviation.value if self.share == 1 else rate.far
+        variance = replace(deviation, share=self.share).variance()
+        people = people_of(self.impostor.dyads) / self.share
+        return wilson_of_people(rate.far, value, variance, pairs=rate.n_impostor, worth=worth, people=people)
+
+    def difference(self, rate: Rate, other: SampledPeople, theirs: Rate) -> Difference:
+        """A TAR less that of another network over the same pairs at the same FAR."""
+        if rate.tar is None or theirs.tar is None or np.count_nonzero(self.genuine.pairs) < 2:
+            return Difference(rate.far_asked, None, None, None, None)
+        mine, others = (
+            people.deviation(one.far_asked, np.inf if one.threshold is None else one.threshold)
+            for people, one in ((self, rate), (other, theirs))
+        )
+        return difference_of(rate.far_asked, rate.tar - theirs.tar, mine - others, self.genuine.people)
+
+    def eer_interval(self, eer: float) -> tuple[float, float]:
+        """95 % interval of the EER of all pairs."""
+        return self._share(eer, eer_deviation(self.genuine, self.impostor, eer))
+
+    def auc_interval(self, auc: float) -> tuple[float, float]:
+        """95 % interval of the AUC of all pairs."""
+        return self._share(auc, auc_deviation(self.genuine, self.impostor))
+
+    def _share(self, plain: float, deviation: Deviation) -> tuple[float, float]:
+        value = deviation.value if self.share == 1 else plain
+        pairs = float(self.genuine.pairs.sum() + self.n_pairs / self.share**2)
+        return interval_of(plain, replace(deviation, value=value, share=self.share), self.genuine, pairs)
 
 
 def all_pairs_evidence(photos: Array) -> float:

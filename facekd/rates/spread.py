@@ -21,19 +21,17 @@ SHOWN = 60  # bins of the histogram that is shown
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """Where impostor scores are told apart, and the thresholds at which they are counted by photo."""
+    """Where impostor scores are told apart."""
 
     factor: np.float32  # a score s is in bin int(s * factor + half): each step rounds, and none turns two round
     half: np.float32
     start: Array  # int32[B + 1], place in `genuine` of the first that is in this bin or a higher one
     genuine: Array  # float32[U], the distinct genuine scores, ascending
     below: Array  # int64[U + 1], genuine pairs that score lower than each; last all pairs with a score
-    marks: Array  # float32[M]
     holds: Array  # bool[B], whether a genuine score is in the bin
-    above: Array  # float32[B], about the share of the genuine scores that are above a score in the bin
 
     @classmethod
-    def of(cls, genuine: Array, sample: Array, limit: float, marks: Array) -> Cuts:
+    def of(cls, genuine: Array, sample: Array, limit: float) -> Cuts:
         """Cuts at genuine scores.
 
         Args:
@@ -41,19 +39,18 @@ class Cuts:
             sample: float32, some impostor scores.
             limit: no score is further from 0.
         """
-        cuts = cls._in_bins(BINS, genuine, limit, marks)
+        cuts = cls._in_bins(BINS, genuine, limit)
         if len(sample) and cuts.holds[cuts.bins_of(sample)].mean() > MANY:
-            return cls._in_bins(MORE_BINS, genuine, limit, marks)
+            return cls._in_bins(MORE_BINS, genuine, limit)
         return cuts
 
     @classmethod
-    def _in_bins(cls, n: int, genuine: Array, limit: float, marks: Array) -> Cuts:
+    def _in_bins(cls, n: int, genuine: Array, limit: float) -> Cuts:
         factor, half = np.float32(n / 2 / max(1e-6, 1.001 * limit) * (1 - 2 / n)), np.float32(n / 2)
         distinct, counts = np.unique(genuine, return_counts=True)
         start = np.searchsorted(_bins(distinct, factor, half), np.arange(n + 1)).astype(np.int32)
         below = np.append(0, np.cumsum(counts))
-        above = 1 - (below[start[:-1]] + below[start[1:]]) / 2 / max(1, len(genuine))
-        return cls(factor, half, start, distinct, below, marks, start[1:] > start[:-1], above.astype(np.float32))
+        return cls(factor, half, start, distinct, below, start[1:] > start[:-1])
 
     def bins_of(self, scores: Array) -> Array:
         """int64, the bin of each score: never lower for a higher score."""
@@ -66,35 +63,18 @@ class SpreadCount:
 
     bins: Array  # int64[B], scores in each
     won: int  # twice the genuine pairs above each score whose bin holds some, ties once
-    by_photo: Array  # int64[M, N], scores at or above each mark, of each photo in the order of tiles
-    beaten: Array  # float64[N], the sum over a photo's scores of about the share of genuine scores above
 
     @classmethod
-    def empty(cls, cuts: Cuts, photos: int) -> SpreadCount:
-        return cls(
-            np.zeros(len(cuts.holds), np.int64), 0, np.zeros((len(cuts.marks), photos), np.int64), np.zeros(photos)
-        )
+    def empty(cls, cuts: Cuts) -> SpreadCount:
+        return cls(np.zeros(len(cuts.holds), np.int64), 0)
 
-    def add(self, cuts: Cuts, tile: Array, r0: int, c0: int) -> None:
-        """Count a tile of scores, float32[rows, columns] with -inf where it holds no impostor pair.
-
-        Args:
-            r0, c0: the photos of its first row and column.
-        """
+    def add(self, cuts: Cuts, tile: Array) -> None:
+        """Count a tile of scores, float32[rows, columns] with -inf where it holds no impostor pair."""
         impostor = tile.ravel()
         whole = bool(impostor.min(initial=0.0) > -np.inf)
         scores = impostor if whole else impostor[impostor > -np.inf]
         bins = cuts.bins_of(scores)
         self.bins += np.bincount(bins, minlength=len(self.bins))
-        beaten = cuts.above[bins]
-        if not whole:
-            everywhere = np.zeros(len(impostor), np.float32)
-            everywhere[impostor > -np.inf] = beaten
-            beaten = everywhere
-        beaten = beaten.reshape(tile.shape)
-        self.beaten[r0 : r0 + tile.shape[0]] += beaten.sum(axis=1)
-        self.beaten[c0 : c0 + tile.shape[1]] += beaten.sum(axis=0)
-        self._add_marks(cuts, tile, r0, c0)
         self._look_up(cuts, scores, bins)
 
     def _look_up(self, cuts: Cuts, scores: Array, bins: Array) -> None:
@@ -115,16 +95,9 @@ class SpreadCount:
         tied = tied[(cuts.genuine[tied] == scores) & (low < len(cuts.genuine))]
         self.won += 2 * above - int((cuts.below[tied + 1] - cuts.below[tied]).sum())
 
-    def _add_marks(self, cuts: Cuts, tile: Array, r0: int, c0: int) -> None:
-        for mark, found in zip(cuts.marks, self.by_photo, strict=True):
-            rows, columns = np.divmod(np.flatnonzero(tile >= mark), tile.shape[1])
-            found[r0 : r0 + tile.shape[0]] += np.bincount(rows, minlength=tile.shape[0])
-            found[c0 : c0 + tile.shape[1]] += np.bincount(columns, minlength=tile.shape[1])
-
     def merge(self, other: SpreadCount) -> None:
         """Add what was counted of other scores."""
         self.bins, self.won = self.bins + other.bins, self.won + other.won
-        self.by_photo, self.beaten = self.by_photo + other.by_photo, self.beaten + other.beaten
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +133,6 @@ def lenient_points(cuts: Cuts, counted: SpreadCount, above: int, points: int) ->
     chosen = np.unique(len(accepted) - 1 - np.searchsorted(accepted[::-1], wanted, side="left"))
     chosen = chosen[accepted[chosen] > above]
     return _lowest_of(chosen, cuts), accepted[chosen]
-
-
-def falling_counts(cuts: Cuts, counted: SpreadCount) -> tuple[Array, Array]:
-    """About the lowest score of each bin, float32 falling, and how many impostor scores reach it, int64; none twice."""
-    held = np.flatnonzero(counted.bins)[::-1]
-    lowest = ((held - float(cuts.half)) / float(cuts.factor)).astype(np.float32)
-    return lowest, np.cumsum(counted.bins[held])
 
 
 def histogram_of(cuts: Cuts, counted: SpreadCount, n_pairs: int) -> Histogram | None:

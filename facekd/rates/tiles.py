@@ -80,7 +80,7 @@ def count_tiles(
         thresholds: float32[T], ascending.
     """
     cuts = photos.cuts
-    spread = None if cuts is None else SpreadCount.empty(cuts, len(photos.order))
+    spread = None if cuts is None else SpreadCount.empty(cuts)
     counts = Counts([Tally() for _ in windows], np.zeros(len(thresholds), np.int64), spread=spread)
     # Scores from here on are sorted; lower windows, such as the EER's of a weak network, sift theirs alone.
     lowest = np.float32(thresholds[0] if len(thresholds) else min(window.low for window in windows))
@@ -102,7 +102,7 @@ def count_tiles(
             counts.rows.append(rows)
             impostor = impostor[impostor > -np.inf]
         if cuts is not None and spread is not None:
-            spread.add(cuts, scores, r0, c0)
+            spread.add(cuts, scores)
         counts.sums.append((float(impostor.sum()), float(np.dot(impostor, impostor))))
         high = np.sort(buffer[np.flatnonzero(scores >= lowest)])
         counts.accepted += len(high) - np.searchsorted(high, thresholds, side="left")

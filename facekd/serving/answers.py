@@ -43,6 +43,9 @@ class Named(Found):
     verdict: Literal["known", "unknown"]
     person: str | None = Field(description="Who it shows; null where unknown.")
     score: float | None = Field(description="Cosine to the most alike person, named or not; null: nobody is enrolled.")
+    threshold: float = Field(
+        description="The score from which this face is named; more where it looks like many people."
+    )
     candidates: list[Candidate] = Field(description="The most alike people; with top=1 of a known face only.")
 
 
@@ -87,7 +90,7 @@ class Verdict(_Said):
 class Identity(_Said):
     """Answer of /identify."""
 
-    threshold: float = Field(description="The score from which a face is named.")
+    threshold: float = Field(description="The score from which a usual face is named; each face has its own.")
     people: int = Field(description="How many people it was compared with.")
     photos: list[NamedSeen]
 
@@ -116,7 +119,9 @@ class Enrolled(_Said):
     person: str
     outcome: Literal["new", "changed", "unchanged"]
     people: int = Field(description="Enrolled in the gallery now.")
-    threshold: float | None = Field(description="The score from which a face is named among them; null: not known.")
+    threshold: float | None = Field(
+        description="The score from which a usual face is named among them; null: not known."
+    )
     photos: list[Taken]
     suspects: list[Suspicion]
 

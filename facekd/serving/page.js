@@ -56,7 +56,7 @@ async function ask(job) {
         tell(job.card, "waits for the token");
         return;
       }
-      if (answer.ok) show(job.card, found.photos[0], found.threshold);
+      if (answer.ok) show(job.card, found.photos[0]);
       else tell(job.card, found.error, true);
       break;
     }
@@ -80,10 +80,10 @@ function drawn(name, attributes, text = "") {
   return element;
 }
 
-function show(card, photo, threshold) {
+function show(card, photo) {
   const known = photo.faces.filter((face) => face.person !== null).length;
   if (photo.status !== "ok") tell(card, photo.status === "no_face" ? "no face" : photo.reason);
-  else tell(card, `${count(photo.faces.length, "face", "faces")}, ${known} known · threshold ${threshold.toFixed(3)}`);
+  else tell(card, `${count(photo.faces.length, "face", "faces")}, ${known} known`);
   if (!photo.faces.length) return;
   const svg = card.querySelector("svg"), rows = card.querySelector("tbody");
   svg.setAttribute("viewBox", `0 0 ${photo.width} ${photo.height}`);
@@ -103,6 +103,9 @@ function show(card, photo, threshold) {
     const score = row.insertCell();
     score.className = "number";
     score.textContent = face.score === null ? "–" : face.score.toFixed(3);  // null: nobody is enrolled
+    const threshold = row.insertCell();
+    threshold.className = "number";
+    threshold.textContent = face.threshold.toFixed(3);
   });
   card.querySelector(".scroll").hidden = false;
 }

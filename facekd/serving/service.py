@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from facekd.core.choices import Choice
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import model_thresholds
-from facekd.enrollment.calibration import gallery_thresholds
+from facekd.enrollment.calibration import NamedFrom, gallery_thresholds
 from facekd.enrollment.comparison import threshold_for
 from facekd.enrollment.identification import identify_embedded, known_threshold
 from facekd.enrollment.report import EnrollSummary
@@ -132,13 +132,13 @@ class Service:
         home = self._current.now()
         people = len(home)
         try:
-            threshold = self._named_from(home)
+            named_from = self._named_from(home)
         except UserError as error:  # there was one at the start, and people were written or erased since
             raise busy("no threshold is known until the enrollment that is running has measured one", AGAIN) from error
         embedded = self._embedded(home, photos, "all")
-        faces = iter(identify_embedded(home, embedded, threshold, top).faces)
+        faces = iter(identify_embedded(home, embedded, named_from, top).faces)
         return answers.Identity(
-            threshold=threshold,
+            threshold=named_from.threshold,
             people=people,
             photos=[
                 answers.NamedSeen(
@@ -149,6 +149,7 @@ class Service:
                             verdict="unknown" if found.person is None else "known",
                             person=found.person,
                             score=found.score,
+                            threshold=found.threshold,
                             candidates=[answers.Candidate(person=one, score=score) for one, score in found.candidates],
                         )
                         for face, found in zip(_faces(photo), faces, strict=False)  # which goes on with the next photo
@@ -169,6 +170,7 @@ class Service:
         except UserError as error:
             raise Refusal(422, str(error)) from error
         (person,) = people.ids()  # in its composed form
+        self._current.now()  # else one that is gone, as a disk that is not mounted, would be begun anew
         summary: EnrollSummary = _patiently(lambda: self._enroll(people, accept))
         # Another id where it was decided that this one is the same person.
         person = [*summary.new, *summary.changed, *summary.held_back, *summary.not_enrolled, person][0]
@@ -201,7 +203,7 @@ class Service:
             raise _not_enrolled(422, f"no photo can be used: {taken[0].status}, {taken[0].reason}", told)
         threshold = None
         with contextlib.suppress(UserError):  # enrolled is enrolled
-            threshold = self._named_from(self._current.now())
+            threshold = self._named_from(self._current.now()).threshold
         outcome: Literal["new", "changed", "unchanged"] = "unchanged"
         if person in summary.new:
             outcome = "new"
@@ -231,7 +233,7 @@ class Service:
             raise Refusal(404, "nobody of that id is enrolled")
         return answers.Deleted(person=person, receipt=erased.receipt)
 
-    def _named_from(self, home: GalleryTable) -> float:
+    def _named_from(self, home: GalleryTable) -> NamedFrom:
         """From which score a face is named: the one place where the server decides that.
 
         Raises:

@@ -20,6 +20,7 @@ HELD = 512 << 20  # bytes of all requests together
 OVERHEAD = 64 << 10  # bytes of a form beside its photos
 FIELDS, FIELD = 16, 4096  # of a form beside its photos, and bytes of each
 DRAINED, DRAIN = 64 << 20, 5.0  # bytes and seconds of a refused body that are still read, so that its client hears why
+PHOTO = "photo"  # the name of a form's files
 FORM = "multipart/form-data"
 
 
@@ -145,7 +146,7 @@ class _Form(MultiPartParser):
         """The photos in their order, and the fields.
 
         Raises:
-            Refusal: 400 no form, or 413.
+            Refusal: 400 no form, 413, or 422 a name that is none, or a field twice.
         """
         try:
             form = await self.parse()
@@ -154,11 +155,24 @@ class _Form(MultiPartParser):
         try:
             if not self._whole:
                 raise Refusal(400, "the form can't be read: its end is missing")
-            parts = [part for _, part in form.multi_items()]
-            photos = [await part.read() for part in parts if isinstance(part, UploadFile)]
+            photos: list[bytes] = []
+            fields: dict[str, str] = {}
+            for name, part in form.multi_items():
+                if isinstance(part, UploadFile):
+                    if name != PHOTO:
+                        raise Refusal(422, f"a file of the name {_short(name)!r}; a photo's name is {PHOTO!r}")
+                    photos.append(await part.read())
+                elif name in fields:
+                    raise Refusal(422, f"the field {_short(name)!r} twice; send it once")
+                else:
+                    fields[name] = part
         finally:
             await form.close()
-        return Upload(tuple(photos), {name: value for name, value in form.items() if isinstance(value, str)})
+        return Upload(tuple(photos), fields)
+
+
+def _short(name: str) -> str:
+    return printable_line(name)[:40]
 
 
 def too_large(limit: int) -> Refusal:

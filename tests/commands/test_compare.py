@@ -26,7 +26,6 @@ from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
 from facekd.deploy.embedder import CropEmbedder
 from facekd.evaluation import cost as verify_cost
-from facekd.evaluation import gap
 from facekd.evaluation.lists import everyone, held_out_people, training_of
 
 PEOPLE, PHOTOS, HELD_OUT = 24, 5, 0.5
@@ -41,7 +40,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def _shortly() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verify_cost, "TIMED_SECONDS", 0.0)
-        patch.setattr(gap, "RESAMPLES", 100)
         yield
 
 

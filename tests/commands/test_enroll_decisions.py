@@ -47,7 +47,7 @@ def test_two_ids_that_are_two_people(tmp_path: Path, folder: Path, model: Path) 
     file = decide(tmp_path / "review.html", tmp_path / "d.csv", p03="different")
     found = decided(folder, tmp_path / "g", model, file)
     assert (found.new, found.held_back, found.suspects, found.exit_code) == (("p03", "twin"), (), (), 0)
-    assert "1 decisions taken, 0 taken before, 0 passed over" in found.notes
+    assert "1 decision taken, 0 taken before, 0 passed over" in found.notes
     before = state(tmp_path / "g")
     again = decided(folder, tmp_path / "g", model, file)
     assert "0 decisions taken, 1 taken before, 0 passed over" in again.notes
@@ -327,8 +327,12 @@ def test_a_dry_run_says_what_decisions_would_do_and_writes_nothing(tmp_path: Pat
     dry = decided(folder, tmp_path / "g", model, file, dry_run=True)
     assert {path: path.read_bytes() for path in (tmp_path / "g").rglob("*") if path.is_file()} == before
     wet = decided(folder, tmp_path / "g", model, file)
-    for name in ("new", "changed", "unchanged", "held_back", "left_out", "statuses", "suspects", "notes", "exit_code"):
+    for name in ("new", "changed", "unchanged", "held_back", "left_out", "statuses", "suspects", "exit_code"):
         assert getattr(dry, name) == getattr(wet, name), name
+    assert [note for note in dry.notes if "would be" not in note] == []
+    assert [note for note in wet.notes if "would be" in note] == []
+    assert "2 decisions would be taken, 0 taken before, 0 passed over" in dry.notes
+    assert "2 decisions taken, 0 taken before, 0 passed over" in wet.notes
     assert wet.changed == ("p03",)
 
 

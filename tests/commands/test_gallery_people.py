@@ -133,9 +133,23 @@ def test_people_who_left_the_source(tmp_path: Path, folder: Path, model: Path, c
     assert len(contents(gallery)) == 4
     gone = enrolled(folder, gallery, model, missing="delete")
     assert (gone.missing, gone.erased) == (("p01",), True)
-    assert any("1 people who are not in PEOPLE were erased; receipt" in note for note in gone.notes)
+    assert any("1 person was erased, not being in PEOPLE; receipt" in note for note in gone.notes)
     assert sorted(contents(gallery)) == ["p00", "p02", "p03"]
     assert holds(gallery, "p01") == []
+
+
+def test_whom_a_program_gave_was_never_in_people(tmp_path: Path, folder: Path, model: Path) -> None:
+    gallery, held = tmp_path / "g", facekd.Gallery.open(str(tmp_path / "g"), facekd.Embedder.load(str(model)))
+    enrolled(folder, gallery, model)
+    held.enroll({"visitor": [pattern(21, 0), pattern(21, 1)]})
+    held.enroll({"p02": [pattern(2, 7)], "by-path": [save(tmp_path / "aside" / "0.png", pattern(22, 0))]})
+    for photo in (folder / "p01").iterdir():
+        photo.unlink()
+    (folder / "p01").rmdir()
+    for dry_run in (True, False):
+        found = enrolled(folder, gallery, model, missing="delete", dry_run=dry_run)
+        assert found.missing == ("by-path", "p01")
+    assert sorted(contents(gallery)) == ["p00", "p02", "p03", "visitor"]
 
 
 def test_most_of_a_gallery_is_not_erased_because_a_folder_is_not_there(tmp_path: Path, model: Path) -> None:
@@ -147,7 +161,7 @@ def test_most_of_a_gallery_is_not_erased_because_a_folder_is_not_there(tmp_path:
     assert contents(gallery) == before
 
 
-def test_people_are_kept_until_a_day(tmp_path: Path, folder: Path, model: Path) -> None:
+def test_people_are_kept_until_a_day(tmp_path: Path, folder: Path, model: Path, capsys: Any) -> None:
     gallery = tmp_path / "g"
     today = datetime.datetime.now(datetime.UTC).date()
     yesterday, tomorrow = (str(today + datetime.timedelta(days=days)) for days in (-1, 1))
@@ -167,6 +181,10 @@ def test_people_are_kept_until_a_day(tmp_path: Path, folder: Path, model: Path) 
     enrolled(listed, gallery, model, root=folder, keep_until=tomorrow)
     assert purge(str(gallery), dry_run=True, quiet=True).people == ("p00",)
     assert "p00" in contents(gallery)
+    capsys.readouterr()
+    facekd.gallery_info(str(gallery))
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"4 people have a last day, the first {yesterday}; 1 day is over: 'facekd gallery purge'" in told
     found = purge(str(gallery), quiet=True)
     assert found.people == ("p00",)
     assert found.receipt is not None

@@ -14,6 +14,7 @@ import pytest
 from facekd.core.contract import Contract
 from facekd.core.types import Array
 from facekd.errors import UserError
+from facekd.gallery import photos as photos_module
 from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.meta import GalleryMeta
 from facekd.gallery.photos import PhotoTable
@@ -65,7 +66,7 @@ def test_a_table_of_before_detail_was_measured(tmp_path: Path) -> None:
     photos = table(tmp_path / "g")
     assert [math.isnan(photo.detail) for photo in photos.known(["a"])] == [True, True]
     assert photos.of(["a"]).schema.equals(schema)
-    assert photos.rows("a", ["2"])["detail"].to_pylist() == [None]
+    assert photos.rows({"a": ["2"]})["detail"].to_pylist() == [None]
     assert connection.open_table("photos").schema.equals(before), "reading changes nothing"
     new = rows(photos, [("a", "1"), ("b", "1")], directions(2)).drop_columns(["detail"])
     photos.put(new.append_column("detail", pa.array([7.5, 8.0], pa.float64())), new=False)
@@ -83,10 +84,42 @@ def test_a_row_replaces_the_one_of_its_person_and_photo(tmp_path: Path) -> None:
     photos.put(rows(photos, [("a", "1"), ("c", "1")], vectors[1:], "e"), new=False)
     found = {(r.person_id, r.source): (r.sha256 or "")[0] for r in photos.known(["a", "b", "c"])}
     assert found == {("a", "1"): "e", ("a", "2"): "d", ("b", "1"): "d", ("c", "1"): "e"}
-    photos.forget("a", ["1", "other"])
+    photos.forget({"a": ["1", "other"]})
     assert [r.source for r in photos.known(["a"])] == ["2"]
-    photos.accept("a", ["2"])
+    photos.accept({"a": ["2"]})
     assert [r.accepted for r in photos.known(["a", "b"])].count(True) == 1
+
+
+def test_many_people_are_written_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos_module, "IN_LIST", 7)
+    photos = table(tmp_path / "g")
+    keys = [(f"p'{person}", f"{photo}.jpg") for person in range(9) for photo in range(person + 1)]
+    photos.put(rows(photos, keys, directions(len(keys))), new=True)
+    some = {
+        "p'0": [],
+        "p'4": ["0.jpg", "3.jpg"],
+        "p'8": [f"{n}.jpg" for n in range(1, 9)],
+        "p'5": ["5.jpg"],
+        "none": ["1.jpg"],
+    }
+    wanted = {(person, source) for person, sources in some.items() for source in sources} - {("none", "1.jpg")}
+    assert {(row["person_id"], row["source"]) for row in photos.rows(some).to_pylist()} == wanted
+    before = photos.table.version
+    photos.accept(some)
+    everybody = [f"p'{person}" for person in range(9)]
+    assert {(one.person_id, one.source) for one in photos.known(everybody) if one.accepted} == wanted
+    assert photos.table.version - before == 3  # 12 photos, seven at a time, and no person's seven in two
+    photos.exclude({"p'4": ["0.jpg"], "p'3": ["2.jpg"]}, "why")
+    assert {(one.person_id, one.source) for one in photos.known(everybody) if one.status == "excluded"} == {
+        ("p'4", "0.jpg"),
+        ("p'3", "2.jpg"),
+    }
+    photos.forget(some)
+    left = {(one.person_id, one.source) for one in photos.known(everybody)}
+    assert left == set(keys) - wanted
+    photos.forget({})
+    photos.accept({"p'0": []})
+    assert len(photos.rows({})) == 0
 
 
 @pytest.mark.parametrize("people", [1, 2, 300])

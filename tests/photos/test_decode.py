@@ -292,6 +292,13 @@ def test_heic_leaves_pillow_as_it_was() -> None:
     assert done.stdout == b"as it was\n", done.stderr
 
 
+def test_damaged_heic_is_said_in_plain_words() -> None:
+    data = heic(RAMP)
+    for torn in (data[: len(data) // 3], data[:40] + b"\xff" * (len(data) - 40)):
+        error = refused(torn)
+        assert (error.status, error.reason[:15], "Error" in error.reason) == ("unreadable", "damaged image (", False)
+
+
 def test_heic_without_what_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     data = heic(RAMP)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +153,23 @@ def directory(name: str) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.type = tarfile.DIRTYPE
     return entry
+
+
+def test_folders_that_go_while_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abcd":
+        write(tmp_path / name / "0.jpg")
+    read = os.scandir
+
+    def taken_away(folder: str | int) -> Any:
+        # All four are listed, and one is about to be read; an int is rmtree's.
+        if isinstance(folder, str) and Path(folder) != tmp_path and (tmp_path / "b").is_dir():
+            for name in "bcd":
+                shutil.rmtree(tmp_path / name)
+            (tmp_path / "b").write_text("now a file")
+        return read(folder)
+
+    monkeypatch.setattr(os, "scandir", taken_away)
+    assert sources(find_photos(tmp_path)) == {"a/0.jpg": "a"}
 
 
 def test_links_in_archives_are_told_of(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from facekd.rates.allpairs import measure_all_pairs
 from facekd.rates.cross_groups import cells
-from facekd.rates.people import all_pairs_difference
 from facekd.rates.persons import paired_differences
 
 
@@ -54,11 +53,10 @@ def test_all_cells_together_are_all_pairs() -> None:
     _, persons = np.unique(persons, return_inverse=True)  # nobody without a photo
     whole = measure_all_pairs(vectors, persons, [0.05], fixed=[0.35])
     seen = list(cells(vectors, persons, groups, np.array([0.35], np.float32)))
-    np.testing.assert_array_equal(sum(cell.genuine_pairs for cell in seen), whole.people.genuine_pairs)
-    np.testing.assert_array_equal(sum(cell.impostor_pairs for cell in seen), whole.people.impostor_pairs)
-    np.testing.assert_array_equal(sum(cell.false_accepts[0] for cell in seen), whole.people.false_accepts[0.35])
+    np.testing.assert_array_equal(sum(cell.genuine_pairs for cell in seen), whole.people.genuine.pairs)
     (rate,) = whole.fixed
-    assert rate.far == whole.people.false_accepts[0.35].sum() / 2 / rate.n_impostor
+    assert sum(cell.impostor_pairs for cell in seen).sum() == 2 * rate.n_impostor
+    assert rate.far == sum(cell.false_accepts[0] for cell in seen).sum() / 2 / rate.n_impostor
     assert rate.tar == sum(cell.accepted[0] for cell in seen).sum() / rate.n_genuine
 
 
@@ -73,23 +71,24 @@ def test_a_threshold_between_two_float32_numbers_accepts_no_less() -> None:
 
 
 def test_the_difference_of_two_networks_over_all_pairs() -> None:
-    """As of the list of all pairs; and of a network with itself none."""
+    """The same as of the list; and of a network with itself none."""
     vectors, persons, _ = crowd(600, 2)
     worse = vectors + 0.25 * np.random.default_rng(3).normal(size=vectors.shape).astype(np.float32)
     worse /= np.linalg.norm(worse, axis=1, keepdims=True)
     a, b = (measure_all_pairs(of, persons, [0.05]) for of in (vectors, worse))
-    found = all_pairs_difference(a.people, b.people, 0.05)
-    assert found.difference == pytest.approx(a.rates[0].tar - b.rates[0].tar)
-    left, right = np.triu_indices(len(persons), 1)
-    scores = [(of @ of.copy().T)[left, right] for of in (vectors, worse)]
+    found = a.people.difference(a.rates[0], b.people, b.rates[0])
+    left, right = np.triu_indices(len(vectors), 1)
+    scores = [(of @ of.T)[left, right] for of in (vectors, worse)]
     sides = persons[left], persons[right]
-    (listed,) = paired_differences(*scores, sides[0] == sides[1], *sides, [0.05])
-    assert (found.low, found.high) == pytest.approx((listed.low, listed.high), abs=2e-4)
-    assert found.p_value == pytest.approx(listed.p_value, abs=1e-4)
+    (wanted,) = paired_differences(*scores, sides[0] == sides[1], *sides, [0.05])
+    for name in ("difference", "low", "high", "p_value"):
+        assert getattr(found, name) == pytest.approx(getattr(wanted, name), rel=1e-4), name
     assert found.low < found.difference < found.high
-    same = all_pairs_difference(a.people, a.people, 0.05)
-    assert (same.difference, same.p_value) == (0.0, 1.0)
-    assert all_pairs_difference(a.people, b.people, 1e-9).difference is None
+    assert found.p_value < 0.01
+    same = a.people.difference(a.rates[0], a.people, a.rates[0])
+    assert (same.difference, same.low, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
+    (nothing,) = measure_all_pairs(vectors, persons, [1e-9]).rates
+    assert a.people.difference(nothing, b.people, nothing).difference is None
 
 
 @pytest.mark.parametrize(("n", "spread"), [(700, 0.9), (700, 4.0), (1500, 0.5), (2600, 2.0)])

@@ -36,7 +36,7 @@ def test_the_spread_is_that_of_leaving_one_person_out() -> None:
     areas, errors = np.array([without(k) for k in range(60)]).T
     for low, high, found in (
         (*auc_interval(values, same, (left, right), auc(counts)), areas),
-        (*eer_interval(values, same, (left, right), counts, eer(counts)), errors),
+        (*eer_interval(values, same, (left, right), eer(counts)), errors),
     ):
         spread = np.sqrt(59 / 60 * ((found - found.mean()) ** 2).sum())  # the jackknife's
         assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.15)
@@ -63,7 +63,7 @@ def test_without_an_error_the_interval_still_says_how_few_there_are(persons: boo
     counts = curve(values, same)
     low, high = auc_interval(values, same, sides, auc(counts))
     assert (low < 0.9, high) == (True, 1.0)
-    low, high = eer_interval(values, same, sides, counts, eer(counts))
+    low, high = eer_interval(values, same, sides, eer(counts))
     assert (low, high > 0.1) == (0.0, True)
 
 
@@ -95,7 +95,7 @@ def test_they_cover_the_truth(sparse: bool) -> None:
         counts = curve(values, same)
         ends = (
             auc_interval(values, same, (left, right), auc(counts)),
-            eer_interval(values, same, (left, right), counts, eer(counts)),
+            eer_interval(values, same, (left, right), eer(counts)),
         )
         inside += [low <= true <= high for (low, high), true in zip(ends, truth, strict=True)]
     assert ((inside / lists > 0.92) & (inside / lists < 0.98)).all(), inside / lists

@@ -249,6 +249,16 @@ def test_what_is_wrong_is_said_in_a_sentence(
     assert contents(home / "g") == before
 
 
+def test_a_form_names_its_parts(server: Served) -> None:
+    body, kind = form([png(1)], {"person": "a"})
+    for path in ("/identify", "/embed", "/enroll"):
+        said = server.ask(path, body.replace(b'name="photo"', b'name="image"'), kind)
+        assert (said.status, said.error) == (422, "a file of the name 'image'; a photo's name is 'photo'")
+    twice = body[: body.index(b"\r\n") + 2] + b'Content-Disposition: form-data; name="person"\r\n\r\nb\r\n' + body
+    said = server.ask("/enroll", twice, kind)
+    assert (said.status, said.error) == (422, "the field 'person' twice; send it once")
+
+
 def test_bodies_that_are_no_photo_are_refused(server: Served) -> None:
     assert server.ask("/identify", b"x", "text/plain").status == 415
     assert server.ask("/identify", b"x", "application/x-www-form-urlencoded").status == 415

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import resource
+import shutil
 import signal
 import socket
 import struct
@@ -191,6 +192,19 @@ def test_no_photo_is_written_to_the_disk(home: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_gallery_that_is_gone_is_not_begun_anew(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "g", tmp_path / "g")
+    with serving(tmp_path / "g", tmp_path / "log") as server:
+        (tmp_path / "g").rename(tmp_path / "away")
+        for said in (server.form("/identify", png(1)), server.form("/enroll", png(70), fields={"person": "new"})):
+            assert (said.status, "no gallery" in said.error) == (500, True)
+        assert server.form("/delete", fields={"person": "p01"}).status == 500
+        assert not (tmp_path / "g").exists()
+        (tmp_path / "away").rename(tmp_path / "g")
+        assert server.form("/enroll", png(70), fields={"person": "new"}).status == 200
+    assert contents(tmp_path / "g").keys() == contents(home / "g").keys() | {"new"}
+
+
 def test_running_requests_are_finished_at_the_end(home: Path, tmp_path: Path) -> None:
     photo = picture(np.random.default_rng(1).integers(0, 255, (1500, 1500, 3), np.uint8))
     person = {"person": "p40", "accept_suspects": "true"}
