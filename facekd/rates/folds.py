@@ -39,9 +39,9 @@ def accuracy(scores: Scores) -> Accuracy | None:
         UserError: as `counts.curve`.
     """
     values, same = check_scores(scores.values, scores.same)
-    labels, fold = np.unique(scores.fold, return_inverse=True)
-    if len(labels) < 2:
+    if scores.fold.min() == scores.fold.max():
         return None
+    labels, fold = np.unique(scores.fold, return_inverse=True)
 
     values = values.astype(np.float64, copy=False)
     order = np.argsort(values)[::-1]
