@@ -36,7 +36,6 @@ from facekd.training.checkpoint import LAST, RUN
 
 ON_LFW, ON_HELD = (1e-2, 1e-3), (1e-3, 1e-4, 1e-5)  # FARs
 MOST_PAIRS = 4_000_000  # of held-out crops whose people are resampled; the rates themselves are over all pairs
-RESAMPLES, SEED = 1000, 0
 SESSIONS = "sessions.jsonl"  # beside a run folder's log: what each session of it took
 
 
@@ -169,7 +168,7 @@ def judged(network: Path, judges: Judges) -> tuple[dict[str, Any], AllPairs]:
     blank = ("",) * len(values)
     folds = accuracy(Scores(values, pairs.same, blank, blank, judges.folds))
     assert folds is not None
-    on_lfw = plain(list_rates(values, pairs, ON_LFW, RESAMPLES, SEED))
+    on_lfw = plain(list_rates(values, pairs, ON_LFW))
     on_lfw["accuracy"] = {"mean": folds.mean, "std": folds.std, "standard_error": folds.standard_error}
     names = np.array([str(name) for name in judges.held.identities])
     found = measure_all_pairs(vectors(network, judges.held, judges.held.ids, judges), names, ON_HELD)
@@ -187,7 +186,7 @@ def closed(teacher: Path, alone: Path, students: dict[str, Path], judges: Judges
     ):
         of_teacher, of_alone = _scores(teacher, compared, judges), _scores(alone, compared, judges)
         scores = {student: _scores(path, compared, judges) for student, path in students.items()}
-        found[name] = plain(gap_rows(of_teacher, of_alone, scores, compared, fars, RESAMPLES))
+        found[name] = plain(gap_rows(of_teacher, of_alone, scores, compared, fars))
     return found
 
 

@@ -172,7 +172,7 @@ def judge(work: Path, runs: dict[str, list[Path]]) -> dict[str, Any]:
         arms[arm] = {
             "trainings": [training_json(folder) for folder in folders],
             **rates,
-            "strangers": [plain(list_rates(values, compared, FARS, RESAMPLES, SEED)) for values in scores[arm]],
+            "strangers": [plain(list_rates(values, compared, FARS)) for values in scores[arm]],
         }
     differences: dict[str, Any] = {}
     for arm in runs:

@@ -30,7 +30,7 @@ from facekd.evaluation.results import (
     Unit,
 )
 from facekd.rates.allpairs import measure_all_pairs
-from facekd.rates.counts import curve
+from facekd.rates.counts import Curve, curve
 from facekd.rates.folds import accuracy
 from facekd.rates.intervals import wilson
 from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
@@ -62,21 +62,23 @@ def judge_scores(
         fixed: thresholds at which FMR and FNMR are judged too.
     """
     values, same, persons = scores.values, scores.same, listed.persons
-    counts = curve(values, same)
+    people = None if persons is None else ListOfPeople.of(values, same, *persons)
+    counts = curve(values, same) if people is None else people.curve
     in_folds, kept = _in_folds(scores)
     folded, error, area = accuracy(in_folds), eer(counts), auc(counts)
     intervals = {
-        "eer": eer_interval(values, same, persons, error),
-        "auc": auc_interval(values, same, persons, area),
+        "eer": eer_interval(values, same, people, error),
+        "auc": auc_interval(values, same, people, area),
     }
     if folded is not None:
-        sides = None if persons is None else (persons[0][kept], persons[1][kept])
-        intervals["accuracy"] = accuracy_interval(in_folds, sides, folded)
-    tars = _tars(values, same, fars, persons)
-    ends = [threshold_interval(values, same, rate, persons) for rate in tars]
-    people = ListOfPeople.of(values, same, *persons) if persons is not None and listed.pairs.groups else None
+        judged = people
+        if persons is not None and len(kept) < len(values):
+            judged = ListOfPeople.of(in_folds.values, in_folds.same, persons[0][kept], persons[1][kept])
+        intervals["accuracy"] = accuracy_interval(in_folds, judged, folded)
+    tars = _tars(counts, people, fars)
     d = d_prime(values, same)
-    fars_of = [_far_ends(values, same, rate, persons) for rate in tars]
+    fars_of = [_far_ends(counts, people, rate) for rate in tars]
+    ends = [threshold_interval(values, same, rate, ends=of) for rate, of in zip(tars, fars_of, strict=True)]
     enrolled = values != -np.inf
     at = judge_fixed(fixed, values, same, persons)
     groups = {column: _by_group(scores, of, tars, persons, people, fixed) for column, of in listed.pairs.groups.items()}
@@ -89,14 +91,18 @@ def judge_scores(
         d_prime=None if d is None or not np.isfinite(d) else d,
         interval=_unit(persons),
         tar=tuple(
-            replace(ThresholdRate(**asdict(one), threshold_low=low, threshold_high=high), far_low=least, far_high=most)
+            replace(
+                ThresholdRate(**asdict(one), threshold_low=low, threshold_high=high),
+                far_low=None if one.threshold is None else least,
+                far_high=None if one.threshold is None else most,
+            )
             for one, (low, high), (least, most) in zip(tars, ends, fars_of, strict=True)
         ),
         tar_without_failures=tuple(_without_failures(scores, enrolled, fars, persons, tars)),
         pairs=PairCounts(counts.n_genuine, counts.n_impostor),
         failures_to_enroll=Failures(int((~enrolled).sum()), len(listed.failed) + len(model.lost(listed))),
         groups=groups,
-        roc=tuple(one for one in _tars(values, same, band_fars(counts.n_impostor), persons) if one.tar is not None),
+        roc=tuple(one for one in _tars(counts, people, band_fars(counts.n_impostor)) if one.tar is not None),
         intervals=intervals,
         fixed=at,
         acquisition=_acquisition(listed),
@@ -220,11 +226,8 @@ def _unit(persons: Persons | None) -> Unit:
     return "pairs" if persons is None else "identities"
 
 
-def _tars(values: Array, same: Array, fars: Sequence[float], persons: Persons | None) -> list[Rate]:
-    if persons is not None and fars:
-        return person_rates(values, same, *persons, fars)
-    counts = curve(values, same)
-    return [rate_at(counts, asked) for asked in fars]
+def _tars(counts: Curve, people: ListOfPeople | None, fars: Sequence[float]) -> list[Rate]:
+    return [rate_at(counts, far) if people is None else people.rate(far) for far in fars]
 
 
 def _without_failures(
@@ -236,7 +239,9 @@ def _without_failures(
     values, same = scores.values[enrolled], scores.same[enrolled]
     if not same.any() or same.all():
         return []
-    return _tars(values, same, fars, None if persons is None else (persons[0][enrolled], persons[1][enrolled]))
+    if persons is None:
+        return _tars(curve(values, same), None, fars)
+    return person_rates(values, same, persons[0][enrolled], persons[1][enrolled], fars)
 
 
 def _in_folds(scores: Scores) -> tuple[Scores, Array]:
@@ -248,14 +253,20 @@ def _in_folds(scores: Scores) -> tuple[Scores, Array]:
     return Scores(scores.values[kept], scores.same[kept], left, right, scores.fold[kept]), kept
 
 
-def _far_ends(
-    values: Array, same: Array, rate: Rate, persons: Persons | None
-) -> tuple[float, float] | tuple[None, None]:
-    """The 95 % interval of the FAR at a rate's threshold; None without one."""
+def _with_ends(rate: Rate, threshold: tuple[float | None, float | None], far: tuple[float, float]) -> ThresholdRate:
+    """A rate with the intervals of its threshold and of its FAR there."""
+    (low, high), (least, most) = threshold, far if rate.threshold is not None else (None, None)
+    ends = ThresholdRate(**asdict(rate), threshold_low=low, threshold_high=high)
+    return replace(ends, far_low=least, far_high=most)
+
+
+def _far_ends(counts: Curve, people: ListOfPeople | None, rate: Rate) -> tuple[float, float]:
+    """The 95 % interval of the FAR at a rate's threshold; all there is without one."""
     if rate.threshold is None:
-        return None, None
-    sides = None if persons is None else (persons[0][~same], persons[1][~same])
-    return far_interval(values[~same] >= rate.threshold, sides)
+        return 0.0, 1.0
+    if people is not None:
+        return people.far_interval(rate.threshold)
+    return wilson(round(rate.far * counts.n_impostor), counts.n_impostor)
 
 
 def _acquisition(listed: ListedPairs) -> Acquisition:

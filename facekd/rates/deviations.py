@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from facekd.core.types import Array
-from facekd.rates.dyads import PERSON_CORRELATION, Dyads, evidence, pair_weights
+from facekd.rates.dyads import PERSON_CORRELATION, Dyads, effective, evidence, pair_weights
 
 MOST = 1 + 1e-9  # of a budget: sums of weights are rounded
 STEP = (0.1, 1.0)  # least and most logarithm of FAR over which the ROC's slope is taken
@@ -125,6 +125,11 @@ class ImpostorPairs:
         total = float(dyads.couple_weight @ dyads.couple_pairs)
         return cls(np.append(-scores[order], np.float32(np.inf)), couple, dyads, sums, total)
 
+    @property
+    def people(self) -> float:
+        """As how many people with equally many impostor pairs they count (Kish)."""
+        return effective(self.dyads.by_person(self.dyads.couple_pairs * self.dyads.couple_weight))
+
     def blocking(self, far: float) -> float:
         """Minus the highest score that may not be accepted, so that the weighted FAR is at most `far`."""
         n = int(np.searchsorted(self.sums, far * MOST * self.total, side="right")) - 1
@@ -143,6 +148,13 @@ class ImpostorPairs:
         accepted = np.bincount(self.couple[: self.accepted(blocking)], minlength=len(self.dyads.couple_pairs))
         expected = self.far(blocking) * self.dyads.couple_pairs
         return np.asarray((accepted - expected) * self.dyads.couple_weight / self.total)
+
+
+def far_deviation(impostor: ImpostorPairs, blocking: float) -> Deviation:
+    """The share of impostor pairs that score above ``-blocking``, and what people add to its error."""
+    couples = impostor.deviations(blocking)
+    by_person = impostor.dyads.by_person(couples)
+    return Deviation(impostor.far(blocking), np.zeros(len(by_person)), by_person, couples)
 
 
 @dataclass(frozen=True, slots=True)

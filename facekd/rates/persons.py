@@ -16,7 +16,7 @@ from scipy.special import stdtr
 
 from facekd.core.types import Array, Rate
 from facekd.rates.counts import Curve, check_scores, curve
-from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, tar_deviation
+from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, far_deviation, tar_deviation
 from facekd.rates.dyads import Dyads
 from facekd.rates.intervals import t95, wilson_of_people
 from facekd.rates.rates import rate_at, support
@@ -73,6 +73,19 @@ class ListOfPeople:
             return Rate(far, 0.0, None, None, rate.n_genuine, rate.n_impostor, None, None, evidence=worth)
         low, high = tar_interval(rate.tar, tar_deviation(self.genuine, self.impostor, far), self.genuine)
         return replace(rate, low=low, high=high)
+
+    def far_interval(self, threshold: float) -> tuple[float, float]:
+        """95 % interval of the FAR at a threshold, which is taken as given."""
+        blocking = float(np.nextafter(self.impostor.falling.dtype.type(-threshold), np.inf, dtype=self.values.dtype))
+        deviation = far_deviation(self.impostor, blocking)
+        return wilson_of_people(
+            self.impostor.accepted(blocking) / self.curve.n_impostor,
+            deviation.value,
+            deviation.variance(),
+            pairs=self.curve.n_impostor,
+            worth=self.dyads.impostor_evidence,
+            people=self.impostor.people,
+        )
 
     def group_interval(self, plain: float, group: Array, far: float) -> tuple[float, float]:
         """95 % interval of the TAR of a group at the whole list's threshold for a FAR, whose error counts.

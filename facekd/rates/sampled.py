@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from facekd.core.types import Array, Rate
-from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, tar_deviation
+from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, far_deviation, tar_deviation
 from facekd.rates.dyads import COUPLE_CORRELATION, Dyads, evidence, pair_weights
 from facekd.rates.intervals import wilson_of_people
-from facekd.rates.overall import auc_deviation, eer_deviation, far_deviation, interval_of, people_of
+from facekd.rates.overall import auc_deviation, eer_deviation, interval_of
 from facekd.rates.persons import Difference, difference_of, tar_interval
 
 MOST = 4_000_000  # pairs among the people drawn
@@ -79,7 +79,7 @@ class SampledPeople:
         worth = rate.n_impostor if rate.evidence is None else rate.evidence
         value = deviation.value if self.share == 1 else rate.far
         variance = replace(deviation, share=self.share).variance()
-        people = people_of(self.impostor.dyads) / self.share
+        people = self.impostor.people / self.share
         return wilson_of_people(rate.far, value, variance, pairs=rate.n_impostor, worth=worth, people=people)
 
     def difference(self, rate: Rate, other: SampledPeople, theirs: Rate) -> Difference:

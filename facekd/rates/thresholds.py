@@ -14,7 +14,12 @@ from facekd.rates.intervals import wilson, wilson_of_people
 
 
 def threshold_interval(
-    values: Array, same: Array, rate: Rate, persons: tuple[Array, Array] | None = None
+    values: Array,
+    same: Array,
+    rate: Rate,
+    persons: tuple[Array, Array] | None = None,
+    *,
+    ends: tuple[float, float] | None = None,
 ) -> tuple[float | None, float | None]:
     """95 % interval of ``rate.threshold``: the scores at the ends of the interval of its FAR.
 
@@ -27,6 +32,7 @@ def threshold_interval(
         values: float[P], the scores that `rate` was taken from.
         same: bool[P].
         persons: [P] twice, who is on either side, as in `far_interval`.
+        ends: the 95 % interval of the FAR there, where it is known already.
 
     Returns:
         (low, high); None for an end that no score of the list marks, and twice where there is no threshold.
@@ -36,8 +42,10 @@ def threshold_interval(
     values, same = check_scores(values, same)
     scores = values[~same].astype(np.float64)
     n = len(scores)
-    accepted = scores >= rate.threshold
-    low, high = far_interval(accepted, None if persons is None else (persons[0][~same], persons[1][~same]))
+    if ends is None:
+        sides = None if persons is None else (persons[0][~same], persons[1][~same])
+        ends = far_interval(scores >= rate.threshold, sides)
+    low, high = ends
     falling = -np.sort(-scores)
     lowest = float(falling[min(math.ceil(high * n), n) - 1])
     highest = max(rate.threshold, float(falling[max(math.ceil(low * n), 1) - 1]))

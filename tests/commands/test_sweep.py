@@ -20,7 +20,6 @@ from faint import write_faint_store
 from toy import contract_file, onnx_of, save_run, tiny_net
 
 from facekd.cli import run
-from facekd.commands import sweep as stage
 from facekd.commands.sweep import sweep
 from facekd.commands.sweep_grid import read_grid
 from facekd.commands.train_teacher import train_teacher
@@ -40,9 +39,7 @@ NET, HELD_OUT = "iresnet18-quarter", 0.5
 def _small() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "RESAMPLES", 100)
-        yield
+    yield
     torch.set_num_threads(before)
 
 

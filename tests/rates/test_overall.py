@@ -9,6 +9,7 @@ from facekd.core.types import Array, Scores
 from facekd.rates.counts import curve
 from facekd.rates.folds import accuracy
 from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
+from facekd.rates.persons import ListOfPeople
 from facekd.rates.rates import auc, eer
 
 Pairs = tuple[Array, Array, Array, Array]
@@ -34,9 +35,10 @@ def test_the_spread_is_that_of_leaving_one_person_out() -> None:
         return auc(made), eer(made)
 
     areas, errors = np.array([without(k) for k in range(60)]).T
+    people = ListOfPeople.of(values, same, left, right)
     for low, high, found in (
-        (*auc_interval(values, same, (left, right), auc(counts)), areas),
-        (*eer_interval(values, same, (left, right), eer(counts)), errors),
+        (*auc_interval(values, same, people, auc(counts)), areas),
+        (*eer_interval(values, same, people, eer(counts)), errors),
     ):
         spread = np.sqrt(59 / 60 * ((found - found.mean()) ** 2).sum())  # the jackknife's
         assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.15)
@@ -61,9 +63,10 @@ def test_without_an_error_the_interval_still_says_how_few_there_are(persons: boo
     values = np.where(same, 0.9, 0.1)
     sides = (np.arange(40) // 2, np.where(same, np.arange(40) // 2, 100 + np.arange(40))) if persons else None
     counts = curve(values, same)
-    low, high = auc_interval(values, same, sides, auc(counts))
+    people = None if sides is None else ListOfPeople.of(values, same, *sides)
+    low, high = auc_interval(values, same, people, auc(counts))
     assert (low < 0.9, high) == (True, 1.0)
-    low, high = eer_interval(values, same, sides, eer(counts))
+    low, high = eer_interval(values, same, people, eer(counts))
     assert (low, high > 0.1) == (0.0, True)
 
 
@@ -93,9 +96,10 @@ def test_they_cover_the_truth(sparse: bool) -> None:
             kept = np.concatenate([rng.choice(np.flatnonzero(of), 300, replace=False) for of in (same, ~same)])
             values, same, left, right = values[kept], same[kept], left[kept], right[kept]
         counts = curve(values, same)
+        people = ListOfPeople.of(values, same, left, right)
         ends = (
-            auc_interval(values, same, (left, right), auc(counts)),
-            eer_interval(values, same, (left, right), eer(counts)),
+            auc_interval(values, same, people, auc(counts)),
+            eer_interval(values, same, people, eer(counts)),
         )
         inside += [low <= true <= high for (low, high), true in zip(ends, truth, strict=True)]
     assert ((inside / lists > 0.92) & (inside / lists < 0.98)).all(), inside / lists
