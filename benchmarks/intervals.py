@@ -2,6 +2,7 @@
 
     python benchmarks/intervals.py            # 1,000 lists of each kind, an hour; writes results/intervals.json
     python benchmarks/intervals.py --quick    # 100 lists, prints only
+    python benchmarks/intervals.py --correlations  # how pairs of the same people correlate; results/correlations.json
 
 People differ in how alike their photos are, so pairs that share a person depend on each other. The truth is the TAR at
 the FAR among all people there are, each counting alike, found once by a simulation far larger than any list. Beside
@@ -18,11 +19,14 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _record import record
 
+from facekd.crops.read import read_crops
+from facekd.deploy.embedder import CropEmbedder
 from facekd.rates.allpairs import measure_all_pairs
 from facekd.rates.counts import curve
 from facekd.rates.intervals import wilson
@@ -32,6 +36,7 @@ from facekd.rates.rates import rate_at
 DIM = 24
 FARS = [0.1, 0.03, 0.01, 0.001]
 LISTS = 1000
+DATA = Path(__file__).parents[2] / "shared" / "data"
 Counts = Callable[[np.random.Generator], np.ndarray]
 
 
@@ -217,6 +222,37 @@ def told_apart(shape: People, seed: int) -> list[float]:
     return [float("nan") if test.p_value is None else float(test.p_value < 0.05) for test in tests]
 
 
+def correlations(model: Path) -> dict[str, Any]:
+    """How pairs of one person and of one couple of people correlate: 900 people of CelebA, six crops each.
+
+    The correlation of two pairs' outcomes at the threshold for a FAR, over all two pairs of the same people.
+    """
+    crops = read_crops(DATA / "crops" / "celeba.parquet")
+    _, number, photos = np.unique([str(one) for one in crops.identities], return_inverse=True, return_counts=True)
+    chosen = np.random.default_rng(0).permutation(np.flatnonzero(photos >= 6))[:900]
+    rows = np.concatenate([np.flatnonzero(number == person)[:6] for person in chosen])
+    embedder = CropEmbedder.load(model)
+    vectors = np.concatenate([embedder.embed(crops.batch(rows[k : k + 64])) for k in range(0, len(rows), 64)])
+    scores = vectors @ vectors.T
+    people = len(chosen)
+    apart = np.sort(scores[np.kron(np.triu(np.ones((people, people), bool), 1), np.ones((6, 6), bool))])[::-1]
+    found: dict[str, Any] = {}
+    for far in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5):
+        accepted = (scores >= apart[int(far * len(apart)) - 1]).reshape(people, 6, people, 6)
+        couples = accepted.sum((1, 3))[np.triu_indices(people, 1)]
+        own = (~accepted[np.arange(people), :, np.arange(people), :] & np.triu(np.ones((6, 6), bool), 1)).sum((1, 2))
+        found[f"{far:g}"] = {"couple": _correlation(couples, 36), "person": _correlation(own, 15)}
+        print(model.name, far, found[f"{far:g}"], flush=True)
+    return found
+
+
+def _correlation(counts: np.ndarray, n: int) -> float:
+    """Of two of the n outcomes of a unit, of which so many are true in each."""
+    share = counts.mean() / n
+    both = (counts * (counts - 1.0)).mean() / (n * (n - 1))
+    return round(float((both - share**2) / (share * (1 - share))), 4)
+
+
 def coverage(found: list[dict[str, Ends]], kind: str) -> dict[str, Any]:
     """How often each method's interval holds the truth at each FAR, and how wide it is; None where there is none."""
     rows: dict[str, Any] = {}
@@ -236,7 +272,13 @@ def coverage(found: list[dict[str, Ends]], kind: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="coverage of the 95 % intervals of TAR at FAR")
     parser.add_argument("--quick", action="store_true", help="100 lists of each kind, nothing written")
-    n = 100 if parser.parse_args().quick else LISTS
+    parser.add_argument("--correlations", action="store_true", help="of pairs of the same people of CelebA, alone")
+    args = parser.parse_args()
+    if args.correlations:
+        names = ("w600k_mbf.onnx", "reid_retail_0095.onnx")
+        record("correlations", {name: correlations(DATA / "weights" / name) for name in names})
+        return
+    n = 100 if args.quick else LISTS
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     cells: dict[str, tuple[Callable[[int], Any], str]] = {}
     for name, shape in SHAPES.items():

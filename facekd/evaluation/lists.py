@@ -26,7 +26,7 @@ from facekd.settings.evaluation import ComparedData
 
 TRAINED_BY = ("train-teacher", "distill")  # commands whose run.yaml says which people a network has seen
 MOST_PAIRS = 10_000_000  # judged at once; of more held-out crops some people are drawn
-MOST_UNKNOWN = 200_000  # pairs of unknown people, each resampled as if alone
+MOST_UNKNOWN = 200_000  # pairs of unknown people, each taken as if alone
 
 
 @dataclass(frozen=True, slots=True)

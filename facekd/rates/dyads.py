@@ -1,9 +1,9 @@
 """Who is on either side of each pair of a list, and how much evidence pairs of the same people are.
 
-Pairs that show the same person err together: at thresholds for FAR 1e-1 to 1e-5 two genuine pairs of one person of
-CelebA correlate by 0.30 to 0.37, two impostor pairs of one couple of people by 0.08 to 0.24 (two networks;
-benchmarks/intervals.py). So n genuine pairs of a person count as ``n / (1 + (n - 1) / 3)`` independent ones, three at
-most, and n impostor pairs of a couple as ``n / (1 + (n - 1) / 10)``, ten at most (Kish's design effect).
+Pairs that show the same person err together: at thresholds for FAR 1e-1 to 1e-4 two genuine pairs of one person of
+CelebA correlate by about a third, two impostor pairs of one couple of people by 0.1 to 0.2 (two networks;
+benchmarks/intervals.py --correlations). So n genuine pairs of a person count as ``n / (1 + (n - 1) / 3)`` independent
+ones, three at most, and n impostor pairs of a couple as ``n / (1 + (n - 1) / 10)``, ten at most (Kish's design effect).
 
 These counts are a *working* correlation: they weigh people when the error of a rate is estimated, so that a few people
 with most of the photos don't decide it, and they are what a list is worth as evidence of a low FAR. How far the rates
