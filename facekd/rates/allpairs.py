@@ -159,7 +159,7 @@ def measure_all_pairs(
     genuine = np.concatenate([np.zeros(0, np.float32), *counts.genuine])
     person = number[np.concatenate([np.zeros(0, np.int32), *counts.rows])]
 
-    people = sampled_people(vectors[order], number, photos, (genuine, person), product)
+    people = sampled_people(vectors, order, number, photos, (genuine, person), product)
     none = Rate(1.0, 0.0, None, None, n_genuine, n_impostor, None, None, evidence=worth)
 
     def at_point(far_asked: float, n_accepted: int, n_hits: int, threshold: float) -> Rate:

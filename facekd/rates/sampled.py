@@ -116,6 +116,7 @@ def all_pairs_evidence(photos: Array) -> float:
 
 def sampled_people(
     vectors: Array,
+    order: Array,
     number: Array,
     photos: Array,
     genuine: tuple[Array, Array],
@@ -124,8 +125,9 @@ def sampled_people(
     """The people of embeddings.
 
     Args:
-        vectors: float32[N, D], those of a person side by side.
-        number: int[N], whose each is, from 0, ascending.
+        vectors: float32[N, D].
+        order: int64[N], their rows, those of a person side by side.
+        number: int[N], whose each is in that order, from 0, ascending.
         photos: int64[persons], how many each has, those without an embedding too.
         genuine: float32[G] and int[G], the genuine scores and whose they are.
     """
@@ -149,7 +151,7 @@ def sampled_people(
         couple_weight=pair_weights(pairs, COUPLE_CORRELATION),
         impostor_evidence=float(evidence(pairs, COUPLE_CORRELATION).sum()),
     )
-    scores, couple = _impostors(vectors[chosen], place, len(people), product)
+    scores, couple = _impostors(vectors[order[chosen]], place, len(people), product)
     return SampledPeople(
         genuine=GenuinePairs.of(genuine[0], genuine[1], dyads.person_pairs),
         impostor=ImpostorPairs.of(scores, couple, dyads),
