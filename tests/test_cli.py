@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import is_dataclass
 from pathlib import Path
 
@@ -217,9 +218,24 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert done.stderr == ""
 
 
+# The public classes of the modules in which the commands lay.
+RESULTS_BEFORE = {
+    "align": "AlignSummary", "audit": "Suspect Audit", "cache": "CacheSummary GcSummary Asked", "compare": "Comparison",
+    "doctor": "Finding Diagnosis", "embed": "EmbedSummary", "enroll": "EnrollSummary", "export": "Exported",
+    "gallery": "GalleryInfo Erased Imported", "gallery_migrate": "Migrated",
+    "identify": "IdentifiedFace Identification", "leak": "Leak LeakSummary", "quickstart": "Quickstart",
+    "sweep": "Sweep Reference", "sweep_grid": "Cell", "teacher": "Trained", "verify": "Verification",
+}  # fmt: skip
+
+
 def test_commands_are_found_where_they_lay_before() -> None:
     with pytest.warns(FutureWarning, match=r"facekd.stages.teacher is facekd.commands.train_teacher now"):
         module = importlib.import_module("facekd.stages.teacher")
     assert module is importlib.import_module("facekd.commands.train_teacher")
+    for last, names in RESULTS_BEFORE.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            module = importlib.import_module(f"facekd.stages.{last}")
+        assert all(isinstance(getattr(module, name), type) for name in names.split()), last
     with pytest.raises(ModuleNotFoundError, match=r"facekd\.stages\.no_such"):
         importlib.import_module("facekd.stages.no_such")

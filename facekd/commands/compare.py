@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
@@ -24,14 +24,6 @@ class NetworkComparison:
 
     out: Path
     report: GapReport
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """As in report.json."""
-        from facekd.evaluation.results import plain
-
-        result: dict[str, Any] = plain(self.report)
-        return result
 
 
 @door

@@ -11,6 +11,7 @@ from typing import Any
 
 from facekd.console import say, table
 from facekd.core.files import read_json, write_json
+from facekd.core.printable import percent
 from facekd.core.run import environment, refuse_other_run, start_run
 from facekd.errors import UserError
 from facekd.settings.door import door
@@ -143,7 +144,7 @@ def _done(out: Path, newly_aligned: int) -> dict[str, Any] | None:
 
 
 def _print(summary: dict[str, Any], quiet: bool) -> None:
-    from facekd.evaluation.text import far_name, percent
+    from facekd.evaluation.text import far_name
 
     rows = []
     for name, row in summary["rows"].items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facekd.core.run import default_out, start_run
 from facekd.errors import UserError
@@ -31,14 +31,6 @@ class Verification:
 
     out: Path
     report: PairReport | SearchReport | TemplateReport | BlufrReport
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """As in report.json."""
-        from facekd.evaluation.results import plain
-
-        result: dict[str, Any] = plain(self.report)
-        return result
 
     @property
     def exit_code(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from facekd.core.printable import percent
 from facekd.core.run import read_metrics
 from facekd.core.types import Embeddings
 from facekd.crops.cropset import CropSet
@@ -18,7 +19,7 @@ from facekd.evaluation.model_rates import judge_scores
 from facekd.evaluation.protocols import from_crops, listed_crops
 from facekd.evaluation.report_tables import rates_table
 from facekd.evaluation.results import Judged, ModelRates, plain, rate_of
-from facekd.evaluation.text import far_name, percent
+from facekd.evaluation.text import far_name
 from facekd.gallery.gallery import GalleryTable, Person, template_of
 from facekd.gallery.meta import GalleryMeta
 from facekd.reports import plots
