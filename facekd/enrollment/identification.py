@@ -22,8 +22,8 @@ from facekd.enrollment.calibration import NamedFrom, promise
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.faces.detect import weights_digest
-from facekd.gallery.gallery import GalleryTable, Match, check_model
-from facekd.gallery.meta import exists, other_weights
+from facekd.gallery.gallery import GalleryTable, Match
+from facekd.gallery.meta import check_model, exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
 from facekd.ingest.photos import EmbeddedPhoto, Item, embed_photos, in_batches, load_embedder, own_model
