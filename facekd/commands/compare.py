@@ -59,8 +59,8 @@ def compare(
     from facekd.evaluation.comparison_report import comparison_page
     from facekd.evaluation.cost import cost_of
     from facekd.evaluation.gap import ComparedNetwork, GapReport, compare_on
+    from facekd.evaluation.judged import labels
     from facekd.evaluation.lists import compared_lists, fit_network, training_of
-    from facekd.evaluation.protocols import labels
 
     if len(runs) < 3:
         raise UserError(

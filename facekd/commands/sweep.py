@@ -314,8 +314,8 @@ def _scores(out: Path, path: Path, contract: Path | None, name: str, compared: C
     import numpy as np
 
     from facekd.deploy.embedder import CropEmbedder
+    from facekd.evaluation.judged import embed_crops
     from facekd.evaluation.lists import fit_network, pair_scores
-    from facekd.evaluation.protocols import embed_crops
 
     embedder = CropEmbedder.load(path, contract)
     fit_network(name, embedder.contract.size, embedder.contract.template, compared)

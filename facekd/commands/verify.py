@@ -79,7 +79,8 @@ def verify(
     from facekd.evaluation.distractors import read_distractors
     from facekd.evaluation.identification import planned
     from facekd.evaluation.identification_report import search_page
-    from facekd.evaluation.protocols import everybody, judged_models, read_bin_set, read_list, read_source
+    from facekd.evaluation.judged import judged_models
+    from facekd.evaluation.protocols import everybody, read_bin_set, read_list, read_source
     from facekd.evaluation.report import pair_page
     from facekd.evaluation.scored import read_score_files
     from facekd.evaluation.template_report import template_page

@@ -13,8 +13,9 @@ from facekd.core.run import read_metrics
 from facekd.crops.cropset import CropSet
 from facekd.crops.pairs import all_pairs, write_pairs
 from facekd.deploy.embedder import CropEmbedder
+from facekd.evaluation.judged import from_crops
 from facekd.evaluation.model_rates import judge_scores
-from facekd.evaluation.protocols import from_crops, listed_crops
+from facekd.evaluation.protocols import listed_crops
 from facekd.evaluation.report_tables import rates_table
 from facekd.evaluation.results import Judged, ModelRates, plain, rate_of
 from facekd.evaluation.text import far_name
