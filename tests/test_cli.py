@@ -80,10 +80,12 @@ def test_every_command_shows_an_example_and_explains_each_flag(
 @pytest.mark.parametrize("command", EVERY)
 def test_every_example_is_one_that_parses(command: str) -> None:
     text = inspect.getdoc(stage(command)) or ""
-    example = re.search(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", text, re.MULTILINE)
-    assert example is not None
-    words = [*command.split(), *shlex.split(example.group(1))]
-    build_app(*command.split()).parse_args(words, exit_on_error=False, print_error=False)
+    examples = re.findall(rf"^Example: facekd {command}(.*(?:\n(?=\S).*)*)", text, re.MULTILINE)
+    assert examples
+    assert len(examples) == text.count("Example:")
+    for example in examples:
+        words = [*command.split(), *shlex.split(example)]
+        build_app(*command.split()).parse_args(words, exit_on_error=False, print_error=False)
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
