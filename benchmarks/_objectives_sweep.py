@@ -87,7 +87,7 @@ def run_sweep(asked: argparse.Namespace) -> None:
         }
         grid = {"base": base | yaml.safe_load(asked.base), "cells": rows()}
         write_text(out / "grid.yaml", yaml.safe_dump(grid, sort_keys=False))
-        result = sweep(out / "grid.yaml", out=out / "sweep").result
+        result = plain(sweep(out / "grid.yaml", out=out / "sweep").report)
         set_of = read_crops(data)
         about = {"crops": len(set_of), "people": len(set(set_of.identities)), "size": asked.size}
         shown = told(result, gaps(result, data, teacher, out / "sweep"))

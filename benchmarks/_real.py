@@ -26,8 +26,9 @@ from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import CropEmbedder
 from facekd.evaluation.gap import gap_rows
+from facekd.evaluation.judged import embed_crops
 from facekd.evaluation.lists import Compared, everyone, list_rates, listed, pair_scores
-from facekd.evaluation.protocols import embed_crops, read_list
+from facekd.evaluation.protocols import read_list
 from facekd.evaluation.results import plain
 from facekd.nets.saved import MODEL
 from facekd.rates.allpairs import AllPairs, measure_all_pairs

@@ -29,6 +29,7 @@ from facekd.commands.verify import verify
 from facekd.crops.read import read_crops
 from facekd.crops.training import read_training_crops
 from facekd.deploy.embedder import CropEmbedder
+from facekd.evaluation.results import plain
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 TEACHER = DATA / "weights" / "w600k_mbf.onnx"
@@ -100,7 +101,7 @@ def measure(out: Path, crops: int, epochs: float, lfw: Path | None) -> dict[str,
 
 def rates(files: list[Path], out: Path, **flags: Any) -> dict[str, Any]:
     """Each model's TAR with its interval, and the differences to the first model."""
-    result = verify(model=files, out=out, quiet=True, **flags).result
+    result = plain(verify(model=files, out=out, quiet=True, **flags).report)
     return {
         "models": {
             one["model"]: {

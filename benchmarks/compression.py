@@ -55,6 +55,7 @@ from facekd.crops.read import read_crops
 from facekd.crops.training import TrainingCrops, read_training_crops
 from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
+from facekd.evaluation.judged import embed_crops
 from facekd.evaluation.lists import (
     Compared,
     held_out_people,
@@ -63,7 +64,6 @@ from facekd.evaluation.lists import (
     pair_scores,
     training_of,
 )
-from facekd.evaluation.protocols import embed_crops
 from facekd.evaluation.results import plain
 from facekd.evaluation.text import far_name, tar_text
 from facekd.nets.cost import num_parameters

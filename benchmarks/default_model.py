@@ -28,6 +28,7 @@ from facekd.console import say
 from facekd.core.pixels import to_input
 from facekd.deploy.default import default_model
 from facekd.deploy.embedder import CropEmbedder
+from facekd.evaluation.results import plain
 from facekd.nets.onnx_cost import onnx_macs
 
 FARS = [1e-2, 1e-3, 1e-4, 1e-5]
@@ -64,11 +65,11 @@ def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
         align(photos, work / f"lfw-{detector}", detector=detector)
         crops, out = work / f"lfw-{detector}", work / detector
         found = verify(model=models, crops=crops, pairs=pairs, far=FARS[:2], out=out)
-        result[f"lfw, {detector}"] = shown(found.result)
+        result[f"lfw, {detector}"] = shown(plain(found.report))
     held = work / "held_out.parquet"
     write_set(of_people(read_celeba(asked.data), people), held)
     found = verify(model=models, crops=held, all_pairs=True, far=FARS[: 2 if asked.quick else 4], out=work / "held_out")
-    result["held-out people of CelebA"] = shown(found.result)
+    result["held-out people of CelebA"] = shown(plain(found.report))
     return result
 
 

@@ -213,8 +213,9 @@ def rate(call: Callable[[], Any], seconds: float) -> float:
 
 def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
     """TAR of the source and of each form of it on the same pairs, and the differences."""
+    from facekd.evaluation.judged import from_crops
     from facekd.evaluation.model_rates import differences, judge_scores
-    from facekd.evaluation.protocols import from_crops, read_list
+    from facekd.evaluation.protocols import read_list
     from facekd.evaluation.results import plain
 
     crop_set = read_crops(crops)

@@ -44,6 +44,7 @@ from facekd.console import progress, say
 from facekd.core.contract import Contract
 from facekd.core.pixels import to_input, unit
 from facekd.core.types import Array
+from facekd.evaluation.results import plain
 from facekd.nets import build
 from facekd.nets.files import load_network
 from facekd.nets.saved import MODEL, save_model
@@ -132,7 +133,9 @@ def judge(asked: argparse.Namespace) -> dict[str, Any]:
         "lfw, yunet": {"crops": asked.work / "lfw", "pairs": asked.data / "lfw_pairs.txt", "far": [1e-2, 1e-3]},
     }
     for name, flags in sets.items():
-        found = verify(model=[asked.work / "student.onnx"], out=asked.work / name.split()[0].strip(","), **flags).result
+        found = plain(
+            verify(model=[asked.work / "student.onnx"], out=asked.work / name.split()[0].strip(","), **flags).report
+        )
         result[name] = {key: found["models"][0][key] for key in ("accuracy", "tar") if key in found["models"][0]}
     return result
 

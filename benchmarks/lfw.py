@@ -27,6 +27,7 @@ from facekd.core.system import cores
 from facekd.crops.store import CropStore
 from facekd.deploy.default import default_model
 from facekd.engines import local
+from facekd.evaluation.results import plain
 from facekd.faces import yunet
 from facekd.ingest.alignment import BATCH, align_batch
 from facekd.photos.find import find_photos
@@ -103,9 +104,11 @@ def apart(measured: dict[str, Any]) -> list[str]:
 
 def measure(networks: list[Path], data: Path, crops: Path, out: Path) -> dict[str, Any]:
     """Each model's figures beside its reference."""
-    done = verify(
-        model=networks, pairs=data / "lfw_pairs.txt", crops=crops, far=[1e-2, 1e-3], out=out, no_faces=True
-    ).result
+    done = plain(
+        verify(
+            model=networks, pairs=data / "lfw_pairs.txt", crops=crops, far=[1e-2, 1e-3], out=out, no_faces=True
+        ).report
+    )
     models = {}
     for one, cost in zip(done["models"], done["costs"], strict=True):
         name = one["model"]

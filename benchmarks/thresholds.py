@@ -37,7 +37,8 @@ from facekd.crops.read import read_crops
 from facekd.deploy.default import default_model
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import THRESHOLDS, thresholds_text
-from facekd.evaluation.protocols import embed_crops, everybody
+from facekd.evaluation.judged import embed_crops
+from facekd.evaluation.protocols import everybody
 
 FARS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 KEPT = 0.02  # share of the impostor pairs whose scores are kept: an interval at 1e-2 needs more than 1 %

@@ -187,8 +187,7 @@ class Gallery:
         Raises:
             UserError: a gallery of another model.
         """
-        from facekd.gallery.gallery import check_model
-        from facekd.gallery.meta import exists, read_meta
+        from facekd.gallery.meta import check_model, exists, read_meta
         from facekd.gallery.place import Place
 
         gallery = cls(Path(path), embedder)

@@ -63,7 +63,7 @@ def audit(
     from facekd.crops.leaks import nearer_to_others
     from facekd.crops.read import read_crops
     from facekd.deploy.embedder import CropEmbedder
-    from facekd.evaluation.protocols import embed_crops
+    from facekd.evaluation.judged import embed_crops
 
     embedder, crops, out = CropEmbedder.load(network.embedder, network.contract), read_crops(data), file.out
     crops.check_fits(embedder.contract)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
@@ -24,14 +24,6 @@ class NetworkComparison:
 
     out: Path
     report: GapReport
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """As in report.json."""
-        from facekd.evaluation.results import plain
-
-        result: dict[str, Any] = plain(self.report)
-        return result
 
 
 @door
@@ -67,8 +59,8 @@ def compare(
     from facekd.evaluation.comparison_report import comparison_page
     from facekd.evaluation.cost import cost_of
     from facekd.evaluation.gap import ComparedNetwork, GapReport, compare_on
+    from facekd.evaluation.judged import labels
     from facekd.evaluation.lists import compared_lists, fit_network, training_of
-    from facekd.evaluation.protocols import labels
 
     if len(runs) < 3:
         raise UserError(

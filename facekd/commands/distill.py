@@ -68,11 +68,12 @@ def distill(
     from facekd.recipes.plan import accelerate, batch_loader, begin, make_plan, make_sampler, one_process, stepper
     from facekd.recipes.step import step_loss
     from facekd.recipes.teachers import check_views, kept_rows, save_joint
-    from facekd.recipes.terms import read_resolution
+    from facekd.recipes.terms import check_terms, read_resolution
     from facekd.recipes.train import SETTLING, save_trained, train
     from facekd.training.parallel import num_processes, rank
     from facekd.training.schedule import side_at
 
+    check_terms(objective.term, objective.ramp)  # crops take longer to read than a user waits for this
     check_views(teacher, views.views)
     accelerator = accelerate(runtime.precision)  # from here on several processes know of each other
     quiet = quiet or rank() > 0

@@ -165,8 +165,9 @@ def _compare(
     """TAR of the export minus that of its source at each FAR, and the export's own thresholds."""
     if file.pairs is None or crops is None:
         return (), {}
+    from facekd.evaluation.judged import from_crops
     from facekd.evaluation.model_rates import differences, judge_scores
-    from facekd.evaluation.protocols import from_crops, read_list
+    from facekd.evaluation.protocols import read_list
 
     listed = read_list(file.pairs, crops, file.crops)
     both = {f"{run.stem} exported": exported, run.stem: source}

@@ -72,7 +72,7 @@ def leak(
     from facekd.crops.leaks import most_alike, spelling
     from facekd.crops.read import read_crops
     from facekd.deploy.embedder import CropEmbedder
-    from facekd.evaluation.protocols import embed_crops
+    from facekd.evaluation.judged import embed_crops
 
     embedder, out, threshold = CropEmbedder.load(network.embedder, network.contract), search.out, search.threshold
     learned, judged = read_crops(train), _judged(pairs, search.crops)

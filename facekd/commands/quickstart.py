@@ -11,6 +11,7 @@ from typing import Any
 
 from facekd.console import say, table
 from facekd.core.files import read_json, write_json
+from facekd.core.printable import percent
 from facekd.core.run import environment, refuse_other_run, start_run
 from facekd.errors import UserError
 from facekd.settings.door import door
@@ -54,7 +55,8 @@ def quickstart(*, line: WholeLine = WholeLine(), quiet: bool = False) -> Quickst
     from facekd.commands.train_teacher import train_teacher
     from facekd.crops.training import read_training_crops
     from facekd.deploy.embedder import CropEmbedder
-    from facekd.evaluation.quickstart import judge_all, name_people, summary_rows, write_report
+    from facekd.enrollment.held_out import name_people
+    from facekd.evaluation.quickstart import judge_all, summary_rows, thresholds_of, write_report
 
     photos, seed = line.photos, line.seed
     out = line.out or Path("runs") / f"quickstart-{time.strftime('%Y%m%d')}"
@@ -93,7 +95,8 @@ def quickstart(*, line: WholeLine = WholeLine(), quiet: bool = False) -> Quickst
         models = {name: CropEmbedder.load(out / file) for name, file in MODELS.items()}
         judged = judge_all(out, models, data.held, FARS, seed, quiet)
     with clock("gallery"):
-        named = name_people(out, judged[-1].rates, models["student_onnx"], data.held)
+        student_onnx, gallery = models["student_onnx"], out / "people.gallery"
+        named = name_people(gallery, student_onnx, data.held, crops, thresholds_of(judged[-1].rates))
 
     summary = {
         "rows": summary_rows(judged, models, clock.seconds),
@@ -143,7 +146,7 @@ def _done(out: Path, newly_aligned: int) -> dict[str, Any] | None:
 
 
 def _print(summary: dict[str, Any], quiet: bool) -> None:
-    from facekd.evaluation.text import far_name, percent
+    from facekd.evaluation.text import far_name
 
     rows = []
     for name, row in summary["rows"].items():

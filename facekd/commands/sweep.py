@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facekd.commands.sweep_grid import ALONE, RANDOM, Cell, plain, read_grid
 from facekd.console import say
@@ -37,14 +37,6 @@ class Sweep:
 
     out: Path
     report: SweepReport
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """As in sweep.json."""
-        from facekd.evaluation.results import plain
-
-        result: dict[str, Any] = plain(self.report)
-        return result
 
     @property
     def exit_code(self) -> int:
@@ -322,8 +314,8 @@ def _scores(out: Path, path: Path, contract: Path | None, name: str, compared: C
     import numpy as np
 
     from facekd.deploy.embedder import CropEmbedder
+    from facekd.evaluation.judged import embed_crops
     from facekd.evaluation.lists import fit_network, pair_scores
-    from facekd.evaluation.protocols import embed_crops
 
     embedder = CropEmbedder.load(path, contract)
     fit_network(name, embedder.contract.size, embedder.contract.template, compared)

@@ -189,7 +189,7 @@ def _cell(name: str, flags: dict[str, Any], path: Path) -> Cell:
     import cyclopts
 
     from facekd.commands.distill import distill
-    from facekd.recipes.terms import read_ramps, read_terms
+    from facekd.recipes.terms import check_terms
 
     where = f"{path}, cell {name}"
     given: dict[str, Any] = {}
@@ -206,9 +206,7 @@ def _cell(name: str, flags: dict[str, Any], path: Path) -> Cell:
         _, bound, _ = app.parse_args([], exit_on_error=False, print_error=False)
         bound.apply_defaults()
         arguments = flattened({key: value for key, value in bound.arguments.items() if key not in OURS})
-        terms = read_terms(arguments["term"])
-        if terms is not None:
-            read_ramps(arguments["ramp"], terms)
+        check_terms(arguments["term"], arguments["ramp"])
         if arguments["lr"] is None:  # the report tells the rate
             arguments["lr"] = PEAK_LR[arguments["optimizer"]]
     except cyclopts.CycloptsError as error:

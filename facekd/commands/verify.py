@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facekd.core.run import default_out, start_run
 from facekd.errors import UserError
@@ -31,14 +31,6 @@ class Verification:
 
     out: Path
     report: PairReport | SearchReport | TemplateReport | BlufrReport
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """As in report.json."""
-        from facekd.evaluation.results import plain
-
-        result: dict[str, Any] = plain(self.report)
-        return result
 
     @property
     def exit_code(self) -> int:
@@ -87,7 +79,8 @@ def verify(
     from facekd.evaluation.distractors import read_distractors
     from facekd.evaluation.identification import planned
     from facekd.evaluation.identification_report import search_page
-    from facekd.evaluation.protocols import everybody, judged_models, read_bin_set, read_list, read_source
+    from facekd.evaluation.judged import judged_models
+    from facekd.evaluation.protocols import everybody, read_bin_set, read_list, read_source
     from facekd.evaluation.report import pair_page
     from facekd.evaluation.scored import read_score_files
     from facekd.evaluation.template_report import template_page

@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 # Photos and crops.
 DetectorName = Literal["yunet", "mtcnn", "facenet", "none"]
 DETECTOR: DetectorName = "yunet"  # where none is asked for and none was used before
-Choice = Literal["largest", "center", "best", "all", "centre"]  # which face of several; centre: the old spelling
+Choice = Literal["largest", "center", "best", "all"]  # which face of several
+SPELLED_BEFORE = {"centre": "center"}  # in stores, run.yaml and scripts; still taken, never offered
 IdentityFrom = Literal["parent", "top", "name"]  # what of a photo's path says whom it shows
 Engine = Literal["local", "ray"]
 Augment = Literal["plain", "occluded", "flip"]  # kinds of views, see crops.views.view_batch

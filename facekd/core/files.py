@@ -9,6 +9,7 @@ import io
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -171,3 +172,27 @@ def sha256_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); check the path") from error
+
+
+def read_secret(file: Path, what: str) -> str:
+    """The one line of text in `file`, which only its owner may read.
+
+    Args:
+        what: it is, in a word.
+
+    Raises:
+        UserError: nothing of that kind there, or a file that others can read. The secret is in no message.
+    """
+    try:
+        mode = file.stat().st_mode
+        text = file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: no {what} can be read there; make one: {make_secret(file)}") from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise UserError(f"{file}: others than its owner can read this {what}; run 'chmod 600 {file}' or make another")
+    return text
+
+
+def make_secret(file: Path) -> str:
+    """The command that makes one of 32 random bytes."""
+    return f"(umask 077; openssl rand -hex 32 > {file})"

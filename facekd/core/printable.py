@@ -1,4 +1,4 @@
-"""Text from outside (names of people, files and flags) made fit for a terminal."""
+"""Text from outside (names of people, files and flags) made fit for a terminal, and numbers as people read them."""
 
 from __future__ import annotations
 
@@ -18,3 +18,22 @@ def counted(number: int, one: str, many: str = "") -> str:
         many: the plural, where it is not `one` with an s.
     """
     return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A rate for people: ``98.12 %``, or a dash where there is none.
+
+    Args:
+        digits: behind the point.
+    """
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def percent_small(value: float, digits: int = 3) -> str:
+    """A rate that may be small: ``0.0123 %``.
+
+    Args:
+        digits: that count.
+    """
+    text = f"{100 * value:.{digits}g}"
+    return f"{100 * value:.0f} %" if "e+" in text else f"{text} %"  # 100 with two digits would be 1e+02

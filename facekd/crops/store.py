@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from facekd.core.choices import SPELLED_BEFORE
 from facekd.core.files import ASIDE, LOCK, atomic_write, exclusive, read_json, write_json
 from facekd.core.formats import FORMATS, KEY, METADATA, check_format
 from facekd.core.types import Array
@@ -211,8 +212,8 @@ def _settings(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UserError(f"{path}: holds no settings of a crop store; align the photos into a new folder")
     check_format("crop store", settings.pop(KEY, None), path)
-    if settings.get("choose") == "centre":  # as stores of before spell it
-        settings["choose"] = "center"
+    if "choose" in settings:
+        settings["choose"] = SPELLED_BEFORE.get(settings["choose"], settings["choose"])
     return settings
 
 

@@ -6,9 +6,11 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from facekd.core.printable import percent_small
 from facekd.core.types import Array
 from facekd.deploy.thresholds import known_thresholds
 from facekd.gallery.gallery import GalleryTable
@@ -24,6 +26,8 @@ MOST = 100_000  # people compared with each other; of more, as many by chance
 LOT = 128  # people whose photos are read together
 MANY_MISSES = 0.05  # from which the network is said to be too weak for the promise
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # of genuine scores that are written down
+
+_percent = partial(percent_small, digits=2)  # a promise holds to no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,9 @@ class Promise:
     def said(self) -> str:
         """A line for the user."""
         each = "" if self.level is None else " (more for a face that looks like many people)"
-        text = f"threshold {self.threshold:.4f}{each}: a stranger is named in {percent(self.fpir)} of searches"
+        text = f"threshold {self.threshold:.4f}{each}: a stranger is named in {_percent(self.fpir)} of searches"
         if self.own and self.low is not None and self.high is not None:
-            text += f" ({percent(self.low)} to {percent(self.high)}) through {self.people} people like these"
+            text += f" ({_percent(self.low)} to {_percent(self.high)}) through {self.people} people like these"
         else:
             text += (
                 f" through {self.people} people, by what is known of the network; from {FEWEST} people on the "
@@ -79,7 +83,7 @@ class Promise:
             text += f" (drawn on from FAR {self.measured_far:g}, the strictest that was measured)"
         if self.misses is not None:
             text += (
-                f"; {percent(self.misses)} ({percent(self.misses_low or 0)} to {percent(self.misses_high or 1)}) of "
+                f"; {_percent(self.misses)} ({_percent(self.misses_low or 0)} to {_percent(self.misses_high or 1)}) of "
                 "searches for enrolled people find no name"
             )
         if self.own and self.level is None:
@@ -91,14 +95,9 @@ class Promise:
         if self.misses is None or self.misses <= MANY_MISSES:
             return ""
         return (
-            f"at --fpir {self.fpir:g} this network misses {percent(self.misses)} of {self.people} people; take a "
+            f"at --fpir {self.fpir:g} this network misses {_percent(self.misses)} of {self.people} people; take a "
             "stronger one, more photos of each person, or a higher --fpir"
         )
-
-
-def percent(share: float) -> str:
-    """A share in words: ``0.83 %``."""
-    return f"{100 * share:.2g} %" if share < 0.0995 else f"{100 * share:.0f} %"
 
 
 def promise(meta: GalleryMeta, people: int, fpir: float | None = None) -> Promise | None:

@@ -22,8 +22,8 @@ from facekd.enrollment.calibration import NamedFrom, promise
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.faces.detect import weights_digest
-from facekd.gallery.gallery import GalleryTable, Match, check_model
-from facekd.gallery.meta import exists, other_weights
+from facekd.gallery.gallery import GalleryTable, Match
+from facekd.gallery.meta import check_model, exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
 from facekd.ingest.photos import EmbeddedPhoto, Item, embed_photos, in_batches, load_embedder, own_model
@@ -120,10 +120,28 @@ def identify_embeddings(
         UserError: no such file, another model's embeddings, or nobody to be named.
     """
     embedded = read_embeddings(path)
-    places = [(source, None, None) for source in embedded.sources]
-    faces = _answers(home, embedded.embeddings, places, named_from, top, where)
-    rows = ([row for face in some for row in face.rows()] for some in in_batches(faces, PHOTOS))
-    return _noted(home, named_from, answer_table(rows), len(set(embedded.sources)))
+    return identify_vectors(home, embedded.embeddings, embedded.sources, named_from, top, where)
+
+
+def identify_vectors(
+    home: GalleryTable,
+    faces: Embeddings,
+    sources: Sequence[str],
+    named_from: NamedFrom,
+    top: int = 1,
+    where: Mapping[str, str] | None = None,
+) -> Identification:
+    """Who some embeddings show; noted in the audit log.
+
+    Args:
+        sources: the photo of each.
+
+    Raises:
+        UserError: another model's embeddings, or nobody to be named.
+    """
+    answers = _answers(home, faces, [(source, None, None) for source in sources], named_from, top, where)
+    rows = ([row for face in some for row in face.rows()] for some in in_batches(answers, PHOTOS))
+    return _noted(home, named_from, answer_table(rows), len(set(sources)))
 
 
 def identify_photos(

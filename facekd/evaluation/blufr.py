@@ -26,7 +26,8 @@ from scipy.io.matlab import MatReadError
 
 from facekd.core.types import Array
 from facekd.errors import UserError
-from facekd.evaluation.protocols import Everybody, JudgedModel
+from facekd.evaluation.judged import JudgedModel
+from facekd.evaluation.protocols import Everybody
 from facekd.evaluation.results import Cost, JudgedPairs, RequirementCheck, fields_of
 from facekd.rates.allpairs import all_pairs
 from facekd.rates.identification import search, tpir_at_fpir

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from facekd.core.printable import percent
 from facekd.evaluation.blufr import BlufrRates, BlufrReport, Spread
 from facekd.evaluation.page import Page, cost_blocks
-from facekd.evaluation.text import far_name, percent, said
+from facekd.evaluation.text import far_name, said
 from facekd.reports.document import Section, Table, Text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from facekd.core.printable import percent
 from facekd.core.types import Rate
 from facekd.evaluation.gap import ComparedNetwork, GapReport, GapRow, ListComparison
 from facekd.evaluation.page import Page, cost_blocks, interval_at
@@ -17,7 +18,6 @@ from facekd.evaluation.text import (
     mark,
     marked,
     p_text,
-    percent,
     points_text,
     said,
     tar_label,

@@ -9,7 +9,7 @@ import numpy as np
 
 from facekd.core.types import Array
 from facekd.deploy.embedder import CropEmbedder
-from facekd.evaluation.protocols import JudgedModel
+from facekd.evaluation.judged import JudgedModel
 from facekd.evaluation.results import Cost
 from facekd.nets.onnx_cost import onnx_macs
 

@@ -12,7 +12,7 @@ from facekd.crops.read import read_crops
 from facekd.deploy.embeddings import read_embeddings
 from facekd.errors import UserError
 from facekd.evaluation.identification import GalleryPlan
-from facekd.evaluation.protocols import JudgedModel, embed_crops
+from facekd.evaluation.judged import JudgedModel, embed_crops
 from facekd.evaluation.search_results import Crowd
 
 SEED = 0  # of their order, in which the gallery grows

@@ -11,7 +11,7 @@ from scipy import sparse
 from facekd.console import progress
 from facekd.core.types import Array, Embeddings
 from facekd.errors import UserError
-from facekd.evaluation.protocols import JudgedModel
+from facekd.evaluation.judged import JudgedModel
 from facekd.gallery.people import template_of
 
 TOGETHER = 1024  # photos whose embeddings are in memory at once

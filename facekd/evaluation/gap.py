@@ -10,8 +10,8 @@ import numpy as np
 
 from facekd.core.types import Array
 from facekd.deploy.embedder import CropEmbedder
+from facekd.evaluation.judged import embed_crops
 from facekd.evaluation.lists import Compared, list_rates, pair_scores
-from facekd.evaluation.protocols import embed_crops
 from facekd.evaluation.results import Cost, ListRates, fields_of, lowest_far, plain
 from facekd.rates.counts import Curve, curve
 from facekd.rates.persons import paired_differences

@@ -16,8 +16,9 @@ from facekd.crops.pairs import person_in_name
 from facekd.deploy.embeddings import Embedded
 from facekd.errors import UserError
 from facekd.evaluation.fixed import Fixed, fixed_rate
+from facekd.evaluation.judged import JudgedModel
 from facekd.evaluation.model_rates import band_fars
-from facekd.evaluation.protocols import JudgedModel, everybody, known, refuse_kinds
+from facekd.evaluation.protocols import everybody, known, refuse_kinds
 from facekd.evaluation.results import Acquisition
 from facekd.evaluation.search_results import (
     Crowd,

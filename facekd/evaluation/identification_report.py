@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from facekd.core.printable import percent, percent_small
 from facekd.core.types import Rate
 from facekd.evaluation.glossary import SEARCH, glossary
 from facekd.evaluation.identification import SHOWN
 from facekd.evaluation.page import Page, cost_blocks
 from facekd.evaluation.report_groups import acquisition_text, texts
-from facekd.evaluation.report_tables import fixed_table, percent_small, requirements_table
+from facekd.evaluation.report_tables import fixed_table, requirements_table
 from facekd.evaluation.search_results import Searched, SearchRates, SearchReport
-from facekd.evaluation.text import BOUND, far_name, mark, percent, range_text, said
+from facekd.evaluation.text import BOUND, far_name, mark, range_text, said
 from facekd.rates.rates import support_of
 from facekd.reports import plots
 from facekd.reports.document import Block, Figure, Section, Table

@@ -12,7 +12,8 @@ from facekd.core.names import NameColumn
 from facekd.core.types import Array, Rate, Scores
 from facekd.evaluation.fixed import Fixed, fixed_rate, judge_fixed
 from facekd.evaluation.groups import across_of, groups_of_all
-from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, Persons
+from facekd.evaluation.judged import JudgedModel
+from facekd.evaluation.protocols import Everybody, ListedPairs, Persons
 from facekd.evaluation.results import (
     FEW,
     Acquisition,

@@ -1,4 +1,4 @@
-"""The last two steps of the quickstart: a gallery that names people, and the report."""
+"""What the quickstart measures, and its report."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from facekd.core.printable import percent
 from facekd.core.run import read_metrics
-from facekd.core.types import Embeddings
 from facekd.crops.cropset import CropSet
 from facekd.crops.pairs import all_pairs, write_pairs
-from facekd.crops.store import CropStore
 from facekd.deploy.embedder import CropEmbedder
+from facekd.evaluation.judged import from_crops
 from facekd.evaluation.model_rates import judge_scores
-from facekd.evaluation.protocols import from_crops, listed_crops
+from facekd.evaluation.protocols import listed_crops
 from facekd.evaluation.report_tables import rates_table
 from facekd.evaluation.results import Judged, ModelRates, plain, rate_of
-from facekd.evaluation.text import far_name, percent
-from facekd.gallery.gallery import GalleryTable, Person, template_of
-from facekd.gallery.meta import GalleryMeta
+from facekd.evaluation.text import far_name
 from facekd.reports import plots
 from facekd.reports.document import Figure, Picture, Pictures, Repeat, Section, Table, Text, write_html
 
-NAMING_FAR = 1e-2  # of the threshold that the gallery takes over
 GAP_FAR = 1e-2  # where the share of the gap is stated
 SHOWN_PEOPLE, SHOWN_CROPS = 6, 6
 TITLES = {
@@ -60,52 +57,10 @@ def summary_rows(
     return rows
 
 
-def name_people(out: Path, student: ModelRates, embedder: CropEmbedder, held: CropSet) -> dict[str, Any]:
-    """Enroll every other held-out person with half of their crops, then identify all crops that were not enrolled.
-
-    Leaves a gallery in ``out/people.gallery``; people that were not enrolled have to come out as unknown.
-    """
-
-    rate = rate_of(student.tar, NAMING_FAR)
-    if rate is None or rate.threshold is None:
-        return {"skipped": f"too few impostor pairs for a threshold at FAR {far_name(NAMING_FAR)}"}
-    vectors = embedder.embed(held.batch(np.arange(len(held))))
-    names = np.array([str(name) for name in held.identities])
-    enrolled: list[Person] = []
-    probes: list[int] = []
-    for number, name in enumerate(sorted(set(names))):
-        places = np.flatnonzero(names == name)
-        own = places[: len(places) // 2] if number % 2 == 0 else places[:0]
-        template = template_of(vectors[own].astype(np.float64).sum(axis=0)) if len(own) else None
-        if template is not None:
-            enrolled.append(Person(str(name), template, tuple(held.sources[i] for i in own)))
-        probes += [int(i) for i in places[len(own) :]]
-    aligned = CropStore.open(out / "crops").settings
-    meta = GalleryMeta(
-        contract=embedder.contract,
-        model=str((out / "student.onnx").resolve()),
-        detector=aligned["detector"],
-        min_face=aligned["min_face"],
-        weights_sha256=aligned["weights_sha256"],
-        threshold=rate.threshold,
-    )
-    gallery = GalleryTable.create(out / "people.gallery", meta)
-    with gallery.writing():
-        gallery.upsert(enrolled)
-    known = {person.person_id for person in enrolled}
-    ids = tuple(held.ids[i] for i in probes)
-    answers = gallery.identify(Embeddings(vectors[probes], ids, embedder.model_id), rate.threshold)
-    asked = [(str(held.identities[i]), answer.person_id) for i, answer in zip(probes, answers, strict=True)]
-    return {
-        "threshold": rate.threshold,
-        "threshold_far": NAMING_FAR,
-        "people": len(known),
-        "probes_of_enrolled": sum(name in known for name, _ in asked),
-        "named_right": sum(name in known and found == name for name, found in asked),
-        "named_wrong": sum(name in known and found not in (None, name) for name, found in asked),
-        "probes_of_strangers": sum(name not in known for name, _ in asked),
-        "strangers_unknown": sum(name not in known and found is None for name, found in asked),
-    }
+def thresholds_of(rates: ModelRates) -> dict[float, float]:
+    """FAR -> cosine, where the pairs show one."""
+    found = {rate.far_asked: rate.threshold for rate in rates.tar if rate.tar is not None}
+    return {far: threshold for far, threshold in found.items() if threshold is not None}
 
 
 def gap_closed(tar: Mapping[str, float | None]) -> float | None:
@@ -190,13 +145,13 @@ def _photos_table(summary: dict[str, Any]) -> Table:
 
 def _gallery_text(named: dict[str, Any]) -> str:
     if "skipped" in named:
-        return f"No gallery was made: {named['skipped']}."
+        return f"Nobody was named: {named['skipped']}."
     return (
         f"{named['people']} people were enrolled with half of their photos. Of {named['probes_of_enrolled']} other "
         f"photos of them {named['named_right']} were named right and {named['named_wrong']} wrong, the rest came out "
         f"as unknown. Of {named['probes_of_strangers']} photos of people who were not enrolled "
-        f"{named['strangers_unknown']} came out as unknown. The threshold {named['threshold']:.3f} is the student's at "
-        f"FAR {far_name(named['threshold_far'])} on the pairs above, so it has seen these people."
+        f"{named['strangers_unknown']} came out as unknown. As in any gallery, the {named['said']}. It is drawn from "
+        "the student's rates on the pairs above, so it has seen these people."
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from facekd.core.pixels import encode_crop
+from facekd.core.printable import percent
 from facekd.core.types import Rate, Scores
 from facekd.crops.cropset import CropSet
 from facekd.evaluation.glossary import PAIRS, glossary
@@ -30,7 +31,6 @@ from facekd.evaluation.text import (
     far_name,
     mark,
     marked,
-    percent,
     said,
     tar_label,
 )

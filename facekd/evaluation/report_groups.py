@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from facekd.core.printable import percent
 from facekd.evaluation.results import (
     CROSS,
     FEW,
@@ -16,7 +17,7 @@ from facekd.evaluation.results import (
     WorstToBest,
     group_ratios,
 )
-from facekd.evaluation.text import far_name, percent, range_text, small_text
+from facekd.evaluation.text import far_name, range_text, small_text
 from facekd.reports import plots
 from facekd.reports.calibration import matrix
 from facekd.reports.document import Block, Figure, Table, Text

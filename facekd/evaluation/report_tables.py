@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from facekd.core.printable import percent, percent_small
 from facekd.core.types import Rate
 from facekd.evaluation.results import (
     FixedRate,
@@ -25,7 +26,6 @@ from facekd.evaluation.text import (
     mark,
     marked,
     p_text,
-    percent,
     points_text,
     range_text,
     small_text,
@@ -156,11 +156,6 @@ def fixed_table(rows_of: Mapping[str, Sequence[FixedRate]], false: str, missed: 
 
 def _known(rate: Interval | None) -> str:
     return "–" if rate is None else small_text(*rate)
-
-
-def percent_small(value: float) -> str:
-    """A small rate with three digits that count: ``0.0123 %``."""
-    return f"{100 * value:.3g} %"
 
 
 def _complement(rate: Rate) -> tuple[float | None, float | None, float | None]:

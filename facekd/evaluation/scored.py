@@ -10,7 +10,8 @@ from facekd.core.files import sha256_file
 from facekd.core.types import Embeddings, Scores
 from facekd.crops.scores import alongside, read_scores
 from facekd.errors import UserError
-from facekd.evaluation.protocols import JudgedModel, ListedPairs, labels, persons_of_list
+from facekd.evaluation.judged import JudgedModel, labels
+from facekd.evaluation.protocols import ListedPairs, persons_of_list
 
 
 def read_score_files(

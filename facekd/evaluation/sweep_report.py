@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facekd.core.printable import percent
 from facekd.core.types import Rate
 from facekd.evaluation.comparison_report import closed_text
 from facekd.evaluation.gap import GapRow
@@ -18,7 +19,6 @@ from facekd.evaluation.text import (
     far_name,
     mark,
     p_text,
-    percent,
     points_text,
     said,
     tar_label,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from facekd.core.printable import percent
 from facekd.evaluation.identification_report import (
     search_figures,
     search_rates_table,
@@ -16,7 +17,7 @@ from facekd.evaluation.report import pair_page
 from facekd.evaluation.results import PairReport
 from facekd.evaluation.search_results import SearchRates
 from facekd.evaluation.template_results import GalleryMean, JudgedTemplates, TemplateReport
-from facekd.evaluation.text import counts_text, far_name, percent, said
+from facekd.evaluation.text import counts_text, far_name, said
 from facekd.reports.document import Block, Section, Table, Text
 
 FUSIONS = {

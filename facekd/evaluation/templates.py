@@ -22,7 +22,8 @@ from facekd.evaluation.cost import costs_of
 from facekd.evaluation.fixed import fixed_thresholds
 from facekd.evaluation.fusion import Fusion, fused, fusion_weights
 from facekd.evaluation.identification import GalleryPlan, search_of
-from facekd.evaluation.protocols import JudgedModel, ListedPairs, from_embeddings, named, with_groups
+from facekd.evaluation.judged import JudgedModel, from_embeddings
+from facekd.evaluation.protocols import ListedPairs, named, with_groups
 from facekd.evaluation.results import Failures, Judged, PairReport
 from facekd.evaluation.search_results import Searched, SearchRates
 from facekd.evaluation.template_results import GalleryMean, JudgedTemplates, TemplateReport

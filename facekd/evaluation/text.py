@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from facekd.core.printable import percent, percent_small
 from facekd.core.types import Rate
 from facekd.evaluation.results import ListRates, ModelRates, PairCounts
 from facekd.rates.rates import support_of
@@ -21,11 +22,6 @@ BANDS = {
     "identities": "with 95 % bands that take the person as the unit",
     "pairs": "with 95 % bands for pairs taken as independent",
 }
-
-
-def percent(value: float | None, digits: int = 2) -> str:
-    """A rate for people: ``98.12 %``, or a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def far_name(far: float) -> str:
@@ -96,7 +92,8 @@ def d_text(rates: ListRates | ModelRates) -> str:
 
 def small_text(value: float, low: float, high: float) -> str:
     """A rate that may be small, with its interval: ``0.0123 % [0.0100, 0.0152]``."""
-    return f"{100 * value:.3g} % [{100 * low:.3g}, {100 * high:.3g}]"
+    low_text, high_text = (percent_small(end).removesuffix(" %") for end in (low, high))
+    return f"{percent_small(value)} [{low_text}, {high_text}]"
 
 
 def accuracy_text(rates: ListRates | ModelRates) -> str:

@@ -13,8 +13,9 @@ from facekd.evaluation.cost import costs_of
 from facekd.evaluation.distractors import Distractors, crowd_of
 from facekd.evaluation.fixed import fixed_thresholds
 from facekd.evaluation.identification import GalleryPlan, search_of
+from facekd.evaluation.judged import JudgedModel
 from facekd.evaluation.model_rates import differences, judge_everybody, judge_scores
-from facekd.evaluation.protocols import Everybody, JudgedModel, ListedPairs, qualities
+from facekd.evaluation.protocols import Everybody, ListedPairs, qualities
 from facekd.evaluation.requirements import check_groups, checks
 from facekd.evaluation.results import Judged, JudgedPairs, PairReport
 from facekd.evaluation.search_results import JudgedSplit, SearchReport

@@ -20,7 +20,6 @@ import contextlib
 import datetime
 import secrets
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,12 +37,11 @@ from facekd.errors import UserError
 from facekd.gallery import audit, index
 from facekd.gallery.decisions import Decisions, read_decisions, write_decisions
 from facekd.gallery.erase import erase
-from facekd.gallery.exact import Templates, nearest
 from facekd.gallery.lease import lease
 from facekd.gallery.ledger import LEDGER as LEDGER
 from facekd.gallery.ledger import add_to_ledger, erase_from_ledger, read_ledger
-from facekd.gallery.lookup import among, by_index
-from facekd.gallery.meta import GalleryMeta, exists, other_weights, read_meta, write_meta
+from facekd.gallery.lookup import Loaded, among, by_index
+from facekd.gallery.meta import GalleryMeta, check_detector, check_model, exists, read_meta, write_meta
 from facekd.gallery.people import NAMED, one_of, people_schema, tags, to_people, to_table
 from facekd.gallery.people import Answer as Answer
 from facekd.gallery.people import Match as Match
@@ -66,8 +64,6 @@ class GalleryTable:
         self.meta = meta
         self._may_write: Callable[[], None] | None = None  # raises where the right to write was lost
         self._fresh = 0  # people written since the indices were last looked after
-        self._templates: tuple[int, Templates] | None = None  # of a version of the table
-        self._loading = threading.Lock()
         schema = people_schema(meta.contract.dim)
         options = storage_options() if self.place.remote else None
         check_fork(self.place)
@@ -84,6 +80,7 @@ class GalleryTable:
             raise UserError(
                 f"{self.place}: its table is damaged or another facekd's; copy the gallery again, or enroll anew"
             )
+        self._templates = Loaded(self.place, self.table, meta.contract.dim)
 
     @classmethod
     def create(cls, where: Place | Path | str, meta: GalleryMeta) -> GalleryTable:
@@ -95,17 +92,7 @@ class GalleryTable:
         place = Place.of(where)
         if exists(place):
             gallery = cls.open(place, meta.model_id)
-            if gallery.meta.detector != meta.detector:
-                raise UserError(
-                    f"{place}: its people were enrolled with --detector {gallery.meta.detector}, not {meta.detector}; "
-                    "use that one, or enroll everybody into a new gallery"
-                )
-            if meta.weights_sha256 is not None and other_weights(gallery.meta, meta.weights_sha256):
-                raise UserError(
-                    f"{place}: its people were enrolled with other weights of {meta.detector} (sha256 "
-                    f"{str(gallery.meta.weights_sha256)[:12]}…, these are {meta.weights_sha256[:12]}…); give those "
-                    "with --weights, or enroll everybody into a new gallery"
-                )
+            check_detector(place, gallery.meta, meta)
             return gallery
         place.begin()
         meta = replace(meta, gallery_id=_new_id())
@@ -217,12 +204,7 @@ class GalleryTable:
             elif where:
                 found += among(self.place, self.table, vectors, k, where)
             else:
-                templates = self._loaded()
-                rows, scores = nearest(templates.vectors, vectors, k)
-                found += [
-                    [Match(templates.ids[row], float(score)) for row, score in zip(*pair, strict=True)]
-                    for pair in zip(rows, scores, strict=True)
-                ]
+                found += self._templates.search(vectors, k)
         for matches in found:
             matches.sort(key=lambda match: (-match.score, match.person_id))
         return found
@@ -289,9 +271,7 @@ class GalleryTable:
                 if self._fresh >= index.IDS_EVERY:
                     index.keep_pace(self.table, KEPT)
                     self._fresh = 0
-            if self._templates is not None and self._templates[0] == before:
-                self._templates[1].put(ids, vectors)
-                self._templates = self.table.version, self._templates[1]
+            self._templates.put(ids, vectors, before)
         return len(changed)
 
     def keep(self, meta: GalleryMeta) -> None:
@@ -400,17 +380,6 @@ class GalleryTable:
         """Append to the audit log; see `audit.note`."""
         audit.note(self.place, event, facts)
 
-    def _loaded(self) -> Templates:
-        with self._loading:  # one version at a time in memory
-            version = self.table.version
-            if self._templates is None or self._templates[0] != version:
-                self._templates = None
-                people = len(self)
-                with told(self.place, "read"):
-                    batches = self.table.search().select(["person_id", "template"]).limit(people).to_batches()
-                    self._templates = version, Templates(batches, people, self.meta.contract.dim)
-            return self._templates[1]
-
     def _check_right(self) -> None:
         assert self._may_write is not None, "write inside `writing`"
         self._may_write()
@@ -427,17 +396,3 @@ def _locked(place: Place) -> Iterator[Callable[[], None]]:
 
 def _new_id() -> str:
     return secrets.token_hex(16)
-
-
-def check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:
-    """Pass where embeddings of that model can be compared with the gallery's templates.
-
-    Raises:
-        UserError: they are of another model.
-    """
-    if model_id != meta.model_id:
-        raise UserError(
-            f"{place}: its templates are of model {meta.model_id}, these embeddings of model {model_id}, and the two "
-            f"can't be compared; embed the photos again with 'facekd embed --model {meta.model}', or enroll everybody "
-            "into a new gallery with the other model"
-        )

@@ -71,6 +71,39 @@ def other_weights(meta: GalleryMeta, weights_sha256: str | None) -> bool:
     return meta.weights_sha256 is not None and weights_sha256 != meta.weights_sha256
 
 
+def check_detector(place: Place, enrolled: GalleryMeta, asked: GalleryMeta) -> None:
+    """Pass where faces are to be found as those of the gallery's people were.
+
+    Raises:
+        UserError: another detector, or other weights of it.
+    """
+    if enrolled.detector != asked.detector:
+        raise UserError(
+            f"{place}: its people were enrolled with --detector {enrolled.detector}, not {asked.detector}; "
+            "use that one, or enroll everybody into a new gallery"
+        )
+    if asked.weights_sha256 is not None and other_weights(enrolled, asked.weights_sha256):
+        raise UserError(
+            f"{place}: its people were enrolled with other weights of {asked.detector} (sha256 "
+            f"{str(enrolled.weights_sha256)[:12]}…, these are {asked.weights_sha256[:12]}…); give those "
+            "with --weights, or enroll everybody into a new gallery"
+        )
+
+
+def check_model(place: Place, meta: GalleryMeta, model_id: str) -> None:
+    """Pass where embeddings of that model can be compared with the gallery's templates.
+
+    Raises:
+        UserError: they are of another model.
+    """
+    if model_id != meta.model_id:
+        raise UserError(
+            f"{place}: its templates are of model {meta.model_id}, these embeddings of model {model_id}, and the two "
+            f"can't be compared; embed the photos again with 'facekd embed --model {meta.model}', or enroll everybody "
+            "into a new gallery with the other model"
+        )
+
+
 def exists(where: Place | Path | str) -> bool:
     """Whether there is a gallery."""
     return Place.of(where).read(META) is not None

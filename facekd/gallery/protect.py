@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from pathlib import Path
 from typing import IO
 
+from facekd.core.files import make_secret, read_secret
 from facekd.core.formats import FORMATS
 from facekd.errors import UserError
 
@@ -38,25 +38,18 @@ def read_key(file: Path | None) -> bytes:
         UserError: none given, one of another form, or a file that others can read. The key is in no message.
     """
     if file is not None:
-        try:
-            mode = file.stat().st_mode
-            text = file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: no key can be read there; make one: {_make(file)}") from error
-        if stat.S_IMODE(mode) & 0o077:
-            raise UserError(f"{file}: others than its owner can read this key; run 'chmod 600 {file}' or make another")
-        where = str(file)
+        text, where = read_secret(file, "key"), str(file)
     else:
         text, where = os.environ.get(KEY, "").strip(), f"the environment variable {KEY}"
         if not text:
-            raise UserError(f"no key: give --key-file or set {KEY}; make one: {_make(Path('gallery.key'))}")
+            raise UserError(f"no key: give --key-file or set {KEY}; make one: {make_secret(Path('gallery.key'))}")
     try:
         key = bytes.fromhex(text)
     except ValueError:
         key = b""
     if len(key) != 32:
         raise UserError(
-            f"{where}: holds no key, which is 64 hex digits; make one: {_make(file or Path('gallery.key'))}"
+            f"{where}: holds no key, which is 64 hex digits; make one: {make_secret(file or Path('gallery.key'))}"
         )
     return key
 
@@ -148,7 +141,3 @@ def _cipher(key: bytes, salt: bytes):  # type: ignore[no-untyped-def]  # the lib
 
 def _nonce(piece: int, last: bool) -> bytes:
     return piece.to_bytes(11, "big") + bytes([last])
-
-
-def _make(path: Path) -> str:
-    return f"(umask 077; openssl rand -hex 32 > {path})"

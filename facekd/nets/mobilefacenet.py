@@ -3,11 +3,16 @@ Mobile Devices", CCBR 2018, arXiv 1804.07573, Table 1."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 # Table 1's bottlenecks: expansion t, channels c, repeats n, stride s of the first.
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+
+
+Activation = Callable[[int], nn.Module]  # what makes the layer for so many channels
 
 
 class MobileFaceNet(nn.Module):
@@ -25,22 +30,23 @@ class MobileFaceNet(nn.Module):
         super().__init__()
         assert size % 16 == 0, size
         self.activation = activation
+        act = slopes_of(activation)
 
         def wide(channels: int) -> int:
             return max(8, round(channels * width / 8) * 8)
 
         stem = wide(64)
         layers: list[nn.Module] = [
-            conv(3, stem, 3, stride=2, act=activation),
-            conv(stem, stem, 3, groups=stem, act=activation),
+            conv(3, stem, 3, stride=2, act=act),
+            conv(stem, stem, 3, groups=stem, act=act),
         ]
         channels = stem
         for expansion, out, repeats, stride in BOTTLENECKS:
             for i in range(repeats):
-                layers.append(Bottleneck(channels, wide(out), expansion, stride if i == 0 else 1, activation))
+                layers.append(Bottleneck(channels, wide(out), expansion, stride if i == 0 else 1, act))
                 channels = wide(out)
         head = wide(512)
-        layers.append(conv(channels, head, 1, act=activation))
+        layers.append(conv(channels, head, 1, act=act))
         # A learned weight for each place (global depthwise convolution) in place of average pooling.
         layers.append(nn.Sequential(GlobalDepthwise(head, size // 16), nn.BatchNorm2d(head)))
         layers.append(conv(head, dim, 1))
@@ -76,12 +82,12 @@ class GlobalDepthwise(nn.Conv2d):
 class Bottleneck(nn.Module):
     """Expand, filter each channel, project; the input is added where the shapes agree."""
 
-    def __init__(self, channels: int, out: int, expansion: int, stride: int, activation: str) -> None:
+    def __init__(self, channels: int, out: int, expansion: int, stride: int, act: Activation) -> None:
         super().__init__()
         inner = channels * expansion
         self.layers = nn.Sequential(
-            conv(channels, inner, 1, act=activation),
-            conv(inner, inner, 3, stride=stride, groups=inner, act=activation),
+            conv(channels, inner, 1, act=act),
+            conv(inner, inner, 3, stride=stride, groups=inner, act=act),
             conv(inner, out, 1),
         )
         self.residual = stride == 1 and channels == out
@@ -91,22 +97,21 @@ class Bottleneck(nn.Module):
         return x_BCHW + y_BCHW if self.residual else y_BCHW
 
 
+def slopes_of(activation: str, *, shared: bool = False) -> Activation:
+    """``prelu``, with a slope for each channel or one that all share, or ``relu``."""
+    if activation != "prelu":
+        return lambda channels: nn.ReLU(inplace=True)
+    return lambda channels: nn.PReLU(1 if shared else channels)
+
+
 def conv(
-    channels: int,
-    out: int,
-    kernel: int,
-    *,
-    stride: int = 1,
-    padding: int | None = None,
-    groups: int = 1,
-    act: str | None = None,
+    channels: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1, act: Activation | None = None
 ) -> nn.Sequential:
-    """Convolution, batch norm and, where one is named, ``prelu`` or ``relu``."""
-    padding = kernel // 2 if padding is None else padding
+    """Convolution, batch norm and, where there is one, an activation; of an odd kernel, the places stay."""
     layers: list[nn.Module] = [
-        nn.Conv2d(channels, out, kernel, stride, padding, groups=groups, bias=False),
+        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out),
     ]
     if act is not None:
-        layers.append(nn.PReLU(out) if act == "prelu" else nn.ReLU(inplace=True))
+        layers.append(act(out))
     return nn.Sequential(*layers)

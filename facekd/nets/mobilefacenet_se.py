@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facekd.nets.mobilefacenet import BOTTLENECKS, GlobalDepthwise
+from facekd.nets.mobilefacenet import BOTTLENECKS, Activation, Bottleneck, GlobalDepthwise, conv, slopes_of
 
 SQUEEZE = 8  # channels of a block for each one of its gate
 MARGIN = 14  # an ArcFace crop's width in units of the margin that is cut off on its left and on its right
@@ -34,19 +34,20 @@ class MobileFaceNetSE(nn.Module):
         super().__init__()
         assert size % 16 == 0, size
         self.activation = activation
+        act = slopes_of(activation, shared=True)
         side = round(size / MARGIN) * STRETCH
         stem = 64
         self.input_norm = nn.BatchNorm2d(3)
         layers: list[nn.Module] = [
-            conv(3, stem, 3, stride=2, act=activation),
-            conv(stem, stem, 3, groups=stem, act=activation),
+            conv(3, stem, 3, stride=2, act=act),
+            conv(stem, stem, 3, groups=stem, act=act),
         ]
         channels = stem
         for expansion, out, repeats, stride in BOTTLENECKS:
             for i in range(repeats):
-                layers.append(GatedBottleneck(channels, out, expansion, stride if i == 0 else 1, activation))
+                layers.append(GatedBottleneck(channels, out, expansion, stride if i == 0 else 1, act))
                 channels = out
-        layers.append(conv(channels, 512, 1, act=activation))
+        layers.append(conv(channels, 512, 1, act=act))
         layers.append(nn.Sequential(GlobalDepthwise(512, side // 16), nn.BatchNorm2d(512)))
         layers.append(nn.Sequential(nn.Conv2d(512, dim, 1, bias=False)))
         self.layers = nn.Sequential(*layers)
@@ -69,52 +70,22 @@ def stretched(x_BCHW: Tensor) -> Tensor:
     return F.interpolate(x_BCHW[..., margin : size - margin], (side, side), mode="bilinear", align_corners=False)
 
 
-class GatedBottleneck(nn.Module):
-    """Expand, filter each channel, project, weigh the channels; the input is added where the shapes agree."""
+class GatedBottleneck(Bottleneck):
+    """A bottleneck that weighs the channels last, before the input is added."""
 
-    def __init__(self, channels: int, out: int, expansion: int, stride: int, activation: str) -> None:
-        super().__init__()
-        inner = channels * expansion
-        self.layers = nn.Sequential(
-            conv(channels, inner, 1, act=activation),
-            conv(inner, inner, 3, stride=stride, groups=inner, act=activation),
-            conv(inner, out, 1),
-            Gate(out, activation),
-        )
-        self.residual = stride == 1 and channels == out
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        y_BCHW: Tensor = self.layers(x_BCHW)
-        return x_BCHW + y_BCHW if self.residual else y_BCHW
+    def __init__(self, channels: int, out: int, expansion: int, stride: int, act: Activation) -> None:
+        super().__init__(channels, out, expansion, stride, act)
+        self.layers.append(Gate(out, act))
 
 
 class Gate(nn.Module):
     """Each channel times a number from 0 to 1 that the means of all channels decide (squeeze and excitation)."""
 
-    def __init__(self, channels: int, activation: str) -> None:
+    def __init__(self, channels: int, act: Activation) -> None:
         super().__init__()
         squeezed = channels // SQUEEZE
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels, squeezed, 1), act_layer(activation), nn.Conv2d(squeezed, channels, 1)
-        )
+        self.layers = nn.Sequential(nn.Conv2d(channels, squeezed, 1), act(squeezed), nn.Conv2d(squeezed, channels, 1))
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         means = x_BCHW.mean((2, 3), keepdim=True)
         return x_BCHW * torch.sigmoid(self.layers(means))
-
-
-def act_layer(activation: str) -> nn.Module:
-    return nn.PReLU() if activation == "prelu" else nn.ReLU(inplace=True)
-
-
-def conv(
-    channels: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1, act: str | None = None
-) -> nn.Sequential:
-    """Convolution, batch norm and, where one is named, an activation of one slope for all channels."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out),
-    ]
-    if act is not None:
-        layers.append(act_layer(act))
-    return nn.Sequential(*layers)

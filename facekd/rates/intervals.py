@@ -56,7 +56,7 @@ def wilson_of_people(
     spread = max(variance * people / max(people - 1, 1), value * (1 - value) / pairs)
     center, half = value + z2 / (2 * worth), z * math.sqrt(spread + z2 / (4 * worth * worth))
     low, high = ((center + end) / (1 + z2 / worth) for end in (-half, half))
-    return max(0.0, min(low, plain)), min(1.0, max(high, plain))
+    return float(max(0.0, min(low, plain))), float(min(1.0, max(high, plain)))  # JSON knows no bool of numpy's
 
 
 def wilson_by_person(hits: Array, n: Array) -> tuple[float, float]:

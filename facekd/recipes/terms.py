@@ -141,6 +141,15 @@ def read_ramps(asked: list[str] | None, terms: Mapping[str, float]) -> dict[str,
     return ramps
 
 
+def check_terms(terms: list[str] | None, ramps: list[str] | None) -> None:
+    """Pass where both can be read, which is known before any crop or teacher is.
+
+    Raises:
+        UserError: as `read_terms` and `read_ramps`.
+    """
+    read_ramps(ramps, read_terms(terms) or DEFAULTS)
+
+
 def _number(text: str) -> float:
     """NaN where it is none."""
     try:

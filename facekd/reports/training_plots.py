@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from xml.dom import minidom
 
@@ -17,12 +16,12 @@ from matplotlib.ticker import MaxNLocator
 
 from facekd.core.types import Array
 from facekd.reports.axes import decades, legend, rate_bottom, size_of, styled
+from facekd.reports.colors import themes
 from facekd.reports.plots import column
 from facekd.reports.svg import COLORS, render
 
 MOST_POINTS = 240  # of a line; more rows are averaged over equal numbers of them
 EDGE = 8  # of paper around a plot that is no part of a page
-STYLE = Path(__file__).parent / "templates" / "style.css"
 TAR = "held_out_tar@"  # begins the name of a metric; the FAR follows
 _VARIABLE = re.compile(r"([\w-]+): var\(--[\w-]+, (#[0-9a-f]{6})\)")
 
@@ -71,9 +70,8 @@ def as_file(svg: str) -> str:
     root.setAttribute("viewBox", f"{-EDGE} {-EDGE} {width:g} {height:g}")
     root.setAttribute("width", f"{width:g}pt")
     root.setAttribute("height", f"{height:g}pt")
-    themes = STYLE.read_text(encoding="utf-8").split("* {")[0]  # what goes before it are the colors
     style = document.createElement("style")
-    style.appendChild(document.createTextNode(f"{themes}:root {{ background: var(--paper); }}\n"))
+    style.appendChild(document.createTextNode(f"{themes()}:root {{ background: var(--paper); }}\n"))
     root.insertBefore(style, root.firstChild)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{root.toxml()}\n'
 

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from facekd.core.printable import printable_line
 from facekd.errors import UserError
+from facekd.reports.colors import themes
 from facekd.serving import answers
 from facekd.serving.guard import Guard
 from facekd.serving.refusal import Refusal, busy
@@ -247,8 +248,9 @@ def _body(
 
 
 def _add_page(app: FastAPI) -> None:
-    def page(file: str, kind: str) -> Callable[[], FileResponse]:
-        return lambda: FileResponse(HERE / file, media_type=kind)
+    def page(file: str, kind: str) -> Callable[[], Response]:
+        text = (themes() if kind == "text/css" else "") + (HERE / file).read_text(encoding="utf-8")
+        return lambda: Response(text, media_type=kind)
 
     for path, (file, kind) in PAGE.items():
         app.add_api_route(path, page(file, kind), include_in_schema=False)

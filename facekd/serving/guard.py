@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import os
-import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from facekd.core.files import make_secret, read_secret
 from facekd.errors import UserError
 
 TOKEN = "FACEKD_TOKEN"  # environment variable
@@ -108,14 +108,7 @@ def read_token(file: Path | None) -> str | None:
         text, where = os.environ[TOKEN].strip(), f"the environment variable {TOKEN}"
         make = f"{TOKEN}=$(openssl rand -hex 32)"
     else:
-        where, make = str(file), f"(umask 077; openssl rand -hex 32 > {file})"
-        try:
-            mode = file.stat().st_mode
-            text = file.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: no token can be read there; make one: {make}") from error
-        if stat.S_IMODE(mode) & 0o077:
-            raise UserError(f"{file}: others than its owner can read this token; run 'chmod 600 {file}'")
+        text, where, make = read_secret(file, "token"), str(file), make_secret(file)
     if len(text) < SHORTEST or not all("!" <= sign <= "~" for sign in text):
         raise UserError(
             f"{where}: a token is {SHORTEST} or more letters, digits and signs in one line; make one: {make}"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from facekd.core.extras import told_of_missing
 from facekd.core.process import left_as_it_was
-from facekd.settings.group import as_paths, grouped, takes_paths
+from facekd.settings.group import as_paths, grouped, groups_of, takes_paths
 
 R = TypeVar("R")
 
@@ -27,7 +27,13 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(command)
     def entered(*args: Any, **kwargs: Any) -> R:
         try:
-            given = signature.bind_partial(*args, **grouped(command, kwargs))  # the command itself says what is missing
+            given = signature.bind_partial(*args)
+            groups = {name: given.arguments[name] for name in groups_of(command).keys() & given.arguments.keys()}
+            if twice := groups.keys() & kwargs.keys():
+                raise TypeError(f"got multiple values for argument {', '.join(map(repr, sorted(twice)))}")
+            named = grouped(command, groups | kwargs)  # a group counts wherever it stands
+            named = {name: value for name, value in named.items() if name not in groups}
+            given = signature.bind_partial(*args, **named)  # the command itself says what is missing
         except TypeError as error:
             if str(error).startswith(command.__name__):
                 raise

@@ -316,6 +316,14 @@ class WholeLine:
     seed: int = 0
     """Of the people drawn, the split, the initializations, the order and the views."""
 
+    def __post_init__(self) -> None:
+        for name in ("teacher_views", "student_views"):
+            if getattr(self, name) < 1:
+                raise UserError(
+                    f"--{name.replace('_', '-')} {getattr(self, name)}: nothing would be learned; give how many crops "
+                    "it sees, such as 2000"
+                )
+
 
 def check_fars(asked: Sequence[float]) -> None:
     """Pass where each is a rate that can be asked.

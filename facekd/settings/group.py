@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, Union, cast, dataclass_transform, get_
 
 from cyclopts import Group, Parameter
 
+from facekd.core.choices import SPELLED_BEFORE
 from facekd.errors import UserError
 
 C = TypeVar("C", bound=type)
@@ -147,8 +148,10 @@ def _taken(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
     """
     flag = f"--{name.replace('_', '-')}"
     choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+    if isinstance(value, str) and SPELLED_BEFORE.get(value) in choices:
+        return SPELLED_BEFORE[value]
     if choices and isinstance(value, str) and value not in choices:
-        raise UserError(f"{flag} {value}: there is no such {name.replace('_', ' ')}; choose from {', '.join(choices)}")
+        raise UserError(f"{flag} {value}: there is no such value; choose from {', '.join(choices)}")
     plain = {kind for kind in kinds if isinstance(kind, type)}
     if isinstance(value, str | int | float) and not plain & {type(value), str, int, float, bool} and not choices:
         return [value] if any(get_origin(kind) is list for kind in kinds) else value

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token, convert
 
-from facekd.core.choices import DETECTOR, Choice, DetectorName, IdentityFrom
+from facekd.core.choices import DETECTOR, SPELLED_BEFORE, Choice, DetectorName, IdentityFrom
 from facekd.errors import UserError
 from facekd.settings.group import FIRST, panel, settings
+
+
+def _respelled(kind: type, tokens: Sequence[Token]) -> Any:
+    return convert(kind, [one.evolve(value=SPELLED_BEFORE.get(one.value, one.value)) for one in tokens])
+
+
+AS_SPELLED = Parameter(show_choices=False, converter=_respelled)
 
 
 @settings("Data")
@@ -86,13 +94,9 @@ class EnrolledFaces(FaceSearch):
 class FaceChoice(FaceSearch):
     """Which faces are looked for, and which of several in a photo count."""
 
-    choose: Annotated[Choice, Parameter(show_choices=False)] = "best"
+    choose: Annotated[Choice, AS_SPELLED] = "best"
     """Which face of several in a photo: largest; center, nearest to the middle; best, a large one near the middle; or
     all, where more than one can be used."""
-
-    def __post_init__(self) -> None:
-        if self.choose == "centre":  # as it was spelled in stores and run.yaml of before
-            object.__setattr__(self, "choose", "center")
 
 
 @settings("Faces")
@@ -110,7 +114,6 @@ class Alignment(FaceChoice):
     """Write OUT/show.html, to look at: as many of the first photos, the failures and the least certain."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 16 <= self.size <= 4096:
             raise UserError(f"--size {self.size}: a crop is from 16 to 4096 pixels wide, most often 112")
         if self.show < 0:
@@ -132,7 +135,7 @@ class OneFace(FaceChoice):
 
     min_face: int | None = None  # type: ignore[assignment]  # where it is not given, a gallery has its own
     """Smallest face looked for, pixels; 20 unless given."""
-    choose: Annotated[Literal["largest", "center", "best", "centre"], Parameter(show_choices=False)] = "best"
+    choose: Annotated[Literal["largest", "center", "best"], AS_SPELLED] = "best"
     """Which face of several in a photo: largest; center, nearest to the middle; or best, a large one near the
     middle."""
 
@@ -141,7 +144,7 @@ class OneFace(FaceChoice):
 class UnnamedFaces(FaceChoice):
     """Of photos of whoever is in them."""
 
-    choose: Annotated[Choice, Parameter(show_choices=False)] = "all"
+    choose: Annotated[Choice, AS_SPELLED] = "all"
     """Which face of several in a photo: largest; center, nearest to the middle; best, a large one near the middle; or
     all."""
 

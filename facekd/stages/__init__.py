@@ -12,6 +12,21 @@ from collections.abc import Sequence
 from types import ModuleType
 
 MOVED = {"teacher": "train_teacher"}  # the other modules of facekd.commands have the names they had
+# What a command gives back, where it lies elsewhere now or is called otherwise.
+RESULTS = {
+    "align": {"AlignSummary": "facekd.ingest.corpus:AlignSummary"},
+    "audit": {"Suspect": "facekd.commands.audit:DoubtfulCrop"},
+    "cache": {"Asked": "facekd.settings.training:TeacherViews"},
+    "compare": {"Comparison": "facekd.commands.compare:NetworkComparison"},
+    "embed": {"EmbedSummary": "facekd.ingest.embedding:EmbedSummary"},
+    "enroll": {"EnrollSummary": "facekd.enrollment.report:EnrollSummary"},
+    "gallery_migrate": {"Migrated": "facekd.enrollment.migration:Migrated"},
+    "identify": {
+        "IdentifiedFace": "facekd.enrollment.answers:IdentifiedFace",
+        "Identification": "facekd.enrollment.answers:Identification",
+    },
+    "teacher": {"Trained": "facekd.core.run:Trained"},
+}
 
 
 class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -31,7 +46,10 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         spec = module.__spec__
         assert spec is not None
-        sys.modules[spec.name] = importlib.import_module(str(spec.origin))
+        here = sys.modules[spec.name] = importlib.import_module(str(spec.origin))
+        for name, target in RESULTS.get(spec.name.rpartition(".")[2], {}).items():
+            home, _, now = target.partition(":")
+            setattr(here, name, getattr(importlib.import_module(home), now))
 
 
 sys.meta_path.append(_Moved())

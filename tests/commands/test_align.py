@@ -352,7 +352,9 @@ def test_text_is_taken_for_a_path(tmp_path: Path) -> None:
     assert summary.out == tmp_path / "crops"
 
 
-def test_a_store_goes_on_under_either_spelling_of_the_middle(tmp_path: Path) -> None:
+def test_a_store_goes_on_under_either_spelling_of_the_middle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A store of before says centre, and so does its run.yaml."""
     put(tmp_path / "photos", a=png(noise(1)))
     flags = [str(tmp_path / "photos"), str(tmp_path / "crops"), "--detector", "none", "--quiet"]
@@ -363,5 +365,13 @@ def test_a_store_goes_on_under_either_spelling_of_the_middle(tmp_path: Path) -> 
     put(tmp_path / "photos", b=png(noise(2)))
     for spelling in ("centre", "center"):
         assert cli.run(["align", *flags, "--choose", spelling]) == 0
+    (tmp_path / "run.yaml").write_text("choose: centre\n")
+    assert cli.run(["align", *flags, "--config", str(tmp_path / "run.yaml")]) == 0
+    for command, choices in (("align", "largest, center, best, all"), ("same", "largest, center, best")):
+        capsys.readouterr()
+        assert cli.run([command, "a", "b", "--choose", "middle"]) == 2
+        assert capsys.readouterr().err.replace('"', "").endswith(f"middle for --choose. Choose from: {choices}.\n")
+    with pytest.raises(UserError, match="there is no such value; choose from largest, center, best, all"):
+        align("photos", "crops", choose="middle")
     assert CropStore.open(tmp_path / "crops").settings["choose"] == "center"
     assert len(read_crops(tmp_path / "crops")) == 2

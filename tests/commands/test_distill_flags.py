@@ -112,3 +112,17 @@ def test_a_students_labels_are_balanced_its_people_counted_and_its_schedule_walk
     with pytest.raises(UserError, match=r"--class-balance 0\.9: is of the labels' loss; add --term labels=1"):
         distill(data=[store], out=tmp_path / "no", teacher=teacher, term=["embedding=1"], class_balance=0.9, **flags)
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"term": ["embeding=1"]}, "--term embeding=1: no term 'embeding'; did you mean 'embedding'"),
+        ({"term": ["labels"]}, "--term labels: give NAME=NUMBER"),
+        ({"term": ["labels=1"], "ramp": ["labels=2"]}, "--ramp labels=2: is a share of the run"),
+        ({"ramp": ["ekd=0.5"]}, "--ramp ekd=0.5: this run has no such term"),
+    ],
+)
+def test_what_can_not_be_minimized_is_said_before_any_crop_is_looked_for(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        distill(data="no/such/crops", teacher="no/such/teacher", **asked)

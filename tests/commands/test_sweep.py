@@ -28,6 +28,7 @@ from facekd.core.types import Array
 from facekd.crops.training import read_training_crops
 from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
+from facekd.evaluation.results import plain
 from facekd.nets import build
 from facekd.nets.heads import HEAD, load_head
 from facekd.nets.saved import MODEL, load_model
@@ -238,7 +239,7 @@ def test_finished_cells_are_skipped_and_a_killed_one_goes_on(
         return whole(**flags)
 
     monkeypatch.setattr(module, "distill", seen)
-    again = sweep(home / "grid.yaml", out=out, json=tmp_path / "again.json", quiet=True).result
+    again = plain(sweep(home / "grid.yaml", out=out, json=tmp_path / "again.json", quiet=True).report)
     assert trained == ["logits"]
     assert {path.parent.name: path.read_bytes() for path in out.glob(f"cells/*/{MODEL}")} == models
     for one, other in zip(again["cells"], result["cells"], strict=True):
@@ -305,8 +306,8 @@ def test_cells_of_several_teachers_of_a_learning_one_and_of_occluded_views(
     path = grid_file(tmp_path / "g.yaml", base=base(home, epochs=1, cache=str(tmp_path / "cache")), cells=cells)
     found = sweep(path, out=tmp_path / "out", quiet=True)
     assert found.exit_code == 0
-    rows = {one["cell"]: one for one in found.result["cells"]}
-    assert [one["teacher"] for one in found.result["teachers"]] == [both[0]]
+    rows = {one.cell: one for one in found.report.cells}
+    assert [one.teacher for one in found.report.teachers] == [both[0]]
     assert rows["two"]["teacher"] == " + ".join(both)
     assert rows["joint"]["teacher"] is None
     assert {rows[name]["closed"]["gap"] for name in cells} == {rows["two"]["closed"]["gap"]}

@@ -23,7 +23,7 @@ from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import CropEmbedder
 from facekd.errors import UserError
-from facekd.evaluation.protocols import labels
+from facekd.evaluation.judged import labels
 from facekd.evaluation.text import far_name
 
 FAILED = ("p90/p90_0001.png", "p90/p90_0002.png")

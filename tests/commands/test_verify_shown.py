@@ -23,8 +23,9 @@ from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore
 from facekd.deploy.thresholds import measured_thresholds, read_thresholds
 from facekd.errors import UserError
+from facekd.evaluation.judged import JudgedModel
 from facekd.evaluation.model_rates import judge_scores
-from facekd.evaluation.protocols import JudgedModel, ListedPairs, Persons
+from facekd.evaluation.protocols import ListedPairs, Persons
 from facekd.evaluation.requirements import check
 from facekd.evaluation.results import GroupRate, GroupRates, Judged, PairCounts, WorstToBest, group_ratios
 from facekd.rates.persons import paired_differences, person_rates

@@ -12,8 +12,9 @@ import pytest
 from facekd.core.names import NameColumn
 from facekd.core.types import Embeddings, PairList, Rate, Scores
 from facekd.evaluation.glossary import PAIRS, SEARCH
+from facekd.evaluation.judged import JudgedModel
 from facekd.evaluation.model_rates import judge_scores
-from facekd.evaluation.protocols import JudgedModel, ListedPairs
+from facekd.evaluation.protocols import ListedPairs
 from facekd.evaluation.report import pair_page
 from facekd.evaluation.results import Judged, JudgedPairs, PairReport
 from facekd.reports.document import Figure, Section, Table, to_markdown

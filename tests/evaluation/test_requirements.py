@@ -11,8 +11,9 @@ import pytest
 from facekd.core.types import Array, Embeddings, PairList, Scores
 from facekd.errors import UserError
 from facekd.evaluation.fixed import Fixed, drift, fixed_thresholds, judge_fixed
+from facekd.evaluation.judged import JudgedModel
 from facekd.evaluation.model_rates import judge_scores
-from facekd.evaluation.protocols import JudgedModel, ListedPairs
+from facekd.evaluation.protocols import ListedPairs
 from facekd.evaluation.requirements import check, check_groups, checks
 from facekd.evaluation.results import ModelRates
 from facekd.settings.evaluation import AskedRates

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from facekd.nets.cost import num_macs, num_parameters
+from facekd.nets.mobilefacenet import slopes_of
 from facekd.nets.mobilefacenet_se import Gate, MobileFaceNetSE, stretched
 
 
@@ -20,7 +21,7 @@ def test_its_size_is_that_of_intels_file() -> None:
 
 def test_a_gate_weighs_channels_by_what_their_means_say() -> None:
     torch.manual_seed(0)
-    gate = Gate(16, "prelu")
+    gate = Gate(16, slopes_of("prelu", shared=True))
     down, slope, up = gate.layers
     x = torch.randn(2, 16, 5, 4)
     means = x.numpy().mean((2, 3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 from torch import nn
@@ -18,6 +20,16 @@ def test_mobilefacenet_is_the_papers() -> None:
     # arXiv 1804.07573: "0.99 M parameters", 221 M multiply-adds at 112x112 (table 2).
     assert num_parameters(net) == 993_344
     assert round(num_macs(net) / 1e6) == 221
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "digest"),
+    [("mobilefacenet", 333, "9a10e40736aebe0e"), ("mobilefacenet-se", 408, "bdd7b60cbfa603b9")],
+)
+def test_a_run_made_before_finds_its_weights_by_their_names(name: str, count: int, digest: str) -> None:
+    names = list(build(name, dim=128).state_dict())
+    assert len(names) == count
+    assert hashlib.sha256("\n".join(names).encode()).hexdigest().startswith(digest)
 
 
 def test_mobilefacenet_of_512_stays_under_1_2_million() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def test_every_answer_has_the_headers(open_server: Served, locked: Served) -> No
         assert said.headers["cache-control"] == "no-store"
         assert said.headers["referrer-policy"] == "no-referrer"
         assert "server" not in said.headers
+    css = open_server.get("/page.css").body.decode()
+    assert set(re.findall(r"var\((--[\w-]+)\)", css)) <= set(re.findall(r"(--[\w-]+):", css))
     for file in ("/", "/page.js", "/page.css"):
         text = open_server.get(file).body.decode()
         assert "http" not in text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address

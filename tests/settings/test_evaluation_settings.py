@@ -16,6 +16,7 @@ from facekd.settings.evaluation import (
     ExportedFile,
     LeakSearch,
     PairData,
+    WholeLine,
 )
 from facekd.settings.runtime import Cluster
 
@@ -45,6 +46,8 @@ HERE = Path("x")
         (AskedRates, {"far": []}, "--far: names no rate"),
         (LeakSearch, {"out": "leaks.txt"}, "written as .csv"),
         (AuditFile, {"out": "audit.txt"}, "written as .csv"),
+        (WholeLine, {"teacher_views": 0}, "--teacher-views 0: nothing would be learned"),
+        (WholeLine, {"student_views": -1}, "--student-views -1: nothing would be learned"),
         (Cluster, {"address": "auto"}, "add --engine ray or leave it out"),
     ],
 )

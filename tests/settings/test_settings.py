@@ -55,6 +55,16 @@ def test_a_group_is_taken_whole_or_by_its_fields() -> None:
     assert carry(fruit="a", weight=2, speed=3.0) == (Basket(fruit=[Path("a")], weight=2), 3.0)
     with pytest.raises(TypeError, match="basket as a whole or weight, not both"):
         carry(basket=whole, weight=2)
+    with pytest.raises(TypeError, match="basket as a whole or weight, not both"):
+        carry(whole, weight=2)
+    with pytest.raises(TypeError, match="basket as Basket, not int"):
+        carry(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="multiple values for argument 'basket'"):
+        carry(whole, basket=whole)
+    assert carry(whole, speed=2) == (whole, 2)
+    assert carry(whole, HeavyBasket(fruit=[])) == (whole, 1.0)
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        carry(whole, None, 1.0)  # type: ignore[misc]
     with pytest.raises(TypeError, match="nonsense"):
         carry(fruit="a", nonsense=1)
     with pytest.raises(TypeError, match="basket"):
@@ -75,7 +85,7 @@ def test_what_cannot_be_is_refused_in_a_subclass_too() -> None:
 
 def test_what_python_gives_is_looked_at_as_the_command_lines_is() -> None:
     for values, words in (
-        ({"optimizer": "lion"}, "--optimizer lion: there is no such optimizer; choose from muon, sgd, adamw"),
+        ({"optimizer": "lion"}, "--optimizer lion: there is no such value; choose from muon, sgd, adamw"),
         ({"batch": "8"}, "--batch '8': is text; give a number"),
         ({"batch": 8.5}, "--batch 8.5: give a whole number"),
     ):
