@@ -40,7 +40,7 @@ class Drawn:
         return {face.template: face.subject for face in self.faces}
 
 
-def draw(people: int = 24, seed: int = 0) -> Drawn:
+def draw(people: int = 40, seed: int = 0) -> Drawn:
     """Each person has an enrolled template of 1 to 4 photos and three probes, some of video frames; half in either
     gallery."""
     rng = np.random.default_rng(seed)

@@ -145,7 +145,7 @@ def test_rates_and_shares_are_those_of_all_pairs_of_held_out_people(home: Path, 
             assert row["low"] <= row["share"] <= row["high"]
             shares += row["model"] == "student"
     assert shares > 0
-    assert one["lead_far"] == 0.05
+    assert one["lead_far"] == 0.1
 
 
 def test_a_better_student_closes_more(result: dict[str, Any]) -> None:

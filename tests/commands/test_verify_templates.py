@@ -101,7 +101,7 @@ def test_what_is_counted(
     report = json.loads((out / "report.json").read_text())
     found = report["templates"]
     lost = [face for face in drawn.faces if face.photo not in vectors]
-    assert (found["templates"], found["photos"], found["people"]) == (96, len(drawn.faces), 24)
+    assert (found["templates"], found["photos"], found["people"]) == (160, len(drawn.faces), 40)
     assert found["photos_without_crop"] == len(lost) > 4
     assert found["templates_without_photo"] == 2
     assert (found["fusion"], found["media"]) == ("mean", None)
@@ -113,13 +113,13 @@ def test_what_is_counted(
     # Template 7's person can't be enrolled, so none of their three probes is found; 28 is a probe of another.
     assert one["failures_to_enrol"] == {"gallery_photos": 1, "people": 1, "mated_probes": 4, "unknown_probes": 0}
     assert report["galleries"]["G2"][0]["failures_to_enrol"]["unknown_probes"] == 1
-    assert one["gallery"] == {"people": 12, "photos": 12}
+    assert one["gallery"] == {"people": 20, "photos": 20}
     shown = capsys.readouterr().out
     for words in (
-        f"96 templates of {len(drawn.faces)} photos, fused by mean",
+        f"160 templates of {len(drawn.faces)} photos, fused by mean",
         f"{len(lost)} photos gave no crop and are left out of their templates",
         "2 templates have no photo left and count as failures to enroll",
-        "Gallery G1: 36 probes of enrolled people and 36 of others, in 12 templates of 12 people",
+        "Gallery G1: 60 probes of enrolled people and 60 of others, in 20 templates of 20 people",
         "All galleries",
         "TAR@1e-6",
     ):

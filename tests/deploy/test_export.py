@@ -218,9 +218,9 @@ def test_int8_is_a_quarter_of_the_file_close_and_another_model(
     again = export(folder, tmp_path / "again.onnx", precision="int8", crops=store, quiet=True)
     assert again.model_id == small.model_id  # of the same crops the same model
     # Its own thresholds came from the pairs, not from its source.
-    assert set(read_thresholds(small.path)) == {0.1, 0.01}
-    assert [one.far_asked for one in small.differences if one.difference is not None] == [0.1, 0.01]
-    assert "TAR at FAR 0.01" in metadata(small.path)[CARD]
+    assert set(read_thresholds(small.path)) == {0.1}  # so few people show no lower FAR
+    assert [one.far_asked for one in small.differences if one.difference is not None] == [0.1]
+    assert "TAR at FAR 0.1" in metadata(small.path)[CARD]
 
 
 def test_a_worse_tar_is_refused_and_told(
@@ -229,7 +229,7 @@ def test_a_worse_tar_is_refused_and_told(
     # No export of ours is bad enough: the tolerance is moved until a good one fails.
     monkeypatch.setattr("facekd.commands.export.MOST_LOST", -2.0)
     with pytest.raises(
-        UserError, match=r"TAR at FAR 0.01 is [+-]\d+\.\d\d points \(95 % interval .*nothing was written"
+        UserError, match=r"TAR at FAR 0.1 is [+-]\d+\.\d\d points \(95 % interval .*nothing was written"
     ):
         export(folder, tmp_path / "m.onnx", crops=store, pairs=pairs, quiet=True)
     assert not (tmp_path / "m.onnx").exists()
