@@ -115,7 +115,7 @@ def reads(kind: str) -> Callable[[Path], object]:
     if kind.startswith("templates"):
         return lambda path: read_template_list(path, path.with_name("pairs-of-templates.csv"))
     if kind == "fixed thresholds":
-        return lambda path: fixed_thresholds(path, "m", "thresholds")
+        return lambda path: fixed_thresholds(path, ["m"], "thresholds")
     return read_gallery_split if kind.startswith("split") else lambda path: measured_thresholds(path, "m")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,11 +33,12 @@ class Fixed:
     reached: Interval | None = None  # that rate where it was calibrated
 
 
-def fixed_thresholds(given: float | Path | None, model_id: str, kind: Kind) -> list[Fixed]:
+def fixed_thresholds(given: float | Path | None, model_ids: Sequence[str], kind: Kind) -> list[Fixed]:
     """The thresholds of --threshold for one model.
 
     Args:
         given: a number for any model, or a thresholds.json.
+        model_ids: of the model, then of the same network without the flip test: its thresholds are said to be so.
 
     Raises:
         UserError: a file that is none, or without such a threshold of this model.
@@ -50,11 +51,12 @@ def fixed_thresholds(given: float | Path | None, model_id: str, kind: Kind) -> l
     models = values.get("models") if isinstance(values, dict) else None
     if not isinstance(models, dict):
         raise UserError(f"{given}: not a thresholds.json of 'facekd verify'; give one, or a number")
-    if model_id not in models:
+    model_id = next((one for one in model_ids if one in models), None)
+    if model_id is None:
         others = ", ".join(f"{_name(one)} ({key})" for key, one in models.items()) or "none"
         raise UserError(
-            f"{given}: holds no threshold of model {model_id}, only of {others}: one network's threshold means nothing "
-            "for another; calibrate this one with 'facekd verify', or give a number"
+            f"{given}: holds no threshold of model {model_ids[0]}, only of {others}: one network's threshold means "
+            "nothing for another; calibrate this one with 'facekd verify', or give a number"
         )
     try:
         entries = dict(models[model_id].get(kind) or {})
@@ -67,6 +69,8 @@ def fixed_thresholds(given: float | Path | None, model_id: str, kind: Kind) -> l
     if not found:
         how = "--identification" if kind == "fpir" else "pairs enough for the FAR"
         raise UserError(f"{given}: holds no threshold by {ASKED[kind]}; write one by 'facekd verify' with {how}")
+    if model_id != model_ids[0]:
+        found = [replace(one, name=f"{one.name} without --flip") for one in found]
     return sorted(found, key=lambda one: -(one.asked or 0))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,13 @@ class JudgedModel:
     embedder: CropEmbedder | None  # None where only its embeddings are there
     given: Scores | None = None  # where only its scores are there
     has: frozenset[str] | None = None  # the ids it has embeddings of; None where it can embed
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Its model_id, and that of the same network without the flip test."""
+        if self.embedder is None or not self.embedder.contract.flip:
+            return (self.model_id,)
+        return self.model_id, replace(self.embedder.contract, flip=False).model_id
 
     def scores(self, listed: ListedPairs) -> Scores:
         """Its scores of a list's pairs; a pair with a photo that gave no crop or embedding is a non-match.

@@ -141,7 +141,7 @@ def fixed_table(rows_of: Mapping[str, Sequence[FixedRate]], false: str, missed: 
     rows = []
     for name, fixed in rows_of.items():
         for one in fixed:
-            asked = "–" if one.asked is None else far_name(one.asked)
+            asked = "–" if one.asked is None else one.name
             there = "–" if one.calibrated is None else percent_small(one.calibrated[0])
             moved = {"agrees": "as calibrated", "higher": "higher than calibrated", "lower": "lower than calibrated"}
             drift = "–" if one.drift is None else moved[one.drift]

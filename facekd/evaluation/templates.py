@@ -154,7 +154,7 @@ def template_report(
 
 
 def _searched(model: JudgedModel, templates: PhotoTemplates, gallery: str, asked: AskedRates) -> Searched:
-    fixed = fixed_thresholds(asked.threshold, model.model_id, "fpir")
+    fixed = fixed_thresholds(asked.threshold, model.ids, "fpir")
     return search_of(model, _gallery_plan(templates, gallery, model.has), FPIRS, fixed)
 
 

@@ -34,7 +34,7 @@ def list_report(
     """
     check_groups(asked.requirements, {name: set(values) for name, values in listed.pairs.groups.items()})
     quality = qualities(crops)
-    fixed = [fixed_thresholds(asked.threshold, one.model_id, "thresholds") for one in models]
+    fixed = [fixed_thresholds(asked.threshold, one.ids, "thresholds") for one in models]
     judged = [
         judge_scores(one, one.scores(listed), listed, asked.fars, quality, at)
         for one, at in zip(models, fixed, strict=True)
@@ -57,7 +57,7 @@ def everybody_report(
         groups: by attribute the value of each photo, see `attributes.of_everybody`.
     """
     check_groups(asked.requirements, {name: set(values) for name, values in (groups or {}).items()})
-    fixed = [fixed_thresholds(asked.threshold, one.model_id, "thresholds") for one in models]
+    fixed = [fixed_thresholds(asked.threshold, one.ids, "thresholds") for one in models]
     with counting as count:
         judged = [
             judge_everybody(one, people, asked.fars, count, at, groups or {})
@@ -76,7 +76,7 @@ def search_report(
     quiet: bool = True,
 ) -> SearchReport:
     """The models in a gallery, which grows by the distractors."""
-    fixed = [fixed_thresholds(asked.threshold, one.model_id, "fpir") for one in models]
+    fixed = [fixed_thresholds(asked.threshold, one.ids, "fpir") for one in models]
     crowds = [None if distractors is None else crowd_of(distractors, one, quiet) for one in models]
     searched = tuple(
         search_of(one, plan, asked.fars, at, crowd) for one, at, crowd in zip(models, fixed, crowds, strict=True)

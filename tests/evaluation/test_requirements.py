@@ -160,25 +160,27 @@ def test_drift_is_told_where_it_is_more_than_chance() -> None:
 
 
 def test_a_number_or_the_file_of_a_run(tmp_path: Path) -> None:
-    assert fixed_thresholds(0.35, "any", "thresholds") == [Fixed("0.35", 0.35)]
+    assert fixed_thresholds(0.35, ["any"], "thresholds") == [Fixed("0.35", 0.35)]
     path = tmp_path / "t.json"
     entry = {"threshold": 0.4, "low": 0.38, "high": 0.42, "far": 0.001, "support": "estimate"}
     models = {"id": {"name": "m", "thresholds": {"1e-3": entry, "1e-1": entry}, "fpir": {"1e-2": {"threshold": 0.6}}}}
     path.write_text(json.dumps({"pairs": {}, "models": models}))
-    first, second = fixed_thresholds(path, "id", "thresholds")
+    first, second = fixed_thresholds(path, ["id"], "thresholds")
     assert (first.name, second) == ("1e-1", Fixed("1e-3", 0.4, 1e-3, (0.001, 0.001, 0.001)))
-    assert fixed_thresholds(path, "id", "fpir") == [Fixed("1e-2", 0.6, 1e-2, None)]
+    assert fixed_thresholds(path, ["id"], "fpir") == [Fixed("1e-2", 0.6, 1e-2, None)]
+    first, _ = fixed_thresholds(path, ["flipped", "id"], "thresholds")
+    assert first.name == "1e-1 without --flip"
     with pytest.raises(UserError, match=r"holds no threshold of model other, only of m \(id\)"):
-        fixed_thresholds(path, "other", "thresholds")
+        fixed_thresholds(path, ["other"], "thresholds")
     for text in ('{"models": 3}', '[1]', '{"models": {"id": {"thresholds": {"x": {}}}}}',
                  '{"models": {"id": {"thresholds": {"1e-3": {"threshold": null}}}}}',
                  '{"models": {"id": 3}}', '{"models": {"id": {"thresholds": {"2": {"threshold": 1}}}}}'):  # fmt: skip
         path.write_text(text)
         with pytest.raises(UserError, match=r"not a thresholds\.json"):
-            fixed_thresholds(path, "id", "thresholds")
+            fixed_thresholds(path, ["id"], "thresholds")
     path.write_text('{"models": {"id": {"thresholds": {}}}}')
     with pytest.raises(UserError, match=r"holds no threshold by FPIR; .* --identification"):
-        fixed_thresholds(path, "id", "fpir")
+        fixed_thresholds(path, ["id"], "fpir")
 
 
 def test_a_fixed_threshold_has_to_be_given() -> None:
