@@ -8,12 +8,14 @@ values of E. DeLong, D. DeLong and D. Clarke-Pearson (Biometrics 44, 1988), summ
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from facekd.core.types import Array, Scores
 from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, ThresholdError
 from facekd.rates.folds import Accuracy
-from facekd.rates.intervals import wilson, wilson_of_people
+from facekd.rates.intervals import t95, wilson, wilson_of_people
 from facekd.rates.persons import ListOfPeople
 
 BLOCK = 1 << 20  # scores placed at once
@@ -29,7 +31,7 @@ def auc_interval(values: Array, same: Array, people: ListOfPeople | None, auc: f
         people: of the same pairs; None takes the pairs as independent.
     """
     if people is not None:
-        return interval_of(auc, auc_deviation(people.genuine, people.impostor), people.genuine, len(values))
+        return auc_ends(auc, auc_deviation(people.genuine, people.impostor), people.genuine, len(values))
     genuine, impostor = values[same], values[~same]
     variance = 0.0
     for mine, others in ((genuine, impostor), (impostor, genuine)):
@@ -131,6 +133,20 @@ def interval_of(plain: float, deviation: Deviation, genuine: GenuinePairs, pairs
         worth=genuine.evidence,
         people=genuine.people,
     )
+
+
+def auc_ends(plain: float, deviation: Deviation, genuine: GenuinePairs, pairs: float) -> tuple[float, float]:
+    """95 % interval of an AUC: Student's on the logarithm of its odds, as an AUC is near 1 and has no count of errors.
+
+    As `interval_of` where no pair errs. `plain` is it over the pairs alike.
+    """
+    odds, people = deviation.value * (1 - deviation.value), genuine.people
+    error = (deviation.variance() * people / max(people - 1, 1)) ** 0.5
+    if error == 0 or odds <= 0:
+        return interval_of(plain, deviation, genuine, pairs)
+    half = t95(people) * error / odds
+    low, high = (1 / (1 + (1 / deviation.value - 1) * math.exp(end)) for end in (half, -half))
+    return min(low, plain), max(high, plain)
 
 
 def _below(ascending: Array, scores: Array) -> Array:

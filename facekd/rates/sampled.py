@@ -16,13 +16,14 @@ from facekd.core.types import Array, Rate
 from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, far_deviation, tar_deviation
 from facekd.rates.dyads import COUPLE_CORRELATION, Dyads, evidence, pair_weights
 from facekd.rates.intervals import wilson_of_people
-from facekd.rates.overall import auc_deviation, eer_deviation, interval_of
+from facekd.rates.overall import auc_deviation, auc_ends, eer_deviation, interval_of
 from facekd.rates.persons import Difference, difference_of, tar_interval
 
 MOST = 4_000_000  # pairs among the people drawn
 ROWS = 512  # of the product made at once
 SEEN = 10  # as many comparisons of the sample at least have to be accepted to tell how people differ
 
+Ends = Callable[[float, Deviation, GenuinePairs, float], tuple[float, float]]  # as `overall.interval_of`
 Product = Callable[[Array, Array, Array], object]  # (f32[a, D], f32[b, D], out f32[a, b]): out = left @ right.T
 
 
@@ -94,16 +95,16 @@ class SampledPeople:
 
     def eer_interval(self, eer: float) -> tuple[float, float]:
         """95 % interval of the EER of all pairs."""
-        return self._share(eer, eer_deviation(self.genuine, self.impostor, eer))
+        return self._share(eer, eer_deviation(self.genuine, self.impostor, eer), interval_of)
 
     def auc_interval(self, auc: float) -> tuple[float, float]:
         """95 % interval of the AUC of all pairs."""
-        return self._share(auc, auc_deviation(self.genuine, self.impostor))
+        return self._share(auc, auc_deviation(self.genuine, self.impostor), auc_ends)
 
-    def _share(self, plain: float, deviation: Deviation) -> tuple[float, float]:
+    def _share(self, plain: float, deviation: Deviation, ends: Ends) -> tuple[float, float]:
         value = deviation.value if self.share == 1 else plain
         pairs = float(self.genuine.pairs.sum() + self.n_pairs / self.share**2)
-        return interval_of(plain, replace(deviation, value=value, share=self.share), self.genuine, pairs)
+        return ends(plain, replace(deviation, value=value, share=self.share), self.genuine, pairs)
 
 
 def all_pairs_evidence(photos: Array) -> float:
