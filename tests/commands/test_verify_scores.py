@@ -175,3 +175,14 @@ def test_scores_of_one_class_are_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert run(["verify", "--scores", str(path), "--out", str(tmp_path / "o"), "--quiet"]) == 2
     assert "impostor" in capsys.readouterr().err
     assert not (tmp_path / "o" / "report.json").exists()
+
+
+def test_an_accuracy_that_is_required_is_written(tmp_path: Path) -> None:
+    values, same = drawn()
+    rows = "".join(f"{v},{int(s)},{i % 5}\n" for i, (v, s) in enumerate(zip(values, same, strict=True)))
+    path = written(tmp_path / "s.csv", "score,label,fold\n" + rows)
+    for least, met in (("0.8", True), ("0.999", False)):
+        flags = ["--require", f"accuracy>={least}", "--out", str(tmp_path / least), "--quiet"]
+        assert run(["verify", "--scores", str(path), *flags]) == int(not met)
+        (held,) = json.loads((tmp_path / least / "report.json").read_text())["requirements"]
+        assert held["met"] is met
