@@ -122,15 +122,20 @@ def eer_deviation(genuine: GenuinePairs, impostor: ImpostorPairs, eer: float) ->
 
 
 def interval_of(plain: float, deviation: Deviation, genuine: GenuinePairs, pairs: float) -> tuple[float, float]:
-    """95 % interval of a share of all pairs, `plain` over the pairs alike."""
-    return wilson_of_people(
-        plain,
-        deviation.value,
-        deviation.variance(),
-        pairs=pairs,
-        worth=genuine.evidence,
-        people=genuine.people,
-    )
+    """95 % interval of a share of all pairs, `plain` over the pairs alike.
+
+    What a pair adds to an AUC or EER is mostly far less than a whole error, so Wilson's shift towards 1/2, which is
+    made for hits and misses, leaves no room on the other side. Wilson's own at the number of pairs that the variance
+    is worth does; the wider end of the two counts, so a requirement is still held against the safer bound.
+    """
+    value, variance, people = deviation.value, deviation.variance(), genuine.people
+    low, high = wilson_of_people(plain, value, variance, pairs=pairs, worth=genuine.evidence, people=people)
+    if not 0 < value < 1:
+        return low, high
+    even = value * (1 - value)
+    n = even / max(variance * people / max(people - 1, 1), even / pairs)
+    least, most = wilson(value * n, n)
+    return min(low, least), max(high, most)
 
 
 def _below(ascending: Array, scores: Array) -> Array:
