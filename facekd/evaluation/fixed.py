@@ -21,6 +21,7 @@ from facekd.rates.thresholds import far_interval
 Kind = Literal["thresholds", "fpir"]  # keys of thresholds.json: by FAR of one comparison, by FPIR of one search
 ASKED: Mapping[Kind, str] = {"thresholds": "FAR", "fpir": "FPIR"}
 Persons = tuple[Array, Array]
+SCORED = "scores-"  # an id that starts so is of a file of scores, not of a network
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,16 @@ class Fixed:
     reached: Interval | None = None  # that rate where it was calibrated
 
 
-def fixed_thresholds(given: float | Path | None, model_ids: Sequence[str], kind: Kind) -> list[Fixed]:
+def fixed_thresholds(
+    given: float | Path | None, model_ids: Sequence[str], kind: Kind, scored: str | None = None
+) -> list[Fixed]:
     """The thresholds of --threshold for one model.
 
     Args:
         given: a number for any model, or a thresholds.json.
         model_ids: of the model, then of the same network without the flip test: its thresholds are said to be so.
+        scored: the name of a system that is known by a file of scores alone. Its id is of that file, so on another list
+            it is found by the name.
 
     Raises:
         UserError: a file that is none, or without such a threshold of this model.
@@ -52,7 +57,9 @@ def fixed_thresholds(given: float | Path | None, model_ids: Sequence[str], kind:
     if not isinstance(models, dict):
         raise UserError(f"{given}: not a thresholds.json of 'facekd verify'; give one, or a number")
     model_id = next((one for one in model_ids if one in models), None)
-    if model_id is None:
+    if model_id is None and scored is not None:
+        model_id = _scored_before(given, models, scored)
+    if model_id is None or model_id not in models:
         others = ", ".join(f"{_name(one)} ({key})" for key, one in models.items()) or "none"
         raise UserError(
             f"{given}: holds no threshold of model {model_ids[0]}, only of {others}: one network's threshold means "
@@ -69,9 +76,26 @@ def fixed_thresholds(given: float | Path | None, model_ids: Sequence[str], kind:
     if not found:
         how = "--identification" if kind == "fpir" else "pairs enough for the FAR"
         raise UserError(f"{given}: holds no threshold by {ASKED[kind]}; write one by 'facekd verify' with {how}")
-    if model_id != model_ids[0]:
+    if model_id in model_ids[1:]:
         found = [replace(one, name=f"{one.name} without --flip") for one in found]
     return sorted(found, key=lambda one: -(one.asked or 0))
+
+
+def _scored_before(given: Path, models: Mapping[str, Any], name: str) -> str:
+    """The id of the one file of scores of that name.
+
+    Raises:
+        UserError: none, or several.
+    """
+    of_scores = {key: _name(entry) for key, entry in models.items() if key.startswith(SCORED)}
+    found = [key for key, other in of_scores.items() if other == name]
+    if len(found) == 1:
+        return found[0]
+    has = ", ".join(sorted(of_scores.values())) or "no system by its scores"
+    how = f"has several of {name}; keep one" if found else f"has {has}; name the file of the same system's scores so"
+    raise UserError(
+        f"{given}: a system is known by the name of its file of scores, here {name}; it {how}, or give a number"
+    )
 
 
 def _name(entry: Any) -> str:

@@ -106,7 +106,7 @@ def judge_scores(
         roc=tuple(one for one in _tars(counts, people, band_fars(counts.n_impostor)) if one.tar is not None),
         intervals=intervals,
         fixed=at,
-        acquisition=_acquisition(listed),
+        acquisition=None if model.given is not None else _acquisition(listed),  # of scores nobody counted photos
         across=_across(groups, tars, at),
     )
     return Judged(model.file, rates, counts, scores, None if quality is None else _rejects(scores, tars, quality))
@@ -309,10 +309,13 @@ def _by_group(
     people: ListOfPeople | None,
     fixed: Sequence[Fixed],
 ) -> dict[str, GroupRates]:
-    """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals."""
+    """For each value of a group column its pairs, and TAR and FAR at the whole list's thresholds with intervals.
+
+    A pair whose value is empty is of no group: nobody asks a rate of it.
+    """
     code = {value: number for number, value in enumerate(values.distinct)}
     groups = {}
-    for value in sorted(values.used()):
+    for value in sorted({*values.used()} - {""}):
         here = values.codes == code[value]
         genuine, impostor = here & scores.same, here & ~scores.same
         n_people = None if persons is None else len(np.unique(persons[0][genuine]))

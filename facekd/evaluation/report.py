@@ -53,6 +53,9 @@ def _counted(report: PairReport) -> str:
         parts.append(f"{failures.pairs} pairs have no score and count as non-matches")
     if report.pairs.people == "photo names":
         parts.append("people are known by their photos' names only")
+    turned = [one.name for one in report.models if (one.rates.auc or 1.0) < 0.5]
+    if turned:
+        parts.append(f"{', '.join(turned)}: genuine pairs score lower than impostor pairs; are its scores distances?")
     return said(parts, report.pairs.left_out)
 
 
@@ -74,12 +77,14 @@ def pair_page(report: PairReport, crops: CropSet | None, repeat: str) -> Page:
 
 def _terminal(report: PairReport) -> Table:
     models = [one.rates for one in report.models]
-    columns = ("model", "accuracy", "EER", "AUC", *(f"TAR@{far_name(rate.far_asked)}" for rate in models[0].tar))
+    folds = any(one.accuracy is not None for one in models)  # else the column would say nothing
+    tar = (f"TAR@{far_name(rate.far_asked)}" for rate in models[0].tar)
+    columns = ("model", *(("accuracy",) if folds else ()), "EER", "AUC", *tar)
     rows = []
     for one in models:
         auc = "–" if one.auc is None else f"{one.auc:.4f}"
         tars = [percent(rate.tar) + mark(rate) for rate in one.tar]
-        rows.append((one.model, accuracy_text(one), eer_text(one), auc, *tars))
+        rows.append((one.model, *((accuracy_text(one),) if folds else ()), eer_text(one), auc, *tars))
     return Table(_counted(report), columns, tuple(rows), BOUND_NOTE if marked(models) else "")
 
 

@@ -23,6 +23,8 @@ from facekd.reports.calibration import matrix
 from facekd.reports.document import Block, Figure, Table, Text
 from facekd.reports.forest import Row, forest
 
+COUNTS = ("people", "genuine", "impostor")
+FEW_NOTE = f"‡ Fewer than {FEW} people (or genuine pairs): too few to compare"
 MOST_CELLS = 15  # of the matrix in the table: those with the highest FMR
 
 
@@ -38,7 +40,8 @@ def group_blocks(one: ModelRates, far: float | None) -> list[Block]:
         if groups:
             at = _shown_far(groups, far)
             shown = {name: _at(group, at) for name, group in groups.items()}
-            blocks += [_table(one.model, column, groups, shown), *_plots(one.model, column, shown)]
+            blocks += [_table(one, column, groups, shown), *_plots(one.model, column, shown)]
+            blocks += [_fixed_table(one.model, column, groups, k) for k in range(len(one.fixed))]
         if column in one.across:
             blocks += _across(one.model, column, one.across[column])
     return blocks
@@ -87,29 +90,53 @@ def _at(group: GroupRates, far: float | None) -> GroupRate:
     return next((rate for rate in group.tar if rate.far_asked == far), group.tar[0])
 
 
-def _table(model: str, column: str, groups: Mapping[str, GroupRates], shown: Mapping[str, GroupRate]) -> Table:
+def _table(one: ModelRates, column: str, groups: Mapping[str, GroupRates], shown: Mapping[str, GroupRate]) -> Table:
     rows = []
     for name, rate in shown.items():
         group = groups[name]
-        people = "–" if group.people is None else str(group.people)
         missed: tuple[float | None, float | None, float | None] = (None, None, None)
         if rate.tar is not None and rate.low is not None and rate.high is not None:
             missed = 1 - rate.tar, 1 - rate.high, 1 - rate.low
-        counts = (people, str(group.pairs.genuine), str(group.pairs.impostor))
-        rows.append((name + (" ‡" if group.few else ""), range_text(*missed), _far_text(rate), *counts))
+        rows.append((_group_name(name, group), range_text(*missed), _far_text(rate), *_counts(group)))
     far = next(iter(shown.values())).far_asked
     ratios = [
         f"at FAR {far_name(row.far_asked)} missed pairs {_ratio(row.fnmr)}, false accepts {_ratio(row.far)}"
         for row in group_ratios(groups)
+        if row.fnmr.ratio is not None or row.far.ratio is not None
     ]
-    note = (
-        f"At the threshold of the whole list's FAR {far_name(far)}; report.json has the other FARs. Worst to best "
-        f"group: {'; '.join(ratios)}."
-    )
+    note = f"At the threshold of the whole list's FAR {far_name(far)}; report.json has the other FARs."
+    if ratios:
+        note += f" Worst to best group: {'; '.join(ratios)}."
     if any(group.few for group in groups.values()):
-        note += f" ‡ Fewer than {FEW} people (or genuine pairs): too few to compare, left out of the ratios."
-    columns = (column, "FNMR", "FMR", "people", "genuine", "impostor")
-    return Table(f"{model} by {column}", columns, tuple(rows), note)
+        note += f" {FEW_NOTE}, left out of the ratios."
+    everything = one.groups[column].values()
+    none = one.pairs.genuine + one.pairs.impostor - sum(of.pairs.genuine + of.pairs.impostor for of in everything)
+    if none:
+        note += f" {none} pairs have no {column} and are of no group."
+    return Table(f"{one.model} by {column}", (column, "FNMR", "FMR", *COUNTS), tuple(rows), note)
+
+
+def _fixed_table(model: str, column: str, groups: Mapping[str, GroupRates], place: int) -> Table:
+    """The groups at a threshold that was fixed before: what ``--require fmr@T:…`` is held against."""
+    rows = []
+    for name, group in groups.items():
+        rate = group.fixed[place]
+        rates = ("–" if found is None else small_text(*found) for found in (rate.missed, rate.false))
+        rows.append((_group_name(name, group), *rates, *_counts(group)))
+    first = next(iter(groups.values())).fixed[place]
+    of = "" if first.asked is None else f", calibrated to FAR {far_name(first.asked)}"
+    note = f"{FEW_NOTE}." if any(group.few for group in groups.values()) else ""
+    title = f"{model} by {column} at the fixed threshold {first.threshold:.4f}{of}"
+    return Table(title, (column, "FNMR", "FMR", *COUNTS), tuple(rows), note)
+
+
+def _group_name(name: str, group: GroupRates) -> str:
+    return name + (" ‡" if group.few else "")
+
+
+def _counts(group: GroupRates) -> tuple[str, str, str]:
+    people = "–" if group.people is None else str(group.people)
+    return people, str(group.pairs.genuine), str(group.pairs.impostor)
 
 
 def _plots(model: str, column: str, shown: Mapping[str, GroupRate]) -> list[Figure]:

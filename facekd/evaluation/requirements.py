@@ -23,7 +23,7 @@ def check_groups(requirements: Iterable[Requirement], groups: Mapping[str, Colle
         groups: the values of each column.
 
     Raises:
-        UserError: a column or a value that is not.
+        UserError: a column or a value that is not, or a column without any.
     """
     for one in requirements:
         if one.column is None:
@@ -31,6 +31,8 @@ def check_groups(requirements: Iterable[Requirement], groups: Mapping[str, Colle
         if one.column not in groups:
             has = ", ".join(groups) or "none"
             raise UserError(f"--require {one.text!r}: there is no group column {one.column!r}, but these: {has}")
+        if not groups[one.column]:
+            raise UserError(f"--require {one.text!r}: no pair has a value of {one.column}; fill that column in")
         if one.value not in ("*", *groups[one.column]):
             has = ", ".join(sorted(groups[one.column]))
             raise UserError(f"--require {one.text!r}: {one.column} has no value {one.value!r}, but these: {has}")

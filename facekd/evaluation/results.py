@@ -323,7 +323,7 @@ def group_ratios(groups: Mapping[str, GroupRates]) -> tuple[GroupRatio, ...]:
     """How much worse the worst group errs than the best, at each FAR; marked groups are left out."""
     solid = {name: group.tar for name, group in groups.items() if not group.few and CROSS not in name}
     rows = []
-    for place, rate in enumerate(next(iter(groups.values())).tar):
+    for place, rate in enumerate(next(iter(groups.values())).tar if groups else ()):
         here = {name: rates[place] for name, rates in solid.items()}
         missed = {name: 1 - one.tar for name, one in here.items() if one.tar is not None}
         accepted = {name: one.far for name, one in here.items() if one.far is not None}

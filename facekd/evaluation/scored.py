@@ -10,6 +10,7 @@ from facekd.core.files import sha256_file
 from facekd.core.types import Embeddings, Scores
 from facekd.crops.scores import alongside, read_scores
 from facekd.errors import UserError
+from facekd.evaluation.fixed import SCORED
 from facekd.evaluation.judged import JudgedModel, labels
 from facekd.evaluation.protocols import ListedPairs, persons_of_list
 
@@ -32,7 +33,7 @@ def read_score_files(
         JudgedModel(
             label,
             path,
-            f"scores-{sha256_file(path)[:12]}",
+            f"{SCORED}{sha256_file(path)[:12]}",
             partial(_no_embeddings, path),
             None,
             Scores(one.values, pairs.same, pairs.left, pairs.right, pairs.fold),

@@ -32,9 +32,12 @@ def list_report(
         crops: the store, for its crops' quality.
         about: the list's file.
     """
-    check_groups(asked.requirements, {name: set(values) for name, values in listed.pairs.groups.items()})
+    check_groups(asked.requirements, {name: set(values) - {""} for name, values in listed.pairs.groups.items()})
     quality = qualities(crops)
-    fixed = [fixed_thresholds(asked.threshold, one.ids, "thresholds") for one in models]
+    fixed = [
+        fixed_thresholds(asked.threshold, one.ids, "thresholds", None if one.given is None else one.name)
+        for one in models
+    ]
     judged = [
         judge_scores(one, one.scores(listed), listed, asked.fars, quality, at)
         for one, at in zip(models, fixed, strict=True)

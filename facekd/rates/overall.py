@@ -8,8 +8,6 @@ values of E. DeLong, D. DeLong and D. Clarke-Pearson (Biometrics 44, 1988), summ
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from facekd.core.types import Array, Scores
@@ -69,7 +67,7 @@ def accuracy_interval(scores: Scores, people: ListOfPeople | None, accuracy: Acc
     _, fold = np.unique(scores.fold, return_inverse=True)
     thresholds = np.array([np.inf if one is None else one for one in accuracy.thresholds])
     right = ((scores.values >= thresholds[fold]) == scores.same).astype(np.float64)
-    share = np.count_nonzero(scores.same) / len(right)
+    share = float(scores.same.mean())
     if people is None:
         found, rejected = float(right[scores.same].mean()), float(right[~scores.same].mean())
         variance = (share * found * (1 - found) + (1 - share) * rejected * (1 - rejected)) / len(right)
@@ -124,28 +122,33 @@ def eer_deviation(genuine: GenuinePairs, impostor: ImpostorPairs, eer: float) ->
 
 
 def interval_of(plain: float, deviation: Deviation, genuine: GenuinePairs, pairs: float) -> tuple[float, float]:
-    """95 % interval of a share of all pairs, `plain` over the pairs alike."""
-    return wilson_of_people(
-        plain,
-        deviation.value,
-        deviation.variance(),
-        pairs=pairs,
-        worth=genuine.evidence,
-        people=genuine.people,
-    )
+    """95 % interval of a share of all pairs, `plain` over the pairs alike.
+
+    What a pair adds to an AUC or EER is mostly far less than a whole error, so Wilson's shift towards 1/2, which is
+    made for hits and misses, leaves no room on the other side. Wilson's own at the number of pairs that the variance
+    is worth does; the wider end of the two counts, so a requirement is still held against the safer bound.
+    """
+    value, variance, people = deviation.value, deviation.variance(), genuine.people
+    low, high = wilson_of_people(plain, value, variance, pairs=pairs, worth=genuine.evidence, people=people)
+    if not 0 < value < 1:
+        return low, high
+    even = value * (1 - value)
+    n = even / max(variance * people / max(people - 1, 1), even / pairs)
+    least, most = wilson(value * n, n)
+    return min(low, least), max(high, most)
 
 
 def auc_ends(plain: float, deviation: Deviation, genuine: GenuinePairs, pairs: float) -> tuple[float, float]:
-    """95 % interval of an AUC: Student's on the logarithm of its odds, as an AUC is near 1 and has no count of errors.
+    """95 % interval of an AUC, `plain` over the pairs alike: Wilson's at the number of pairs its variance is worth.
 
-    As `interval_of` where no pair errs. `plain` is it over the pairs alike.
+    What a pair adds to an AUC is far less than a whole error, so the people's evidence is not what it is worth.
     """
-    odds, people = deviation.value * (1 - deviation.value), genuine.people
-    error = (deviation.variance() * people / max(people - 1, 1)) ** 0.5
-    if error == 0 or odds <= 0:
+    value, people = deviation.value, genuine.people
+    variance = deviation.variance() * people / max(people - 1, 1)
+    if variance == 0 or not 0 < value < 1:
         return interval_of(plain, deviation, genuine, pairs)
-    half = t95(people) * error / odds
-    low, high = (1 / (1 + (1 / deviation.value - 1) * math.exp(end)) for end in (half, -half))
+    n = min(value * (1 - value) / variance, pairs)
+    low, high = wilson(value * n, n, t95(people))
     return min(low, plain), max(high, plain)
 
 

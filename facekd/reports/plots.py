@@ -157,7 +157,7 @@ def cmc(found: Mapping[str, Ranks]) -> str:
         axes.set_ylabel("Probes found up to that rank")
         legend(figure, list(found), [Line2D([], [], color=c, linestyle=d) for _, c, d in styled(found)])
 
-    label = f"Cumulative match characteriztic of {', '.join(found)}: share of probes found by rank."
+    label = f"Cumulative match characteristic of {', '.join(found)}: share of probes found by rank."
     return render(draw, label, size_of(found))
 
 
@@ -206,7 +206,7 @@ def histograms(scores: Scores | Histogram, thresholds: Mapping[str, float] | Non
         axes.set_ylim(bottom=0)
         axes.set_xlim(first, last)
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.set_xlabel("; ".join(filter(None, ("Score (cosine)", left_out))))
+        axes.set_xlabel("; ".join(filter(None, ("Score", left_out))))
         axes.set_ylabel("Density")
         handles = [Line2D([], [], color=SERIES[1 - k], linestyle=DASHES[1 - k]) for k in range(2)]
         figure.legend(handles, names, loc="outside upper left", ncols=2)

@@ -175,3 +175,65 @@ def test_scores_of_one_class_are_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert run(["verify", "--scores", str(path), "--out", str(tmp_path / "o"), "--quiet"]) == 2
     assert "impostor" in capsys.readouterr().err
     assert not (tmp_path / "o" / "report.json").exists()
+
+
+def test_an_accuracy_that_is_required_is_written(tmp_path: Path) -> None:
+    values, same = drawn()
+    rows = "".join(f"{v},{int(s)},{i % 5}\n" for i, (v, s) in enumerate(zip(values, same, strict=True)))
+    path = written(tmp_path / "s.csv", "score,label,fold\n" + rows)
+    for least, met in (("0.8", True), ("0.999", False)):
+        flags = ["--require", f"accuracy>={least}", "--out", str(tmp_path / least), "--quiet"]
+        assert run(["verify", "--scores", str(path), *flags]) == int(not met)
+        (held,) = json.loads((tmp_path / least / "report.json").read_text())["requirements"]
+        assert held["met"] is met
+
+
+def test_thresholds_of_a_system_judge_its_other_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lists = []
+    for place, seed in (("first", 0), ("second", 1)):
+        (tmp_path / place).mkdir()
+        values, same = drawn(seed)
+        rows = "".join(f"{v},{int(s)}\n" for v, s in zip(values, same, strict=True))
+        lists.append(written(tmp_path / place / "vendor.csv", "score,label\n" + rows))
+    before = judged(tmp_path / "1", "--scores", lists[0])["models"][0]["tar"][0]
+    fixed = tmp_path / "1" / "thresholds.json"
+    (found,) = judged(tmp_path / "2", "--scores", lists[1], "--threshold", fixed)["models"][0]["fixed"]
+    values, same = drawn(1)
+    assert found["threshold"] == before["threshold"]
+    assert found["false"][0] == pytest.approx((values[~same] >= found["threshold"]).mean())
+    assert found["missed"][0] == pytest.approx((values[same] < found["threshold"]).mean())
+    other = lists[1].rename(tmp_path / "rival.csv")  # of no other system: it may give quite other scores
+    assert run(["verify", "--scores", str(other), "--threshold", str(fixed), "--out", str(tmp_path / "3")]) == 2
+    assert "here rival; it has vendor; name the file of the same system's scores so" in capsys.readouterr().err
+
+
+def test_a_pair_without_a_group_is_in_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values, same = drawn()
+    rows = "".join(
+        f"{v},{int(s)},{('f', 'm', '')[i % 3]},\n" for i, (v, s) in enumerate(zip(values, same, strict=True))
+    )
+    path = written(tmp_path / "s.csv", "score,label,sex,light\n" + rows)
+    flags = ["--group", "sex", "--threshold", "0.5", "--require", "fmr@T:sex=*<=0.3", "--group", "light"]
+    result = judged(tmp_path / "o", "--scores", path, *flags)
+    (model,) = result["models"]
+    assert (model["groups"]["sex"].keys(), model["groups"]["light"]) == ({"f", "m"}, {})
+    assert [one["group"] for one in result["requirements"]] == ["sex f", "sex m"]
+    page = (tmp_path / "o" / "report.md").read_text()
+    assert f"{sum(i % 3 == 2 for i in range(N))} pairs have no sex and are of no group" in page
+    women = values[(np.arange(N) % 3 == 0) & ~same]
+    row = next(line for line in page.split("s by sex at the fixed threshold 0.5000")[1].splitlines() if "| f" in line)
+    assert f"{100 * (women >= 0.5).mean():.3g} %" in row
+    flags = ["--require", "fmr@1e-1:light=*<=0.1", "--out", str(tmp_path / "p")]
+    assert run(["verify", "--scores", str(path), *flags]) == 2
+    assert "no pair has a value of light" in capsys.readouterr().err
+
+
+def test_scores_that_look_like_distances_are_told(tmp_path: Path) -> None:
+    values, same = drawn()
+    for sign, told in ((1, False), (-1, True)):
+        rows = "".join(f"{sign * v},{int(s)}\n" for v, s in zip(values, same, strict=True))
+        result = judged(tmp_path / "o", "--scores", written(tmp_path / "s.csv", "score,label\n" + rows))
+        page = (tmp_path / "o" / "report.md").read_text()
+        assert ("genuine pairs score lower than impostor pairs" in page) is told
+        assert result["models"][0]["acquisition"] is None  # nobody saw a photo: none can be said to have failed
+        assert "FTA): " not in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from facekd.core.types import Array, Scores
 from facekd.rates.counts import curve
@@ -103,3 +104,24 @@ def test_they_cover_the_truth(sparse: bool) -> None:
         )
         inside += [low <= true <= high for (low, high), true in zip(ends, truth, strict=True)]
     assert ((inside / lists > 0.92) & (inside / lists < 0.98)).all(), inside / lists
+
+
+@pytest.mark.parametrize("people", [60, 200])
+def test_they_cover_the_truth_of_a_good_system(people: int) -> None:
+    """Near AUC 1 a pair adds far less than an error to it: an interval made for hits and misses ends too low."""
+    rng = np.random.default_rng(0)
+    mean, between, within = 3.2, 0.6, 0.8  # genuine scores; those of impostor pairs are standard normal
+    spread = np.hypot(between, within)
+    truth = norm.cdf(mean / np.hypot(1, spread)), norm.sf(mean / (1 + spread))
+    one, other = np.triu_indices(people, 1)
+    who = np.repeat(np.arange(people), 5)
+    same = np.arange(len(who) + len(one)) < len(who)
+    left, right = np.concatenate([who, one]), np.concatenate([who, other])
+    inside, lists = np.zeros(2), 100
+    for _ in range(lists):
+        genuine = mean + between * rng.standard_normal(people)[who] + within * rng.standard_normal(len(who))
+        values = np.concatenate([genuine, rng.standard_normal(len(one))])
+        counts, of = curve(values, same), ListOfPeople.of(values, same, left, right)
+        ends = auc_interval(values, same, of, auc(counts)), eer_interval(values, same, of, eer(counts))
+        inside += [low <= true <= high for (low, high), true in zip(ends, truth, strict=True)]
+    assert (inside >= 90).all(), inside

@@ -178,7 +178,7 @@ def test_a_million_pairs_make_a_small_plot() -> None:
 def test_histograms_say_what_they_leave_out_and_refuse_when_nothing_is_left() -> None:
     names = ("a", "b", "c")
     some = Scores(np.array([0.5, 0.5, -np.inf]), np.array([True, False, True]), names, names, np.zeros(3, np.int16))
-    assert "Score (cosine); 1 pair without a score not drawn" in texts(plots.histograms(some, {"far away": 0.99}))
+    assert "Score; 1 pair without a score not drawn" in texts(plots.histograms(some, {"far away": 0.99}))
     none = Scores(np.full(3, -np.inf), np.array([True, False, True]), names, names, np.zeros(3, np.int16))
     with pytest.raises(UserError, match="no pair has a finite score"):
         plots.histograms(none)
