@@ -408,3 +408,8 @@ def test_an_archive_within_an_npz(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         read_embeddings(path)
     assert [p.name for p in tmp_path.iterdir()] == ["e.npz"]
+
+
+def test_a_name_longer_than_the_system_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", "--scores", "n" * 300 + ".csv"]) == 2
+    assert capsys.readouterr().err.startswith("facekd: " + "n" * 80 + "…: longer than a file's name may be")
