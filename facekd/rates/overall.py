@@ -67,7 +67,7 @@ def accuracy_interval(scores: Scores, people: ListOfPeople | None, accuracy: Acc
     _, fold = np.unique(scores.fold, return_inverse=True)
     thresholds = np.array([np.inf if one is None else one for one in accuracy.thresholds])
     right = ((scores.values >= thresholds[fold]) == scores.same).astype(np.float64)
-    share = np.count_nonzero(scores.same) / len(right)
+    share = int(np.count_nonzero(scores.same)) / len(right)  # numpy 2.3 and on counts in its own type
     if people is None:
         found, rejected = float(right[scores.same].mean()), float(right[~scores.same].mean())
         variance = (share * found * (1 - found) + (1 - share) * rejected * (1 - rejected)) / len(right)
