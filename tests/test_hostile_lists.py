@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -27,6 +28,8 @@ from toy import person
 from facekd.cli import run
 from facekd.core.pixels import encode_crop
 from facekd.crops.bins import read_bin
+from facekd.crops.cropset import CropSet
+from facekd.crops.drop import without
 from facekd.crops.gallery_split import read_gallery_split
 from facekd.crops.pairs import read_pairs
 from facekd.crops.read import read_crops
@@ -35,6 +38,7 @@ from facekd.crops.templates import read_template_list
 from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import measured_thresholds
 from facekd.errors import UserError
+from facekd.evaluation.blufr import read_trials
 from facekd.evaluation.fixed import fixed_thresholds
 from facekd.evaluation.templates import read_templates
 
@@ -368,6 +372,33 @@ def test_the_command_line_says_it_in_one_line(
         assert not (tmp_path / "executed").exists(), one.name
 
 
+@pytest.mark.parametrize("kind", GOOD)
+@pytest.mark.parametrize("what", ["pipe", "device", "loop", "folder"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str, what: str) -> None:
+    """A pipe that nobody writes would block, and a device without an end would fill the memory."""
+    path = put(tmp_path, kind, GOOD[kind][1])
+    path.unlink()
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero" if what == "device" else path)
+    with pytest.raises(UserError) as told:
+        reads(kind)(path)
+    assert str(path) in str(told.value)
+
+
+NONE = CropSet(Path("none"), (), (), (), pa.chunked_array([], pa.binary()), np.zeros(0, np.int64), 112, "arcface")
+
+
+@pytest.mark.parametrize("read", [read_crops, lambda path: read_trials(path, IDS), lambda path: without(NONE, path)])
+def test_no_pipe_is_waited_for(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "p.parquet")
+    with pytest.raises(UserError, match="is a pipe or a device"):
+        read(tmp_path / "p.parquet")
+
+
 def test_an_archive_within_an_npz(tmp_path: Path) -> None:
     path = tmp_path / "e.npz"
     with zipfile.ZipFile(path, "w") as file:
@@ -377,3 +408,8 @@ def test_an_archive_within_an_npz(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         read_embeddings(path)
     assert [p.name for p in tmp_path.iterdir()] == ["e.npz"]
+
+
+def test_a_name_longer_than_the_system_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", "--scores", "n" * 300 + ".csv"]) == 2
+    assert capsys.readouterr().err.startswith("facekd: " + "n" * 80 + "…: longer than a file's name may be")

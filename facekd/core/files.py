@@ -111,12 +111,23 @@ def unquoted(value: str) -> str:
     return value[1:] if value.startswith("'") and value[1:].startswith(FORMULA) else value
 
 
+def no_stream(path: Path) -> None:
+    """Refuse a pipe, a socket or a device: opening it may wait for ever, and reading it may never end.
+
+    Raises:
+        UserError: `path` is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{path}: is a pipe or a device, which may never end; save it as a file and give that")
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file.
 
     Raises:
         UserError: no such file, or no JSON.
     """
+    no_stream(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -132,6 +143,7 @@ def read_yaml(path: Path, advice: str) -> Any:
     Raises:
         UserError: no such file, no YAML, or a value of another kind, such as a set or a list that holds itself.
     """
+    no_stream(path)
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:

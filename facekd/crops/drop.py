@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facekd.core.files import unquoted
+from facekd.core.files import no_stream, unquoted
 from facekd.crops.columns import read_csv
 from facekd.crops.cropset import CropSet
 from facekd.errors import UserError
@@ -20,6 +20,7 @@ def without(crops: CropSet, path: Path) -> tuple[CropSet, int]:
     Raises:
         UserError: no such file, neither column in it, or no crop left.
     """
+    no_stream(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             columns = read_csv(path, file)

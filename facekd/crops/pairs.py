@@ -13,7 +13,7 @@ from typing import TextIO
 
 import numpy as np
 
-from facekd.core.files import write_text
+from facekd.core.files import no_stream, write_text
 from facekd.core.names import NameColumn
 from facekd.core.suggest import nearest
 from facekd.core.types import Array, PairList
@@ -46,6 +46,7 @@ def read_pairs(path: Path, groups: Sequence[str] | None = None) -> PairList:
     """
     if not path.exists():
         raise UserError(f"{path}: no such pair list; check the path")
+    no_stream(path)
     if path.is_dir():
         return read_cfp(path)
     wanted = None

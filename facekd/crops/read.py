@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from facekd.core.files import no_stream
 from facekd.core.pixels import decode_crop
 from facekd.crops.cropset import CropSet
 from facekd.crops.rec import read_rec
@@ -31,6 +32,7 @@ def read_crops(path: Path) -> CropSet:
     """
     if not path.exists():
         raise UserError(f"{path}: no such crop store or Parquet file; check the path")
+    no_stream(path)
     path = crops_at(path) or path
     if path.suffix == ".rec":
         return read_rec(path)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.io.matlab import MatReadError
 
+from facekd.core.files import no_stream
 from facekd.core.types import Array
 from facekd.errors import UserError
 from facekd.evaluation.judged import JudgedModel
@@ -143,6 +144,7 @@ def read_trials(path: Path, photos: Sequence[str]) -> tuple[list[Trial], int]:
     Raises:
         UserError: another kind of file, or a trial of which too little is left.
     """
+    no_stream(path)
     try:
         values = _matlab(path)
         listed = [_photo(str(np.ravel(one)[0])) for one in np.ravel(values["imageList"])]

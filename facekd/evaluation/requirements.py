@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from facekd.core.types import Rate
 from facekd.errors import UserError
-from facekd.evaluation.results import CROSS, FixedRate, GroupRates, Interval, ModelRates, RequirementCheck, rate_of
+from facekd.evaluation.results import CROSS, FEW, FixedRate, GroupRates, Interval, ModelRates, RequirementCheck, rate_of
 from facekd.evaluation.search_results import SearchRates
 from facekd.evaluation.text import far_name
 from facekd.settings.requirements import Requirement
@@ -47,7 +47,7 @@ def checks(requirement: Requirement, rates: ModelRates | SearchRates) -> list[Re
     alone = {name: group for name, group in groups.items() if CROSS not in name}
     chosen = alone if requirement.value == "*" else {str(requirement.value): groups[str(requirement.value)]}
     return [
-        _checked(requirement, rates.model, f", {requirement.column} {name}", _of_group(requirement, group))
+        _checked(requirement, rates.model, f", {requirement.column} {name}", _of_group(requirement, group), _few(group))
         for name, group in chosen.items()
     ]
 
@@ -58,7 +58,15 @@ def check(requirement: Requirement, rates: ModelRates | SearchRates) -> Requirem
     return found
 
 
-def _checked(requirement: Requirement, model: str, group: str, found: Found) -> RequirementCheck:
+def _few(group: GroupRates) -> str:
+    """How a group is marked, which a bound that holds should not hide."""
+    if not group.few:
+        return ""
+    n, of = (group.pairs.genuine, "genuine pairs") if group.people is None else (group.people, "people")
+    return f" (marked: {n} {of}, fewer than {FEW})"
+
+
+def _checked(requirement: Requirement, model: str, group: str, found: Found, mark: str = "") -> RequirementCheck:
     interval, name = found
     least = requirement.sense == ">="
     bound = None if interval is None else interval[1 if least else 2]
@@ -69,7 +77,7 @@ def _checked(requirement: Requirement, model: str, group: str, found: Found) -> 
         # Rounded away from the limit: a bound that misses must not be shown as the bound required.
         rounded = (math.floor if least else math.ceil)(bound * 1e6) / 1e6
         side = "lower" if least else "upper"
-        shown = f"{'holds' if met else 'missed'}: {name} {interval[0]:.4f}, {side} bound {rounded:.6f}"
+        shown = f"{'holds' if met else 'missed'}: {name} {interval[0]:.4f}, {side} bound {rounded:.6f}{mark}"
     line = f"{model}: {requirement.text}{group} {shown}"
     low, high = (bound, None) if least else (None, bound)
     return RequirementCheck(requirement.text, model, met, low, line, high, group.removeprefix(", ") or None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facekd.core.files import sha256_file
+from facekd.core.files import no_stream, sha256_file
 from facekd.core.names import NameColumn
 from facekd.core.run import environment
 from facekd.core.types import Array, PairList
@@ -55,6 +55,7 @@ def read_templates(path: Path, pairs: Path | None) -> TemplateSet:
     """
     if not path.exists():
         raise UserError(f"{path}: no such folder or list of templates; check the path")
+    no_stream(path)
     faces = ijb_faces(path)
     if faces is not None:
         if pairs is not None:

@@ -15,8 +15,8 @@ BOUND_NOTE = (
     "list bounds this FAR but does not estimate it."
 )
 INTERVALS = {
-    "identities": "In brackets the 95 % interval with the person as the unit: each counts as three pairs at most, so the "
-    "rate over all pairs need not lie in its middle. The threshold's own error is in it.",
+    "identities": "In brackets the 95 % interval with the person as the unit: each counts as three pairs at most, so "
+    "the rate over all pairs need not lie in its middle. The threshold's own error is in it.",
     "pairs": "In brackets the 95 % Wilson interval over genuine pairs taken as independent, at the threshold as given.",
 }
 BANDS = {

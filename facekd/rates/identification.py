@@ -122,7 +122,8 @@ def ranks(searches: Searches, persons: Array, max_rank: int, failed: Array | Non
     n = np.bincount(number)
     ends = [wilson_by_person(np.bincount(number[rank <= k], minlength=len(n)), n) for k in range(1, max_rank + 1)]
     low, high = np.array(ends).T
-    return Ranks(found, low, high)
+    # Who is found at a rank is found at the next: what bounds one share from below or above bounds the others so too.
+    return Ranks(found, np.maximum.accumulate(low), np.minimum.accumulate(high[::-1])[::-1])
 
 
 def search_curve(searches: Searches, failed_mated: int = 0, failed_unmated: int = 0) -> Curve:

@@ -84,12 +84,12 @@ def accuracy_interval(scores: Scores, people: ListOfPeople | None, accuracy: Acc
 
 def auc_deviation(genuine: GenuinePairs, impostor: ImpostorPairs) -> Deviation:
     """The AUC by the people's weights, and what people add to its error; ties count half."""
-    n = len(impostor.falling) - 1
+    n = int(np.searchsorted(impostor.falling, np.inf))  # those with a score
     sides = [np.searchsorted(impostor.falling[:-1], genuine.falling, side=side) for side in ("left", "right")]
     above = (impostor.sums[sides[0]] + impostor.sums[sides[1]]) / 2 / impostor.total
     # of pairs without a score, which need not be listed, all impostor scores lie above but those without one
     lost = (impostor.sums[n] + impostor.total) / 2 / impostor.total
-    above = np.where(np.isfinite(genuine.falling), above, lost)
+    above = np.where(genuine.falling < np.inf, above, lost)
     scored = np.bincount(genuine.person, minlength=len(genuine.pairs))
     won = np.bincount(genuine.person, 1 - above, len(genuine.pairs)) + (genuine.pairs - scored) * (1 - lost)
     auc = float(genuine.weight @ won / genuine.total)
@@ -100,7 +100,7 @@ def auc_deviation(genuine: GenuinePairs, impostor: ImpostorPairs) -> Deviation:
     beaten = (genuine.sums[sides[0]] + genuine.sums[sides[1]]) / 2 / genuine.total
     listed = int(np.searchsorted(genuine.falling, np.inf))
     unscored = (genuine.sums[listed] + genuine.total) / 2 / genuine.total
-    beaten = np.where(np.isfinite(impostor.falling[:-1]), beaten, unscored)
+    beaten = np.where(impostor.falling[:-1] < np.inf, beaten, unscored)
     there = np.bincount(impostor.couple, minlength=len(dyads.couple_pairs))
     lower = np.bincount(impostor.couple, beaten, len(dyads.couple_pairs)) + (dyads.couple_pairs - there) * unscored
     couples = dyads.couple_weight * (lower - auc * dyads.couple_pairs) / impostor.total

@@ -106,7 +106,8 @@ def auc(curve: Curve) -> float:
 def d_prime(values: Array, same: Array) -> float | None:
     """``(mean genuine - mean impostor) / sqrt((var genuine + var impostor) / 2)`` over the finite scores.
 
-    None where it is undefined: a class with fewer than two finite scores, or no spread in either class.
+    None where it is undefined: a class with fewer than two finite scores, no spread in either class, or scores so large
+    that their squares are no numbers.
 
     Source: J. Daugman, "The importance of being random", Pattern Recognition 36, 2003; sample variances (n - 1).
 
@@ -118,8 +119,9 @@ def d_prime(values: Array, same: Array) -> float | None:
     genuine, impostor = values[same & finite], values[~same & finite]
     if len(genuine) < 2 or len(impostor) < 2:
         return None
-    spread = (genuine.var(ddof=1, dtype=np.float64) + impostor.var(ddof=1, dtype=np.float64)) / 2
-    if spread == 0:
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = (genuine.var(ddof=1, dtype=np.float64) + impostor.var(ddof=1, dtype=np.float64)) / 2
+    if spread == 0 or not np.isfinite(spread):
         return None
     return float((genuine.mean(dtype=np.float64) - impostor.mean(dtype=np.float64)) / math.sqrt(spread))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import os
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from facekd.core.extras import told_of_missing
 from facekd.core.process import left_as_it_was
+from facekd.errors import UserError
 from facekd.settings.group import as_paths, grouped, groups_of, takes_paths
 
 R = TypeVar("R")
@@ -43,8 +45,14 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
                 given.arguments[name] = as_paths(value, several=paths[name] == "several")
             elif isinstance(value, os.PathLike):  # a gallery is text, for it may lie in an object store
                 given.arguments[name] = os.fspath(value)
-        with left_as_it_was(), told_of_missing("this command"):
-            return command(*given.args, **given.kwargs)
+        try:
+            with left_as_it_was(), told_of_missing("this command"):
+                return command(*given.args, **given.kwargs)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            # Any question about such a path, even whether it is there, ends so.
+            raise UserError(f"{str(error.filename)[:80]}…: longer than a file's name may be; check the path") from error
 
     # The command line asks what a command takes; what it gives may be of a room that takes long to load.
     entered.__annotations__ = {name: kind for name, kind in command.__annotations__.items() if name != "return"}

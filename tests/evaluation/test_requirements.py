@@ -126,6 +126,7 @@ def test_of_each_group_one_answer(rates: ModelRates) -> None:
     assert [one.group for one in found] == ["sex even", "sex odd"]
     groups = rates.groups["sex"]
     assert [one.low for one in found] == [groups[name].tar[0].low for name in ("even", "odd")]
+    assert all(one.line.endswith(" (marked: 20 people, fewer than 30)") for one in found)
     (one,) = checks(Requirement.parse("fmr@1e-1:sex=odd<=0.5"), rates)
     assert one.high == groups["odd"].tar[0].far_high
     assert "sex odd" in one.line

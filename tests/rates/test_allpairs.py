@@ -14,7 +14,8 @@ from facekd.errors import UserError
 from facekd.rates import allpairs, sampled, windows
 from facekd.rates.allpairs import all_pairs, measure_all_pairs
 from facekd.rates.counts import curve
-from facekd.rates.persons import person_rates
+from facekd.rates.overall import auc_interval, eer_interval
+from facekd.rates.persons import ListOfPeople, person_rates
 from facekd.rates.rates import auc, d_prime, eer, rate_at
 from facekd.rates.tiles import Photos, count_on_cores, count_tiles, tiles
 from facekd.rates.windows import RankedScore, Tally, Window, guess, locate
@@ -266,6 +267,25 @@ def test_a_sample_of_the_people_tells_the_same_interval(crowd, far, monkeypatch)
     assert replace(rate, low=None, high=None) == replace(whole, low=None, high=None)
     assert rate.high - rate.low == pytest.approx(whole.high - whole.low, rel=0.35)
     assert rate.low <= rate.tar <= rate.high
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_every_interval_is_that_of_the_list_with_photos_that_failed(seed):
+    rng = np.random.default_rng(seed)
+    persons = np.repeat(np.arange(20), rng.integers(1, 9, 20))
+    vectors = rng.normal(size=(20, 6))[persons] + rng.normal(size=(len(persons), 6))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    lost = rng.random(len(persons)) < 0.2
+    left, right = np.triu_indices(len(persons), 1)
+    values = np.where(lost[left] | lost[right], -np.inf, (vectors @ vectors.copy().T)[left, right])
+    listed = ListOfPeople.of(values, persons[left] == persons[right], persons[left], persons[right])
+    found = measure_all_pairs(vectors[~lost], persons[~lost], [0.1], failed_persons=persons[lost])
+    same = persons[left] == persons[right]
+    area, error = auc(listed.curve), eer(listed.curve)
+    assert found.auc_interval == pytest.approx(auc_interval(values, same, listed, area), abs=1e-5)
+    assert found.eer_interval == pytest.approx(eer_interval(values, same, listed, error), abs=1e-5)
+    (rate,), wanted = found.rates, listed.rate(0.1)
+    assert (rate.low, rate.tar, rate.high) == pytest.approx((wanted.low, wanted.tar, wanted.high), abs=1e-5)
 
 
 def test_below_the_floor_there_is_no_number(crowd):

@@ -212,6 +212,7 @@ def test_d_prime_of_known_normals():
 def test_d_prime_is_none_where_undefined():
     assert d_prime(np.array([0.5, 0.5, 0.1, 0.1]), np.array([True, True, False, False])) is None
     assert d_prime(np.array([0.5, 0.4, 0.1]), np.array([True, True, False])) is None
+    assert d_prime(np.array([1e300, -1e300, 1e300, 0.2]), np.array([True, True, False, False])) is None
     assert d_prime(np.array([0.5, -INF, 0.1, 0.2]), np.array([True, True, False, False])) is None
 
 

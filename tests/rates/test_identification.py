@@ -160,6 +160,17 @@ def test_ranks_are_the_cmc_with_intervals_by_person():
     assert found.high[1] - found.low[1] > 1.2 * (plain[1] - plain[0])
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_who_is_found_at_a_rank_is_found_at_the_next(seed):
+    rng = np.random.default_rng(seed)
+    persons = np.repeat(np.arange(10), rng.integers(1, 9, 10))
+    rank = rng.integers(1, 11, len(persons))
+    found = ranks(Searches(rank, np.zeros(len(rank), np.float32), np.zeros(len(rank), np.float32)), persons, 12)
+    for ends in (found.low, found.high):
+        assert (np.diff(ends) >= 0).all()
+    assert ((found.low <= found.found) & (found.found <= found.high)).all()
+
+
 def test_person_tpirs_differ_from_tpir_at_fpir_in_their_interval_only():
     searches, persons = drawn_searches(np.random.default_rng(1))
     fpirs, lost, gone = [0.2, 0.05, 1e-4], np.array([1, 1]), np.array([77])

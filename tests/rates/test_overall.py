@@ -9,7 +9,7 @@ from scipy.stats import norm
 from facekd.core.types import Array, Scores
 from facekd.rates.counts import curve
 from facekd.rates.folds import accuracy
-from facekd.rates.overall import accuracy_interval, auc_interval, eer_interval
+from facekd.rates.overall import accuracy_interval, auc_deviation, auc_interval, eer_interval
 from facekd.rates.persons import ListOfPeople
 from facekd.rates.rates import auc, eer
 
@@ -56,6 +56,26 @@ def test_an_auc_of_independent_pairs_has_the_textbook_spread() -> None:
     variance = (area * (1 - area) + 999 * (one - area**2) + 999 * (two - area**2)) / 1000**2
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(variance), rel=0.1)
     assert low < area < high
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_weighted_auc_counts_every_couple_of_pairs(seed: int) -> None:
+    """With pairs without a score, with ties, and with scores that are always accepted."""
+    rng = np.random.default_rng(seed)
+    person = np.repeat(np.arange(8), rng.integers(1, 6, 8))
+    left, right = (person[side] for side in np.triu_indices(len(person), 1))
+    same = left == right
+    values = np.round(rng.normal(same * 1.0, 1.0), 1)
+    values[rng.random(len(values)) < 0.2] = -np.inf
+    values[rng.random(len(values)) < 0.1] = np.inf
+    people = ListOfPeople.of(values, same, left, right)
+    found = auc_deviation(people.genuine, people.impostor)
+
+    genuine, impostor = values[same][:, None], values[~same][None]
+    won = (genuine > impostor) + 0.5 * (genuine == impostor)
+    weight = np.outer(people.genuine.weight[left[same]], people.dyads.couple_weight[people.dyads.couple])
+    assert found.value == pytest.approx((won * weight).sum() / weight.sum())
+    assert (found.genuine.sum(), found.couples.sum()) == pytest.approx((0, 0), abs=1e-12)
 
 
 @pytest.mark.parametrize("persons", [True, False])
