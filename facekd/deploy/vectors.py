@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from facekd.crops.columns import read_csv
 from facekd.errors import UserError
 
 MODEL_ID = "facekd.model_id"  # key in the schema's metadata
+LARGE, PACKED = 1 << 28, 200  # bytes of an array from which on it may not have been packed so tightly
 VECTORS = ("embeddings", "embedding", "vectors", "features")  # what the arrays of an .npz may be called
 IDS = ("ids", "id", "names")
 PEOPLE = ("identities", "identity", "persons")
@@ -153,10 +155,22 @@ def _loaded(path: Path) -> Any:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a length may say more than there is
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:  # numpy leaves a damaged one open
-            return {name: arrays[name] for name in arrays.files if name in KNOWN}
+            return {name: arrays[name] for name in arrays.files if name in KNOWN and _fits(arrays.zip, name)}
     except Exception as error:  # of a damaged file numpy and zipfile raise what they come by
         why = "objects, which would have to be executed" if "allow_pickle" in str(error) else _line(error)
         raise UserError(f"{path}: holds no embeddings that can be read ({why}); embed again") from error
+
+
+def _fits(archive: zipfile.ZipFile, name: str) -> bool:
+    """Whether an array unpacks to no more than embeddings or their ids do.
+
+    Raises:
+        ValueError: it does not.
+    """
+    found = archive.getinfo(f"{name}.npy")
+    if found.file_size > LARGE and found.file_size > PACKED * found.compress_size:
+        raise ValueError(f"{name} unpacks to {found.file_size >> 20} MiB of {found.compress_size >> 10} KiB")
+    return True
 
 
 def _named(arrays: Mapping[str, Array], names: tuple[str, ...]) -> Array | None:

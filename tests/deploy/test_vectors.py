@@ -101,3 +101,10 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "e.npz", embeddings=rows(), ids=np.array(IDS))
     with pytest.raises(UserError, match="does not say which model"):
         read_embeddings(tmp_path / "e.npz", "m")
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused_unread(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "e.npz", embeddings=np.zeros((70_000, 1024), np.float32), ids=np.array(IDS))
+    assert (tmp_path / "e.npz").stat().st_size < 1 << 20
+    with pytest.raises(UserError, match=r"embeddings unpacks to 273 MiB of \d+ KiB"):
+        read_embeddings(tmp_path / "e.npz")
