@@ -27,6 +27,8 @@ C = TypeVar("C", bound=type)
 PANELS = ("Most used", "Parameters", "Data", "Teacher", "Objective", "Student", "Network", "Optimization", "Views",
           "Model", "Faces", "Quality", "Decision", "Server", "Runtime", "Output")  # fmt: skip
 
+VERBS = ("choose", "combine", "fuse")  # settings that are not called by what they choose among
+
 
 def panel(name: str) -> Group:
     """A panel of --help, at its place."""
@@ -151,7 +153,8 @@ def _taken(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
     if isinstance(value, str) and SPELLED_BEFORE.get(value) in choices:
         return SPELLED_BEFORE[value]
     if choices and isinstance(value, str) and value not in choices:
-        raise UserError(f"{flag} {value}: there is no such value; choose from {', '.join(choices)}")
+        what = "value" if name in VERBS else name.replace("_", " ")
+        raise UserError(f"{flag} {value}: there is no such {what}; choose from {', '.join(choices)}")
     plain = {kind for kind in kinds if isinstance(kind, type)}
     if isinstance(value, str | int | float) and not plain & {type(value), str, int, float, bool} and not choices:
         return [value] if any(get_origin(kind) is list for kind in kinds) else value

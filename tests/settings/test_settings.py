@@ -85,7 +85,7 @@ def test_what_cannot_be_is_refused_in_a_subclass_too() -> None:
 
 def test_what_python_gives_is_looked_at_as_the_command_lines_is() -> None:
     for values, words in (
-        ({"optimizer": "lion"}, "--optimizer lion: there is no such value; choose from muon, sgd, adamw"),
+        ({"optimizer": "lion"}, "--optimizer lion: there is no such optimizer; choose from muon, sgd, adamw"),
         ({"batch": "8"}, "--batch '8': is text; give a number"),
         ({"batch": 8.5}, "--batch 8.5: give a whole number"),
     ):
