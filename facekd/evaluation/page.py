@@ -51,6 +51,8 @@ class Page:
             table(one.caption, list(one.columns), [list(row) for row in one.rows], quiet)
             if one.note and not quiet:
                 print(one.note)
+        if not quiet:
+            print(self.lead)  # the tables above have no room for intervals
         for line in (*self.lines, f"report: {pages[-1]}"):
             say(line, quiet)
 
