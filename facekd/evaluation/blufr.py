@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
 from facekd.core.files import no_stream
@@ -180,8 +181,6 @@ def _matlab(path: Path) -> dict[str, Any]:
 
 
 def _load(path: str) -> dict[str, Any]:
-    from scipy.io import loadmat
-
     return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
 
 

@@ -308,9 +308,9 @@ def test_cells_of_several_teachers_of_a_learning_one_and_of_occluded_views(
     assert found.exit_code == 0
     rows = {one.cell: one for one in found.report.cells}
     assert [one.teacher for one in found.report.teachers] == [both[0]]
-    assert rows["two"]["teacher"] == " + ".join(both)
-    assert rows["joint"]["teacher"] is None
-    assert {rows[name]["closed"]["gap"] for name in cells} == {rows["two"]["closed"]["gap"]}
+    assert rows["two"].teacher == " + ".join(both)
+    assert rows["joint"].teacher is None
+    assert {rows[name].closed.gap for name in cells} == {rows["two"].closed.gap}
     assert load_model(tmp_path / "out" / "random-teacher").contract.dim == 16 + 8
     assert (tmp_path / "out" / "cells" / "joint" / "teacher" / MODEL).exists()
     assert len(list((tmp_path / "cache").glob("*/key.json"))) == 4  # both of `two`, the random one, the occluded views
