@@ -9,19 +9,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-M_MMAP_THRESHOLD, LARGE = -3, 131_072  # of glibc's mallopt; its default, which it else raises as it goes
-
-
 @contextlib.contextmanager
 def lean_memory() -> Iterator[None]:
-    """Arrow takes its memory from the C library meanwhile: its own pool keeps, thread by thread, what was freed.
-
-    And what is large is mapped on its own, so that it goes back to the system when it is freed. The C library keeps to
-    this afterwards; it costs some page faults.
-    """
-    option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if option is not None:
-        option(M_MMAP_THRESHOLD, LARGE)
+    """Arrow takes its memory from the C library meanwhile: its own pool keeps, thread by thread, what was freed."""
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:
