@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+
 @contextlib.contextmanager
 def lean_memory() -> Iterator[None]:
     """Arrow takes its memory from the C library meanwhile: its own pool keeps, thread by thread, what was freed."""
