@@ -46,6 +46,21 @@ class Columns:
             return f"{self.path}, line {next(islice(rows, row + self.headed, None), row + 1 + self.headed)}"
 
 
+def read_columns(path: Path) -> dict[str, NameColumn]:
+    """The columns of a Parquet file or a CSV in UTF-8; a missing value is "".
+
+    Raises:
+        UserError: as `read_parquet` and `read_csv`, or text in another encoding.
+    """
+    if path.suffix == ".parquet":
+        return read_parquet(path)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return read_csv(path, file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as UTF-8 text ({error}); save it as UTF-8") from error
+
+
 def read_parquet(path: Path) -> dict[str, NameColumn]:
     """The columns of a Parquet file; a missing value is "".
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from facekd.core.files import write_text
 from facekd.core.suggest import nearest
-from facekd.crops.columns import read_csv, read_parquet
+from facekd.crops.columns import read_columns
 from facekd.errors import UserError
 
 COLUMNS = ("photo", "set")
@@ -37,14 +37,7 @@ def read_gallery_split(path: Path) -> tuple[GallerySplit, int]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such list of a gallery and probes; check the path")
-    if path.suffix == ".parquet":
-        columns = read_parquet(path)
-    else:
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                columns = read_csv(path, file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not readable as UTF-8 text ({error}); save the list as UTF-8") from error
+    columns = read_columns(path)
     for needed in COLUMNS:
         if needed not in columns:
             raise UserError(

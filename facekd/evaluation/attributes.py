@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from facekd.core.names import NameColumn
-from facekd.crops.columns import read_csv, read_parquet
+from facekd.crops.columns import read_columns
 from facekd.crops.cropset import CropSet
 from facekd.deploy.embeddings import Embedded
 from facekd.errors import UserError
@@ -39,15 +38,7 @@ def read_attributes(path: Path, wanted: Sequence[str]) -> Attributes:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file of attributes; check the path")
-    columns: Mapping[str, Sequence[Any]]
-    if path.suffix == ".parquet":
-        columns = read_parquet(path)
-    else:
-        try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
-                columns = read_csv(path, file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not readable as UTF-8 text ({error}); save it as UTF-8") from error
+    columns = read_columns(path)
     if len(columns) < 2:
         raise UserError(f"{path}: has no group column; its first column names photos or identities, the others groups")
     key, *others = columns
@@ -55,9 +46,9 @@ def read_attributes(path: Path, wanted: Sequence[str]) -> Attributes:
     found: dict[str, dict[str, str]] = {name: {} for name in taken}
     for name, values in found.items():
         for number, (who, value) in enumerate(zip(columns[key], columns[name], strict=True), 2):
-            text = UNKNOWN if value is None or not str(value).strip() else str(value).strip()
-            if values.setdefault(str(who), text) != text:
-                raise UserError(f"{path}, line {number}: {who!r} is {text!r} and was {values[str(who)]!r}; keep one")
+            text = value.strip() or UNKNOWN
+            if values.setdefault(who, text) != text:
+                raise UserError(f"{path}, line {number}: {who!r} is {text!r} and was {values[who]!r}; keep one")
     return Attributes(path, found)
 
 

@@ -150,6 +150,11 @@ class ImpostorPairs:
         return np.asarray((accepted - expected) * self.dyads.couple_weight / self.total)
 
 
+def blocking_of(threshold: float, falling: Array) -> float:
+    """Minus the highest score below a threshold, as `falling`'s numbers have it: what scores above it is accepted."""
+    return float(np.nextafter(falling.dtype.type(-threshold), falling.dtype.type(np.inf)))
+
+
 def far_deviation(impostor: ImpostorPairs, blocking: float) -> Deviation:
     """The share of impostor pairs that score above ``-blocking``, and what people add to its error."""
     couples = impostor.deviations(blocking)

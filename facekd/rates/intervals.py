@@ -39,7 +39,7 @@ def wilson_of_people(
 
     Wilson's interval of so many independent pairs as the list counts, with the variance from person to person in the
     place of ``p (1 - p) / n``. It is Wilson's own where nobody errs or everybody, so a list without an error is worth
-    its people. At a given threshold an error less never lowers the bound of 30 people or more; of fewer hardly ever, and
+    its people. At a given threshold an error less never lowers the bound of 30 people or more, of fewer hardly ever and
     by less than 0.5 points. It always holds the list's own rate.
 
     Source: R. Fogliato, P. Patil, P. Perona, "Confidence intervals for error rates in 1:1 matching tasks", IJCV 2024,

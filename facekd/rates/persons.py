@@ -16,7 +16,7 @@ from scipy.special import stdtr
 
 from facekd.core.types import Array, Rate
 from facekd.rates.counts import Curve, check_scores, curve
-from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, far_deviation, tar_deviation
+from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, blocking_of, far_deviation, tar_deviation
 from facekd.rates.dyads import Dyads
 from facekd.rates.intervals import t95, wilson_of_people
 from facekd.rates.rates import rate_at, support
@@ -76,7 +76,7 @@ class ListOfPeople:
 
     def far_interval(self, threshold: float) -> tuple[float, float]:
         """95 % interval of the FAR at a threshold, which is taken as given."""
-        blocking = float(np.nextafter(self.impostor.falling.dtype.type(-threshold), np.inf, dtype=self.values.dtype))
+        blocking = blocking_of(threshold, self.impostor.falling)
         deviation = far_deviation(self.impostor, blocking)
         return wilson_of_people(
             self.impostor.accepted(blocking) / self.curve.n_impostor,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from facekd.core.types import Array, Rate
-from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, far_deviation, tar_deviation
+from facekd.rates.deviations import Deviation, GenuinePairs, ImpostorPairs, blocking_of, far_deviation, tar_deviation
 from facekd.rates.dyads import COUPLE_CORRELATION, Dyads, evidence, pair_weights
 from facekd.rates.intervals import wilson_of_people
 from facekd.rates.overall import auc_deviation, auc_ends, eer_deviation, interval_of
@@ -68,7 +68,7 @@ class SampledPeople:
         """A rate over all pairs at a threshold that was given, with its interval."""
         assert rate.tar is not None
         assert rate.threshold is not None
-        blocking = float(np.nextafter(np.float32(-rate.threshold), np.float32(np.inf)))
+        blocking = blocking_of(rate.threshold, self.genuine.falling)
         nothing = np.zeros(len(self.genuine.pairs))
         deviation = Deviation(self.genuine.tar(blocking), self.genuine.deviations(blocking), nothing, np.zeros(0))
         low, high = tar_interval(rate.tar, deviation, self.genuine)
@@ -76,7 +76,7 @@ class SampledPeople:
 
     def far_interval(self, rate: Rate, threshold: float) -> tuple[float, float]:
         """95 % interval of the FAR of all pairs at a threshold that was given."""
-        deviation = far_deviation(self.impostor, float(np.nextafter(np.float32(-threshold), np.float32(np.inf))))
+        deviation = far_deviation(self.impostor, blocking_of(threshold, self.impostor.falling))
         worth = rate.n_impostor if rate.evidence is None else rate.evidence
         value = deviation.value if self.share == 1 else rate.far
         variance = replace(deviation, share=self.share).variance()

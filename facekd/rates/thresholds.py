@@ -8,7 +8,7 @@ import numpy as np
 
 from facekd.core.types import Array, Rate
 from facekd.rates.counts import check_scores
-from facekd.rates.deviations import Deviation
+from facekd.rates.deviations import ImpostorPairs, far_deviation
 from facekd.rates.dyads import Dyads, effective
 from facekd.rates.intervals import wilson, wilson_of_people
 
@@ -62,18 +62,15 @@ def far_interval(accepted: Array, persons: tuple[Array, Array] | None = None) ->
     if persons is None:
         return wilson(float(np.count_nonzero(accepted)), len(accepted))
     dyads = Dyads.of(np.zeros(len(accepted), bool), *persons)
-    hits = np.bincount(dyads.couple, accepted, len(dyads.couple_pairs)) * dyads.couple_weight
-    counted = dyads.couple_pairs * dyads.couple_weight
-    value = float(hits.sum() / counted.sum())
-    couples = (hits - value * counted) / counted.sum()
-    deviation = Deviation(value, np.zeros(dyads.n_persons), dyads.by_person(couples), couples)
+    impostor = ImpostorPairs.of(accepted.astype(np.float32), dyads.couple, dyads)
+    deviation = far_deviation(impostor, -0.5)  # what is accepted scores 1
     return wilson_of_people(
         float(accepted.mean()),
-        value,
+        deviation.value,
         deviation.variance(),
         pairs=len(accepted),
         worth=dyads.impostor_evidence,
-        people=effective(dyads.by_person(counted)),
+        people=impostor.people,
     )
 
 
