@@ -51,10 +51,13 @@ def eer_interval(values: Array, same: Array, people: ListOfPeople | None, eer: f
     def at(share: float, scores: Array) -> float:
         return float(scores[min(int(share * len(scores)), len(scores) - 1)])
 
-    ends = [at(min(1.0, eer * by), scores) for by in (1 / NEAR, NEAR) for scores in (genuine, impostor)]
-    f, g = (float(((scores >= min(ends)) & (scores <= max(ends))).mean()) for scores in (impostor, genuine))
+    near = [at(min(1.0, eer * by), scores) for by in (1 / NEAR, NEAR) for scores in (genuine, impostor)]
+    f, g = (float(((scores >= min(near)) & (scores <= max(near))).mean()) for scores in (impostor, genuine))
     variance = eer * (1 - eer) * (f * f / len(genuine) + g * g / len(impostor)) / (f + g) ** 2
-    return _independent(eer, variance, len(genuine), len(values))
+    ends = _independent(eer, variance, len(genuine), len(values))
+    # Few genuine pairs without a miss say little of FNMR, however sure FAR is.
+    few = wilson_of_people(eer, eer, variance, pairs=len(values), worth=len(genuine), people=len(genuine))
+    return min(ends[0], few[0]), max(ends[1], few[1])
 
 
 def accuracy_interval(scores: Scores, people: ListOfPeople | None, accuracy: Accuracy) -> tuple[float, float]:

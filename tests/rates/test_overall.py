@@ -91,6 +91,19 @@ def test_without_an_error_the_interval_still_says_how_few_there_are(persons: boo
     assert (low, high > 0.1) == (0.0, True)
 
 
+def test_few_genuine_pairs_without_a_miss_leave_the_eer_open() -> None:
+    """40 pairs of which none is missed: the rule of three allows 8 %, though two of 1,560 impostors score higher."""
+    rng = np.random.default_rng(0)
+    same = np.arange(1600) < 40
+    values = np.where(same, rng.uniform(0.7, 0.9, 1600), rng.uniform(0.0, 0.69, 1600))
+    values[[100, 200]] = 0.8
+    error = eer(curve(values, same))
+    assert error < 0.002
+    low, high = eer_interval(values, same, None, error)
+    assert low <= error
+    assert high > 0.08
+
+
 def test_an_accuracy_of_independent_pairs_is_a_share() -> None:
     rng = np.random.default_rng(2)
     same = np.arange(3000) % 2 == 0
