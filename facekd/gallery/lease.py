@@ -23,6 +23,7 @@ from facekd.gallery.place import Place, told
 TABLE = "writer"
 LEASE = 300.0  # seconds; clocks of the machines have to agree within a good part of it
 RENEWALS = 5  # in that time
+CONTENDED = ("onflict", "concurrent writers")  # LanceDB's words where others committed first, at once or again and again
 SCHEMA = pa.schema([("owner", pa.string()), ("host", pa.string()), ("until", pa.float64())])
 
 
@@ -87,14 +88,14 @@ def _table(connection: Any) -> Any:
 
 def _take(table: Any, owner: str, seconds: float) -> bool:
     now = time.time()
-    return _update(table, f"until < {now}", {"owner": owner, "host": socket.gethostname(), "until": now + seconds})
+    try:
+        return _update(table, f"until < {now}", {"owner": owner, "host": socket.gethostname(), "until": now + seconds})
+    except RuntimeError as error:
+        if any(words in str(error) for words in CONTENDED):
+            return False
+        raise
 
 
 def _update(table: Any, where: str, values: dict[str, Any]) -> bool:
     """Whether the row was as `where` says, and is now as `values` say."""
-    try:
-        return int(table.update(where=where, values=values).rows_updated) == 1
-    except RuntimeError as error:
-        if "onflict" in str(error):
-            return False
-        raise
+    return int(table.update(where=where, values=values).rows_updated) == 1
