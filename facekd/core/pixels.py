@@ -27,7 +27,7 @@ def to_input(crops: Array, contract: Contract, *, template: str = "arcface") -> 
     if template != contract.template:
         raise UserError(f"crops aligned to {template!r} for a model that takes {contract.template!r}: align them again")
     values = crops if contract.channels == "RGB" else crops[..., ::-1]
-    mean, std = np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
+    mean, std = mean_and_std(contract)
     if contract.layout == "NCHW":
         # Moved while a pixel is one byte, and counted with row by row: six times as quick as in the order of the crops.
         values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
@@ -37,13 +37,18 @@ def to_input(crops: Array, contract: Contract, *, template: str = "arcface") -> 
     return made
 
 
+def mean_and_std(contract: Contract) -> tuple[Array, Array]:
+    """What is subtracted from each channel of the input, in its order, and what it is then divided by: float32[3]."""
+    return np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
+
+
 def channel_scale(contract: Contract) -> tuple[Array, Array, Array]:
     """`to_input` channel by channel, for pixels that are on a GPU: ``pixels[order] * factor + summand``.
 
     Returns:
         int64[3], the RGB channel that each channel of the input is; float32[3]; float32[3].
     """
-    mean, std = np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
+    mean, std = mean_and_std(contract)
     order = np.arange(3) if contract.channels == "RGB" else np.arange(3)[::-1]
     return order, 1 / std, -mean / std
 
