@@ -78,10 +78,11 @@ def export(
     from facekd.deploy.export import bound, check_parity, prepared, serialized
     from facekd.deploy.targets.table import check_target, target_of
     from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
+    from facekd.nets.files import STANDARD, UINT8
 
     target = target_of(model)
     if target is not None:
-        check_target(target, file.precision, file.uint8_input)
+        check_target(target, file.precision, file.uint8_input or file.standard_input)
     source = CropEmbedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
     name, graph = _network(run)
     given = _given_thresholds(run, source, file)
@@ -91,7 +92,8 @@ def export(
     say(f"exporting {name} in {file.precision} …", quiet)
     if target is not None:
         return _for_a_device(run, model, target, source, graph(), calibrated, checked, crops, file, quiet)
-    made = prepared(graph(), source.contract, file.precision, file.uint8_input, calibrated)
+    takes = UINT8 if file.uint8_input else STANDARD if file.standard_input else None
+    made = prepared(graph(), source.network.fed, file.precision, takes, calibrated)
     own = bound(made, source.contract, file.precision)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
     if file.terms is not None:
@@ -131,8 +133,8 @@ def _for_a_device(
     from facekd.deploy.targets.write import LIMITS, converted, put_in_place
 
     bits = "int8" if file.precision == "int8" else "fp32"  # fp16 is the converter's work
-    made = prepared(graph, source.contract, bits, False, calibrated)
-    with converted(made, source.contract, target, file.precision, model) as written:
+    made = prepared(graph, source.network.fed, bits, None, calibrated)
+    with converted(made, source.network, target, file.precision, model) as written:
         parity = check_parity(source, written.embedder, checked, file.precision, LIMITS)
         differences, _ = _compare(run, source, written.embedder, crops, file, quiet)
         _check_tar(differences, file.precision)

@@ -76,14 +76,19 @@ def target_of(path: Path) -> Target | None:
     raise UserError(f"{path}: the exported file's name has to end in {_listed((ONNX, *TARGETS))}; the ending chooses")
 
 
-def check_target(target: Target, precision: str, uint8_input: bool) -> None:
+def check_target(target: Target, precision: str, input_asked: bool) -> None:
     """Pass where facekd can write it here.
 
+    Args:
+        input_asked: whether another input than the target's own is asked for.
+
     Raises:
-        UserError: it has no such precision, or its converter is not installed.
+        UserError: it has no such precision or input, or its converter is not installed.
     """
-    if uint8_input:
-        raise UserError(f"--uint8-input is for ONNX: a {target.ending} takes pixels as it is, in float32; leave it out")
+    if input_asked:
+        raise UserError(
+            f"--uint8-input and --standard-input are for ONNX: a {target.ending} takes the pixels; leave both out"
+        )
     if precision not in target.precisions:
         raise UserError(
             f"--precision {precision}: facekd writes {target.ending} in {_listed(target.precisions)}; choose from these"

@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes, sha256_file
 from facekd.core.types import Array
 from facekd.deploy.embedder import CropEmbedder
@@ -23,8 +22,8 @@ from facekd.deploy.targets.run import runner
 from facekd.deploy.targets.table import Target
 from facekd.errors import UserError
 from facekd.nets.activation import restore_prelu
-from facekd.nets.facts import Facts
-from facekd.nets.files import Network
+from facekd.nets.files import UINT8, Network
+from facekd.nets.graph import folded
 
 # What a file for a device keeps of its source, more than another form of an ONNX file has to.
 LIMITS = {
@@ -48,29 +47,31 @@ class Written:
 
 
 @contextlib.contextmanager
-def converted(model: Any, source: Contract, target: Target, precision: str, out: Path) -> Iterator[Written]:
+def converted(model: Any, source: Network, target: Target, precision: str, out: Path) -> Iterator[Written]:
     """The network of `model` as the file that `target` names, in a hidden folder beside `out` that goes away.
 
     Args:
-        model: a prepared ModelProto that takes what `source` says; quantized for int8, fp32 for fp32 and fp16.
+        model: the prepared network of `source`; quantized for int8, fp32 for fp32 and fp16.
 
     Raises:
         UserError: what the target can't hold, a converter that fails, or a folder that can't be written.
     """
-    # PReLU as one operator: what it is rewritten in is quicker in ONNX Runtime alone.
-    fed = with_pixels(restore_prelu(model)[0], source)
+    if precision != "int8":  # PReLU as one operator: what it is rewritten in is quicker in ONNX Runtime alone
+        model = restore_prelu(folded(model))[0]
+    fed = with_pixels(model, source.fed)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as name:
             graph, made = Path(name) / "graph.onnx", Path(name) / out.name
             graph.write_bytes(fed.SerializeToString())
             _convert(target, graph, made, precision)
-            own = source if LIMITS[precision].same_model else replace(source, weights_sha256=_digest(made))
+            own = source.contract
+            if not LIMITS[precision].same_model:
+                own = replace(own, weights_sha256=_digest(made))
             call = runner(made, target.ending, precision)
             together = TOGETHER if target.free_batch else 1
-            parameters = Facts.of(fed).parameters
             size = sum(path.stat().st_size for path in _parts(made))
-            network = Network(made, own, _no_input, call, 1, together, parameters, None, size, uint8=True)
+            network = Network(made, own, _no_input, call, 1, together, source.parameters, None, size, takes=UINT8)
             yield Written(made, CropEmbedder(network), size, _checked_by(target))
     except OSError as error:
         raise UserError(f"{out}: can't be written ({error.strerror or error}); free space or choose another") from error
