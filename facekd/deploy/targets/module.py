@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -44,7 +45,7 @@ class PlainModule(nn.Module):
         self.places: dict[str, str] = {}  # of the weights that a node reads as tensors
         self.steps: list[tuple[Call, tuple[str, ...], str]] = []
         for node in model.graph.node:
-            if node.op_type == "Constant":
+            if node.op_type == "Constant" or _known(node, fixed):
                 continue
             call, read = _call(node, fixed, what)
             for name in read:
@@ -61,6 +62,18 @@ class PlainModule(nn.Module):
             values[made] = call(*(values[name] for name in read))
         embeddings: Tensor = values[self.made]
         return embeddings
+
+
+def _known(node: Any, fixed: dict[str, Any]) -> bool:
+    """Whether what `node` makes is known beforehand, which is then in `fixed`: an int32 bias as what it stands for.
+
+    The weights of int8 stay steps of the graph: converters look for them.
+    """
+    if node.op_type != "DequantizeLinear" or node.input[0] not in fixed or fixed[node.input[0]].dtype != np.int32:
+        return False
+    codes, scale = (fixed[name] for name in node.input[:2])
+    fixed[node.output[0]] = (codes * scale.astype(np.float64)).astype(np.float32)
+    return True
 
 
 def read_module(path: Path, what: str) -> PlainModule:
@@ -91,6 +104,8 @@ def _call(node: Any, fixed: dict[str, Any], what: str) -> tuple[Call, tuple[str,
         return None if value is None else list(np.atleast_1d(value).tolist())
 
     match node.op_type:
+        case "QuantizeLinear" | "DequantizeLinear":
+            return _codes(node, has, fixed), names[:1]
         case "Conv":
             return _convolution(node, has, what), names
         case "Gemm" if not has.get("transA") and has.get("alpha", 1) == has.get("beta", 1) == 1:
@@ -157,6 +172,37 @@ def _call(node: Any, fixed: dict[str, Any], what: str) -> tuple[Call, tuple[str,
         case _:
             pass
     raise _refused(node, what)
+
+
+def _codes(node: Any, has: dict[str, Any], fixed: dict[str, Any]) -> Call:
+    """A real number as one of 256 codes, or back, in the words of PyTorch's own quantization.
+
+    uint8 codes become int8, 128 lower, the only ones that runtimes on devices compute with. Weights are given as real
+    numbers and made codes again: converters fold that, and know no weights that are codes to begin with.
+    """
+    scale, zero = (fixed[name] for name in node.input[1:3])
+    lower = 128 if zero.dtype == np.uint8 else 0
+    zeros = zero.astype(np.int64) - lower
+    quantized = torch.ops.quantized_decomposed
+    each = zeros.size > 1
+    ends = (-127 if each else -128, 127, torch.int8)
+    given = (torch.from_numpy(scale.reshape(-1).copy()), torch.from_numpy(zeros.reshape(-1)), int(has.get("axis", 1)))
+    one = (float(scale.reshape(-1)[0]), int(zeros.reshape(-1)[0]))
+    if node.op_type == "QuantizeLinear":
+        return lambda x: quantized.quantize_per_tensor(x, *one, *ends)
+    codes = fixed.get(node.input[0])
+    if codes is None:
+        return lambda x: quantized.dequantize_per_tensor(x, *one, *ends)
+    shape = [1] * codes.ndim
+    shape[given[2] if each else 0] = -1
+    fixed[node.input[0]] = ((codes.astype(np.int64) - lower - zeros.reshape(shape)) * scale.reshape(shape)).astype(
+        np.float32
+    )
+    if each:
+        return lambda x: quantized.dequantize_per_channel(
+            quantized.quantize_per_channel(x, *given, *ends), *given, *ends
+        )
+    return lambda x: quantized.dequantize_per_tensor(quantized.quantize_per_tensor(x, *one, *ends), *one, *ends)
 
 
 SIMPLE: dict[str, Call] = {
