@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,9 @@ def runner(path: Path, ending: str, precision: str, threads: int = 1) -> Call:
         ending: key of TARGETS.
         precision: the file's; what is fp32 is computed in fp32, where the runtime has a choice.
     """
-    run: Call = RUNNERS[ending](path, precision, threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what these packages have to say about their own parts
+        run: Call = RUNNERS[ending](path, precision, threads)
     return run
 
 
