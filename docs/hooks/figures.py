@@ -34,3 +34,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def formats_table() -> str:
     rows = [f"| {kind} | {number} |" for kind, number in FORMATS.items()]
     return "\n".join(["| kind of file | format |", "|---|---|", *rows])
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep a number and its interval on one line."""
+    return re.sub(r"<td([^>]*)>([+−\d†][^<>]{0,25})</td>", r'<td class="figure"\1>\2</td>', html)
