@@ -147,7 +147,7 @@ def learn(
 def write_network(net: torch.nn.Module, contract: Contract, path: Path, data: TrainingCrops) -> None:
     """A network as `facekd export` would write it, compared with what torch gives."""
     own = replace(contract, weights_sha256=digest(dict(net.state_dict())))
-    made = prepared(to_onnx(net, own), own, "fp32", False, None)
+    made = prepared(to_onnx(net, own), own, "fp32", None, None)
     write_bytes(path, serialized(made, own, own, "fp32", {}))
     crops = data.train.batch(np.arange(8))
     with torch.no_grad():

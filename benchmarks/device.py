@@ -64,6 +64,7 @@ def exported(home: Path) -> dict[str, str]:
 
     from facekd.deploy.export import bound, prepared, serialized
     from facekd.deploy.traced import to_onnx
+    from facekd.nets.files import UINT8
     from facekd.nets.saved import load_model
 
     models = {}
@@ -72,7 +73,7 @@ def exported(home: Path) -> dict[str, str]:
         source = to_onnx(saved.net, saved.contract)
         for precision in ("fp32", "int8"):
             crops = pictures(64, seed=7) if precision == "int8" else None
-            made = prepared(source, saved.contract, precision, True, crops)
+            made = prepared(source, saved.contract, precision, UINT8, crops)
             path = home / f"{activation}-{precision}.onnx"
             own = bound(made, saved.contract, precision)
             path.write_bytes(serialized(made, own, saved.contract, precision, {}))

@@ -41,6 +41,7 @@ from facekd.deploy.export import bound, prepared, read_source, serialized
 from facekd.deploy.graph import with_unit_norm
 from facekd.deploy.quantize import to_int8
 from facekd.deploy.traced import to_onnx
+from facekd.nets.files import UINT8
 from facekd.nets.graph import Graph, folded
 from facekd.nets.onnx_cost import onnx_macs
 from facekd.nets.saved import load_model
@@ -132,7 +133,9 @@ def forms_of(home: Path, label: str, source: Any, contract: Contract, crops: Arr
     files = {}
     for precision in ("fp32", "int8"):
         for uint8 in (False, True):
-            made = prepared(source, contract, precision, uint8, calibration if precision == "int8" else None)
+            made = prepared(
+                source, contract, precision, UINT8 if uint8 else None, calibration if precision == "int8" else None
+            )
             path = home / f"{label}-{precision}-{uint8}.onnx"
             path.write_bytes(serialized(made, bound(made, contract, precision), contract, precision, {}))
             files[precision, uint8] = path
@@ -226,7 +229,7 @@ def accuracy(path: Path, crops: Path, pairs: Path) -> dict[str, Any]:
     embedders = {"source": source}
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("fp32", "fp16", "int8"):
-            made = prepared(read_source(path), source.contract, precision, False, calibration)
+            made = prepared(read_source(path), source.contract, precision, None, calibration)
             file = Path(folder) / f"{precision}.onnx"
             own = bound(made, source.contract, precision)
             file.write_bytes(serialized(made, own, source.contract, precision, {}))

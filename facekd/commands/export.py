@@ -76,6 +76,7 @@ def export(
     from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.export import bound, check_parity, prepared, serialized
     from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
+    from facekd.nets.files import STANDARD, UINT8
 
     if model.suffix != ".onnx":
         raise UserError(f"{model}: the exported file's name has to end in .onnx")
@@ -86,7 +87,8 @@ def export(
     calibrated, checked = _drawn(source, crops)
 
     say(f"exporting {name} in {file.precision} …", quiet)
-    made = prepared(graph(), source.contract, file.precision, file.uint8_input, calibrated)
+    takes = UINT8 if file.uint8_input else STANDARD if file.standard_input else None
+    made = prepared(graph(), source.network.fed, file.precision, takes, calibrated)
     own = bound(made, source.contract, file.precision)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
     if file.terms is not None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,11 @@ class Contract:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         later = {field.name: field.default for field in fields(self) if field.name not in IDENTITY_1}
         return {name: value for name, value in values.items() if name not in later or value != later[name]}
+
+    def standard(self) -> Contract:
+        """This with the input that most software feeds a face embedder: RGB, NCHW, (pixels - 127.5) / 127.5, once."""
+        gray = (127.5, 127.5, 127.5)
+        return replace(self, channels="RGB", mean=gray, std=gray, layout="NCHW", flip=False)
 
     def to_json(self) -> str:
         return json.dumps(self.to_values(), sort_keys=True)

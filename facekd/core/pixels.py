@@ -37,6 +37,17 @@ def to_input(crops: Array, contract: Contract, *, template: str = "arcface") -> 
     return made
 
 
+def to_standard_input(inputs: Array, contract: Contract) -> Array:
+    """What `to_input` makes by `contract`, as it makes it by ``contract.standard()``; float32[B, 3, S, S]."""
+    values = inputs if contract.layout == "NHWC" else inputs.transpose(0, 2, 3, 1)
+    pixels = values * np.array(contract.std, np.float32) + np.array(contract.mean, np.float32)
+    pixels = pixels if contract.channels == "RGB" else pixels[..., ::-1]
+    usual = contract.standard()
+    mean, std = np.float32(usual.mean[0]), np.float32(usual.std[0])
+    made: Array = np.ascontiguousarray((pixels.transpose(0, 3, 1, 2) - mean) / std)
+    return made
+
+
 def channel_scale(contract: Contract) -> tuple[Array, Array, Array]:
     """`to_input` channel by channel, for pixels that are on a GPU: ``pixels[order] * factor + summand``.
 

@@ -68,11 +68,16 @@ class CropEmbedder:
         Source: insightface, recognition/arcface_torch/eval/verification.py, `test`.
         """
         contract = replace(self.network.contract, flip=True)
-        if not self.network.uint8 or self.contract.flip:
+        if self.network.takes is None or self.contract.flip:
             return CropEmbedder(replace(self.network, contract=contract))
         step = self.network.step  # its preprocessing is inside, and a flip would be too
-        both = replace(self.network, contract=contract, step=lambda crops: step(crops) + step(crops[:, :, ::-1].copy()))
-        return CropEmbedder(both)
+        width = 2 if self.network.uint8 else 3
+
+        def both(inputs: Array) -> Array:
+            vectors: Array = step(inputs) + step(np.ascontiguousarray(np.flip(inputs, width)))
+            return vectors
+
+        return CropEmbedder(replace(self.network, contract=contract, step=both))
 
     def embed(self, crops: Array | Sequence[Array]) -> Array:
         """Embeddings of crops, in order.
@@ -108,7 +113,8 @@ class CropEmbedder:
     def _embed(self, crops: Array) -> Array:
         if self.network.uint8:
             return unit(self.network.step(np.ascontiguousarray(crops)))
-        vectors = self.network.step(to_input(crops, self.contract))
-        if self.contract.flip:
-            vectors = vectors + self.network.step(to_input(crops[:, :, ::-1], self.contract))
+        fed = self.network.fed
+        vectors = self.network.step(to_input(crops, fed))
+        if fed.flip:
+            vectors = vectors + self.network.step(to_input(crops[:, :, ::-1], fed))
         return unit(vectors)

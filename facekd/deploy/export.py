@@ -20,15 +20,17 @@ from facekd.deploy.equalize import equalize
 from facekd.deploy.graph import (
     CROPS,
     FED,
-    upgraded,
+    at_older_opset,
+    at_opset,
     with_names,
+    with_standard_input,
     with_uint8_input,
     with_unit_norm,
 )
-from facekd.deploy.quantize import large_images, to_fp16, to_int8
+from facekd.deploy.quantize import holds_fp16, large_images, to_fp16, to_int8
 from facekd.errors import UserError
 from facekd.nets.activation import restore_prelu, rewrite_prelu, split_prelu, tame_prelu
-from facekd.nets.files import METADATA, UINT8, read_onnx
+from facekd.nets.files import INPUT, METADATA, STANDARD, UINT8, read_onnx
 from facekd.nets.graph import Graph, folded, set_metadata
 from facekd.nets.grouped import widen_groups
 
@@ -77,17 +79,20 @@ def read_source(path: Path) -> Any:
     if any(node.op_type in ("QuantizeLinear", "QLinearConv", "DynamicQuantizeLinear") for node in model.graph.node):
         raise UserError(f"{path}: is quantized already; export the network it was made from")
     onnx.load_external_data_for_model(model, str(path.parent))
-    return upgraded(model, str(path))
+    return at_opset(model, str(path))
 
 
-def prepared(source: Any, contract: Contract, precision: str, uint8_input: bool, crops: Array | None) -> Any:
+def prepared(source: Any, contract: Contract, precision: str, takes: str | None, crops: Array | None) -> Any:
     """The network of `source` as it will be written, but for its metadata.
 
     Args:
         source: a ModelProto of dynamic batch, its embeddings of any norm.
+        contract: how `source` is fed.
+        takes: nets.files.UINT8 or STANDARD, for a file that takes this instead; None leaves it.
         crops: uint8[N, S, S, 3] to calibrate int8 on.
     """
-    model = folded(source)
+    halves = precision == "fp32" and holds_fp16(source)  # then no weight is changed, which fp16 would hold no longer
+    model = folded(source, norms=not halves)
     if precision == "int8":
         assert crops is not None
         inputs = to_input(crops, contract)
@@ -98,14 +103,17 @@ def prepared(source: Any, contract: Contract, precision: str, uint8_input: bool,
         model = rewrite_prelu(model, only=large_images(Graph(model)))[0]  # what stays fp32 takes the form of fp32
         model = to_int8(widen_groups(split_prelu(model)[0]), batches)
     else:
-        model = widen_groups(rewrite_prelu(model)[0])
-    if uint8_input:
+        model = widen_groups(rewrite_prelu(model, weights=not halves)[0])
+    if takes == UINT8:
         model = with_uint8_input(model, contract)
-    if uint8_input or not contract.flip:  # else the mirrored crop's embedding is added before the norm is taken
+    elif takes == STANDARD:
+        model = with_standard_input(model, contract)
+    if takes is not None or not contract.flip:  # else the mirrored crop's embedding is added before the norm is taken
         model = with_unit_norm(model, contract.dim)
-    model = with_names(model, CROPS if uint8_input else FED)
-    if precision == "fp16":
-        model = to_fp16(model)
+    if precision == "fp16" or halves:
+        model = to_fp16(model, exact=halves)
+    model = with_names(model, CROPS if takes == UINT8 else FED)
+    model = at_older_opset(model)
     onnx.checker.check_model(model)
     return model
 
@@ -127,7 +135,7 @@ def serialized(model: Any, contract: Contract, source: Contract, precision: str,
     values = {**number, METADATA: contract.to_json(), PRECISION: precision, **about}
     if contract != source:
         values[SOURCE] = source.model_id
-    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == "facekd.input"}
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == INPUT}
     del model.metadata_props[:]
     set_metadata(model, {**kept, **values})
     data: bytes = model.SerializeToString()

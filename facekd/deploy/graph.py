@@ -10,18 +10,21 @@ from onnx import TensorProto, helper
 
 from facekd.core.contract import Contract
 from facekd.core.pixels import to_input
+from facekd.core.types import Array
 from facekd.errors import UserError
-from facekd.nets.files import INPUT, UINT8
+from facekd.nets.files import INPUT, STANDARD, UINT8
 from facekd.nets.graph import Graph, set_metadata
 
-OPSET = 18  # the least that an export has: reductions with their axes as an input, Split in two, per-channel quantizing
+OPSET = 18  # of what is rewritten here, and the highest that an export has: reductions with their axes as an input
+OLDER = 17  # that of the export where nothing in it is newer: onnx2torch, for one, knows no Resize of 18
+IR = 8  # of the file itself; it is the first that opset 18 may have
 FED, CROPS, EMBEDDING = "input", "crops", "embedding"  # what an export calls its input, images or crops, and its output
 LEAST_NORM = 1e-12  # what an embedding is divided by at least
 MOST_LEAST = 1e-5  # the most that another's norm may have there, and still be the same function
 
 
-def upgraded(model: Any, where: str) -> Any:
-    """The model in opset 18 or later, its batch free, and without the shapes that its exporter wrote for one batch.
+def at_opset(model: Any, where: str) -> Any:
+    """The model in opset 18 and IR 8, its batch free, and without the shapes that its exporter wrote for one batch.
 
     Raises:
         UserError: onnx's converter does not know a node of it.
@@ -29,8 +32,7 @@ def upgraded(model: Any, where: str) -> Any:
     version = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    made.ir_version = max(made.ir_version, 8)
-    if version < OPSET:
+    if version != OPSET:
         try:
             made = onnx.version_converter.convert_version(Graph(made).model(), OPSET)
         except Exception as error:  # RuntimeError with a C++ message, or ValueError
@@ -39,9 +41,22 @@ def upgraded(model: Any, where: str) -> Any:
                 f"{where}: its opset {version} can't be brought to {OPSET} ({first}); export it anew from its framework"
             ) from error
     made = Graph(made).model()
+    made.ir_version = IR
     for value in (*made.graph.input, *made.graph.output):
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return made
+
+
+def at_older_opset(model: Any) -> Any:
+    """The model in opset 17 where onnx's converter can bring it there, else as it is; its metadata stay."""
+    try:
+        made = onnx.version_converter.convert_version(model, OLDER)
+        made.ir_version = IR
+        onnx.checker.check_model(made)
+    except Exception:  # as in `at_opset`; opset 18 says the same
+        return model
+    set_metadata(made, {entry.key: entry.value for entry in model.metadata_props})
     return made
 
 
@@ -78,11 +93,17 @@ def with_unit_norm(model: Any, dim: int) -> Any:
 
 
 def with_names(model: Any, fed: str) -> Any:
-    """The model with its input called `fed` and its output ``embedding``, whatever they were called before."""
+    """The model with its input called `fed` and its output ``embedding``, whatever they were called before.
+
+    Nodes are named too, in small letters: insightface takes a first node whose name begins with Sub or Mul for a sign
+    that the file wants pixels from 0 to 255.
+    """
     graph = Graph(model)
+    for number, node in enumerate(graph.nodes):
+        node.name = f"{node.op_type.lower()}_{number}"
     (given,), (made,) = graph.proto.graph.input, graph.proto.graph.output
     if given.name == made.name:
-        return model
+        return graph.model()
     graph.rename(given.name, fed)
     graph.rename(made.name, EMBEDDING)
     return graph.model()
@@ -149,47 +170,89 @@ def _before_flat(graph: Graph, name: str) -> str:
 def with_uint8_input(model: Any, contract: Contract) -> Any:
     """The model taking uint8[N, S, S, 3] RGB crops: all that `contract` asks for happens inside, mirrored pass too."""
     graph = Graph(model)
-    (fed,) = graph.proto.graph.input
-    # What is subtracted and divided by is taken from the one function that knows it: how it turns black and white.
-    ends = np.stack([np.full((contract.size, contract.size, 3), value, np.uint8) for value in (0, 255)])
-    black, white = to_input(ends, contract, template=contract.template)
-    # Every pixel is alike, so one of them, with the channel's axis where the layout has it, stands for all.
-    pixel = np.s_[:, :1, :1] if contract.layout == "NCHW" else np.s_[:1, :1, :]
-    scale = graph.weight("crops_scale", (white[pixel] - black[pixel]) / np.float32(np.iinfo(np.uint8).max))
-    shift = graph.weight("crops_shift", black[pixel])
-    crops = graph.name("crops")
-    head: list[Any] = []
-
-    def add(op: str, *inputs: str, **attributes: Any) -> str:
-        name = graph.name(f"crops_{op.lower()}")
-        head.append(helper.make_node(op, list(inputs), [name], **attributes))
-        return name
-
-    at = crops
-    if contract.flip:
-        axis = graph.weight("crops_width", np.array([2], np.int64))
-        last, first, back = (graph.weight("crops_end", np.array([v], np.int64)) for v in (-1, -(2**31), -1))
-        at = add("Concat", at, add("Slice", at, last, first, axis, back), axis=0)
+    head = _Head(graph, "crops")
+    at = head.mirrored(axis=2) if contract.flip else head.given
     if contract.channels == "BGR":
-        at = add("Gather", at, graph.weight("crops_bgr", np.array([2, 1, 0], np.int64)), axis=3)
+        at = head.add("Gather", at, graph.weight("crops_bgr", np.array([2, 1, 0], np.int64)), axis=3)
     if contract.layout == "NCHW":
-        at = add("Transpose", at, perm=[0, 3, 1, 2])  # while a pixel is one byte
-    add("Add", add("Mul", add("Cast", at, to=TensorProto.FLOAT), scale), shift)
-    head[-1].output[0] = fed.name
-    graph.nodes = head + graph.nodes
-    if contract.flip:
-        (output,) = graph.proto.graph.output
-        once, mirrored, both = (graph.name(f"embedding_{what}") for what in ("once", "mirrored", "both"))
-        graph.nodes += [
-            helper.make_node("Split", [output.name], [once, mirrored], axis=0, num_outputs=2),
-            helper.make_node("Add", [once, mirrored], [both]),
-        ]
-    made = graph.model()
-    del made.graph.input[:]
+        at = head.add("Transpose", at, perm=[0, 3, 1, 2])  # while a pixel is one byte
+    black, white = _ends(contract)
+    # Every pixel is alike, so one of them, with the channel's axis where the layout has it, stands for all.
+    shape = (3, 1, 1) if contract.layout == "NCHW" else (1, 1, 3)
+    scale = graph.weight("crops_scale", ((white - black) / np.float32(np.iinfo(np.uint8).max)).reshape(shape))
+    shift = graph.weight("crops_shift", black.reshape(shape))
+    head.add("Add", head.add("Mul", head.add("Cast", at, to=TensorProto.FLOAT), scale), shift)
+    made = head.before(contract)
     size = contract.size
-    made.graph.input.append(helper.make_tensor_value_info(crops, TensorProto.UINT8, ["batch", size, size, 3]))
-    if contract.flip:
-        output = made.graph.output[0]
-        output.name = graph.nodes[-1].output[0]
+    made.graph.input.append(helper.make_tensor_value_info(head.given, TensorProto.UINT8, ["batch", size, size, 3]))
     set_metadata(made, {INPUT: UINT8})
     return made
+
+
+def with_standard_input(model: Any, contract: Contract) -> Any:
+    """The model taking what ``contract.standard()`` describes: what `contract` asks for otherwise happens inside.
+
+    Scale, shift and the order of channels are one convolution of 1x1, which every runtime knows.
+    """
+    graph = Graph(model)
+    head = _Head(graph, "images")
+    at = head.mirrored(axis=3) if contract.flip else head.given
+    black, white = _ends(contract)
+    order = [0, 1, 2] if contract.channels == "RGB" else [2, 1, 0]
+    scale = (white - black) / 2  # from -1 … 1
+    kernel = np.zeros((3, 3, 1, 1), np.float32)
+    kernel[[0, 1, 2], order, 0, 0] = scale
+    names = (graph.weight("images_scale", kernel), graph.weight("images_shift", black + scale))
+    at = head.add("Conv", at, *names, kernel_shape=[1, 1])
+    if contract.layout == "NHWC":
+        head.add("Transpose", at, perm=[0, 2, 3, 1])
+    made = head.before(contract)
+    size = contract.size
+    made.graph.input.append(helper.make_tensor_value_info(head.given, TensorProto.FLOAT, ["batch", 3, size, size]))
+    set_metadata(made, {INPUT: STANDARD})
+    return made
+
+
+def _ends(contract: Contract) -> tuple[Array, Array]:
+    """float32[3] each: what black and white pixels become, taken from the one function that knows it."""
+    ends = np.stack([np.full((contract.size, contract.size, 3), value, np.uint8) for value in (0, 255)])
+    black, white = to_input(ends, contract, template=contract.template)
+    pixel = np.s_[:, 0, 0] if contract.layout == "NCHW" else np.s_[0, 0, :]
+    return black[pixel], white[pixel]
+
+
+class _Head:
+    """Nodes that turn another input into the one that a graph takes."""
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph, self.wish = graph, name
+        self.given = graph.name(name)
+        self.nodes: list[Any] = []
+
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
+        name = self.graph.name(f"{self.wish}_{op.lower()}")
+        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def mirrored(self, axis: int) -> str:
+        """The input and behind it, along the batch, its mirror images."""
+        names = (("end", -1), ("end", -(2**31)), ("width", axis), ("end", -1))
+        at = (self.graph.weight(f"{self.wish}_{what}", np.array([value], np.int64)) for what, value in names)
+        return self.add("Concat", self.given, self.add("Slice", self.given, *at), axis=0)
+
+    def before(self, contract: Contract) -> Any:
+        """The model with these nodes first, no input yet; the two halves of its output are added after a mirroring."""
+        graph = self.graph
+        self.nodes[-1].output[0] = graph.proto.graph.input[0].name
+        graph.nodes = self.nodes + graph.nodes
+        output = graph.proto.graph.output[0]
+        if contract.flip:
+            once, mirrored, both = (graph.name(f"embedding_{what}") for what in ("once", "mirrored", "both"))
+            graph.nodes += [
+                helper.make_node("Split", [output.name], [once, mirrored], axis=0, num_outputs=2),
+                helper.make_node("Add", [once, mirrored], [both]),
+            ]
+            output.name = both
+        made = graph.model()
+        del made.graph.input[:]
+        return made

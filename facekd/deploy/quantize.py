@@ -20,22 +20,36 @@ GATES, POOLS = ("Sigmoid", "HardSigmoid"), ("GlobalAveragePool", "ReduceMean")
 LEAST_NUMBERS = 256  # weights of fewer numbers stay fp32: they are no part of the file's size
 
 
-def to_fp16(model: Any) -> Any:
+def to_fp16(model: Any, *, exact: bool = False) -> Any:
     """The model with its weights stored as fp16 and cast when it is loaded: half the file, arithmetic in fp32.
 
     ONNX Runtime has no fp16 convolution for x86, and casting images back and forth would cost more than it saves.
     A weight beyond fp16's range stays fp32.
+
+    Args:
+        exact: only those weights that fp16 holds to the last bit.
     """
     graph = Graph(model)
     casts = []
     for name, value in list(graph.weights.items()):
         if value.dtype != np.float32 or value.size < LEAST_NUMBERS or np.abs(value).max() > np.finfo(np.float16).max:
             continue
-        half = graph.weight(f"{name}_fp16", value.astype(np.float16))
+        rounded = value.astype(np.float16)
+        if exact and not np.array_equal(rounded.astype(np.float32), value):
+            continue
+        half = graph.weight(f"{name}_fp16", rounded)
         del graph.weights[name]
         casts.append(helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT))
     graph.nodes = casts + graph.nodes
     return graph.model()
+
+
+def holds_fp16(model: Any) -> bool:
+    """Whether a network stores weights as fp16."""
+    return any(
+        tensor.data_type == TensorProto.FLOAT16 and np.prod(tensor.dims) >= LEAST_NUMBERS
+        for tensor in model.graph.initializer
+    )
 
 
 def to_int8(model: Any, inputs: Sequence[Array]) -> Any:

@@ -29,12 +29,13 @@ LEAKY = 0.01  # alpha of a LeakyRelu that names none, by ONNX's definition
 LEAST_GAP = 2.0**-20  # between a slope and 1; a slope of 1 itself is moved by so much
 
 
-def rewrite_prelu(model: Any, only: Container[str] | None = None) -> tuple[Any, int]:
+def rewrite_prelu(model: Any, only: Container[str] | None = None, *, weights: bool = True) -> tuple[Any, int]:
     """The model without PReLU where its slopes are constant and belong to channels, and how many were rewritten.
 
     Args:
         model: folded by `graph.folded`, so that its norms are in the convolutions.
         only: the images whose PReLU is rewritten; None for all.
+        weights: whether those of convolutions may change; else only a PReLU of one slope is rewritten.
     """
     graph = Graph(model)
     rewritten = 0
@@ -48,7 +49,7 @@ def rewrite_prelu(model: Any, only: Container[str] | None = None) -> tuple[Any, 
         if slope is not None and ((conv is not None and alone) or slopes is None):
             leaky = helper.make_node("LeakyRelu", [node.input[0]], list(node.output), alpha=slope)
             _replace(graph, node, [leaky])
-        elif maker is None or slopes is None:
+        elif maker is None or slopes is None or not weights:
             continue
         elif conv is not None and alone and slopes.max() < 1:
             _after_convolution(graph, node, conv, slopes)

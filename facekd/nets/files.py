@@ -16,6 +16,7 @@ from facekd.core.contract import Contract
 from facekd.core.extras import told_of_missing
 from facekd.core.files import sha256_bytes, sha256_file
 from facekd.core.kept import keep, kept
+from facekd.core.pixels import to_standard_input
 from facekd.core.process import set_torch_threads
 from facekd.core.suggest import nearest
 from facekd.core.system import cores
@@ -36,8 +37,9 @@ from facekd.nets.runtimes import (
 )
 
 METADATA = "facekd.contract"  # key in the metadata of an ONNX file that facekd wrote
-INPUT = "facekd.input"  # another; its value UINT8 says that the graph takes the crops themselves
-UINT8 = "uint8[N, S, S, 3] RGB crops"
+INPUT = "facekd.input"  # another; says what the graph takes where that is not what the contract asks for
+UINT8 = "uint8[N, S, S, 3] RGB crops"  # the crops themselves
+STANDARD = "float32[N, 3, S, S] RGB, (pixels - 127.5) / 127.5"  # what most software feeds a face embedder
 MANY = 64  # crops at a time for a runtime that spreads a call over the cores itself
 LARGEST = 512 << 20  # bytes of a file that is held in memory to be rewritten
 
@@ -48,15 +50,25 @@ class Network:
 
     path: Path
     contract: Contract
-    run: Callable[[Array], Array]  # input of core.pixels.to_input -> float32[N, dim], of any norm; on all its cores
-    step: Callable[[Array], Array]  # the same on one core, from any thread; takes the crops where `uint8`
+    run: Callable[[Array], Array]  # to_input(crops, contract) -> float32[N, dim], of any norm; on all its cores
+    step: Callable[[Array], Array]  # to_input(crops, fed) on one core, from any thread; the crops where `uint8`
     threads: int  # how many may call `step` at once; 1 where the runtime spreads a call over the cores itself
     few: int  # crops to give `step` at a time
     parameters: int
     macs: int | None  # None for an ONNX file: it is not counted there
     bytes: int
-    uint8: bool = False  # the graph takes uint8[N, S, S, 3] RGB crops, all the contract asks for is inside
     rewritten: bool = False  # what runs is not the file as it comes, but a quicker form of it
+    takes: str | None = None  # UINT8 or STANDARD, where the graph itself makes of it what the contract asks for
+
+    @property
+    def uint8(self) -> bool:
+        """Whether `step` takes uint8[N, S, S, 3] RGB crops."""
+        return self.takes == UINT8
+
+    @property
+    def fed(self) -> Contract:
+        """How crops become what `step` takes."""
+        return self.contract.standard() if self.takes == STANDARD else self.contract
 
 
 def load_network(
@@ -183,13 +195,17 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
     opened = _open(path, quick and backend == "onnxruntime")
     facts = opened.facts
     formats.check_format("exported network", facts.metadata.get(formats.METADATA), path)  # kept facts come unchecked
-    uint8 = facts.metadata.get(INPUT) == UINT8
+    takes = facts.metadata.get(INPUT)
+    if takes not in (None, UINT8, STANDARD):
+        raise UserError(f"{path}: its metadata {INPUT} is {takes!r}, which this facekd can't feed; export it again")
+    uint8 = takes == UINT8
     session = None
     if backend == "onnxruntime":
         session = onnxruntime_session(opened.form or opened.data or path, path)
     check_kind(path, facts, uint8)
     contract = contract_of(path, facts.metadata.get(METADATA), contract_file, opened.digest)
-    check_shape(path, facts.inputs[0], contract, uint8)
+    fed = contract.standard() if takes == STANDARD else contract
+    check_shape(path, facts.inputs[0], fed, uint8)
     input_name, output_name = facts.inputs[0].name, embedding_output(path, facts, contract.dim)
     frozen = facts.inputs[0].dims[0]
     batch = None if frozen == UNKNOWN else frozen
@@ -204,8 +220,8 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
         def started(data: bytes) -> Callable[[Array], Array]:
             return onnxruntime_call(onnxruntime_session(data, path), input_name, output_name)
 
-        check_fit(path, contract, call, batch or 1, uint8)  # else the trial is of no network
-        form = quick_form(opened.data, call, started, trial_inputs(contract, uint8, batch or 1))
+        check_fit(path, fed, call, batch or 1, uint8)  # else the trial is of no network
+        form = quick_form(opened.data, call, started, trial_inputs(fed, uint8, batch or 1))
         keep(opened.key, facts.to_values(), form or b"")
         if form is not None:
             call = started(form)
@@ -232,10 +248,12 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
                 f"{path}: takes uint8 crops, and network input can't be made crops again; give the network it was "
                 "exported from, or export it without --uint8-input"
             )
+        if takes == STANDARD:
+            inputs = to_standard_input(inputs, contract)
         found = spread(lambda part: step(inputs[part]), pieces(len(inputs), threads, few), threads)
         return np.concatenate([np.zeros((0, contract.dim), np.float32), *found])
 
-    check_fit(path, contract, step, 1, uint8)
+    check_fit(path, fed, step, 1, uint8)
     size = path.stat().st_size + sum((path.parent / name).stat().st_size for name in facts.beside)
     parameters, rewritten = facts.parameters, form is not None
-    return Network(path, contract, run, step, threads, few, parameters, None, size, uint8, rewritten)
+    return Network(path, contract, run, step, threads, few, parameters, None, size, rewritten, takes)

@@ -103,10 +103,14 @@ def _with_inner(node: Any) -> Iterator[Any]:
                 yield from _with_inner(inner)
 
 
-def folded(model: Any) -> Any:
+def folded(model: Any, *, norms: bool = True) -> Any:
     """The model with constants computed and norms folded into the convolutions before them, in standard operators.
 
     ONNX Runtime does both when it loads a file; done here, what follows sees the convolutions as they will run.
+    Reshape comes without ``allowzero``, which some readers refuse: it changes nothing where no dimension is zero.
+
+    Args:
+        norms: false leaves the norms, so that no weight of a convolution changes.
     """
     import onnxruntime
 
@@ -115,8 +119,20 @@ def folded(model: Any) -> Any:
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=[] if norms else ["ConvBNFusion", "ConvMulFusion", "ConvAddFusion"],
+        )
         made = onnx.load(options.optimized_model_filepath)
+    zeros = {t.name for t in made.graph.initializer if t.dims and not numpy_helper.to_array(t).all()}
+    for node in made.graph.node:
+        if node.op_type == "Reshape":
+            needed = node.input[1] in zeros
+            kept_attributes = [a for a in node.attribute if a.name != "allowzero" or (needed and a.i != 0)]
+            del node.attribute[:]
+            node.attribute.extend(kept_attributes)
     used = {node.domain for node in made.graph.node} | {""}
     kept = [entry for entry in made.opset_import if entry.domain in used]
     del made.opset_import[:]

@@ -243,6 +243,9 @@ class ExportedFile:
     """Of the weights; int8 is also computed in int8, its ranges taken from --crops."""
     uint8_input: bool = False
     """The file takes uint8 RGB crops as they are; all preprocessing is done inside."""
+    standard_input: bool = False
+    """The file takes what most other software feeds: RGB, NCHW, (pixels - 127.5) / 127.5; what else the network
+    expects is done inside."""
     crops: Annotated[Path | None, FIRST] = None
     """A crop store to check on, and to calibrate int8 on; without it noise images are used."""
     pairs: Annotated[Path | None, FIRST] = None
@@ -255,6 +258,8 @@ class ExportedFile:
     def __post_init__(self) -> None:
         if self.precision == "int8" and self.crops is None:
             raise UserError("--precision int8 takes its ranges from real faces: give some hundred with --crops STORE")
+        if self.uint8_input and self.standard_input:
+            raise UserError("--uint8-input and --standard-input: a file takes one of the two; leave one out")
         if self.pairs is not None and self.crops is None:
             raise UserError(f"--pairs {self.pairs}: names photos; give the store of their crops with --crops")
         if self.thresholds is not None and self.precision != "fp32":

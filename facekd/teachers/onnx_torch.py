@@ -41,6 +41,8 @@ def onnx_module(network: Network) -> nn.Module:
     except ImportError as error:
         raise UserError("the torch backend for ONNX teachers needs onnx2torch: pip install 'facekd[torch]'") from error
     instead = "use the onnxruntime or openvino backend"
+    if network.takes is not None:
+        raise UserError(f"{network.path}: prepares its input itself, and PyTorch would feed it otherwise; {instead}")
     size = network.contract.size
     pixels = np.random.default_rng(SEED).integers(0, 256, (TRIED, size, size, 3), np.uint8)
     images = to_input(pixels, network.contract)
