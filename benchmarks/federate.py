@@ -4,8 +4,8 @@
     python benchmarks/federate.py --quick    # two rounds: does it run? writes nothing
 
 CelebA crops of PEOPLE people whom ``held_out_identities.txt`` does not name, dealt out by person. All arms learn from
-the same teacher, SFace, by its embeddings alone, take ROUNDS × STEPS steps of BATCH crops from the same fresh weights
-and follow the same learning rate. ``together`` and ``alone`` are ``facekd distill``; in ``federated`` the four sites
+the same teacher, w600k_mbf, by its embeddings alone, take ROUNDS × STEPS steps of BATCH crops from the same weights, those
+that ``facekd narrow`` computes from the teacher's layers on 400 other people, and follow the same learning rate. ``together`` and ``alone`` are ``facekd distill``; in ``federated`` the four sites
 take their steps at the same time and begin each round at the average, their optimizers without momentum.
 
 Judged on all pairs of the crops of STRANGERS held-out people; intervals are 95 %, over people, of differences too.
@@ -26,9 +26,9 @@ from _record import record
 
 from facekd.nets.saved import MODEL
 
-SITES, PEOPLE, STRANGERS = 4, 800, 300
-ROUNDS, STEPS, BATCH = 20, 10, 32
-NET, TEACHER = "mobilefacenet-half", "sface_2021dec.onnx"
+SITES, PEOPLE, OTHERS, STRANGERS = 4, 800, 400, 200
+ROUNDS, STEPS, BATCH = 10, 10, 32
+NET, TEACHER = "mobilefacenet-half", "w600k_mbf.onnx"
 FARS = (1e-2, 1e-3)
 
 
@@ -44,7 +44,12 @@ def main() -> None:
     about = prepare(asked.data, work)
     teacher = str(asked.data / "weights" / TEACHER)
     total = rounds * steps
-    shared = ["--teacher", teacher, "--net", NET, "--batch", str(BATCH), "--held-out", "0"]
+    begun = work / "narrow" / "run"
+    narrow = ["narrow", teacher, "--net", NET, "--data", str(work / "others.parquet"), "--held-out", "0"]
+    if not (begun / MODEL).exists() and facekd([*narrow, "--out", str(begun)], work / "narrow", None):
+        raise SystemExit(1)
+    shared = ["--teacher", teacher, "--net", NET, "--batch", str(BATCH), "--held-out", "0",
+              "--init-from", str(begun)]  # fmt: skip
     seconds = {}
     for arm, words in {
         "alone": ["distill", *_plain(work / "site.parquet", total), *shared],
@@ -68,7 +73,7 @@ def _plain(data: Path, steps: int) -> list[str]:
     from facekd.crops.read import read_crops
 
     epochs = steps * BATCH / len(read_crops(data))
-    return ["--data", str(data), "--term", "embedding=10", "--dim", "128", "--epochs", repr(epochs)]
+    return ["--data", str(data), "--term", "embedding=10", "--epochs", repr(epochs)]
 
 
 def prepare(data: Path, work: Path) -> dict[str, Any]:
@@ -78,10 +83,12 @@ def prepare(data: Path, work: Path) -> dict[str, Any]:
 
     table = read_celeba(data)
     held = held_out_identities()
-    trained = sorted(set(table["identity"].to_pylist()) - set(held))[:PEOPLE]
+    free = sorted(set(table["identity"].to_pylist()) - set(held))
+    trained, others = free[:PEOPLE], free[PEOPLE : PEOPLE + OTHERS]
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "strangers.parquet").exists():
         write_set(of_people(table, trained), work / "all.parquet")
+        write_set(of_people(table, others), work / "others.parquet")
         write_set(of_people(table, held[:STRANGERS]), work / "strangers.parquet")
     place = Place((work / "all.parquet",), data / "weights" / TEACHER, held_out=0.0, dealt_to=SITES)
     parts = [site_crops(place, number) for number in range(SITES)]
@@ -108,14 +115,14 @@ def judge(work: Path, data: Path) -> dict[str, Any]:
 
     compared = everyone(read_crops(work / "strangers.parquet"), 10_000_000)
     scores, rates = {}, {}
-    networks = {arm: work / arm / "run" for arm in ("federated", "together", "alone")}
+    networks = {arm: work / arm / "run" for arm in ("federated", "together", "alone", "narrow")}
     for arm, path in {**networks, "teacher": data / "weights" / TEACHER}.items():
         vectors = embed_crops(arm, CropEmbedder.load(path), compared.crops, compared.ids, True).vectors
         scores[arm] = pair_scores(vectors, vectors, compared)
         rates[arm] = plain(list_rates(scores[arm], compared, FARS))
         print(arm, [(rate["far_asked"], rate["tar"]) for rate in rates[arm]["tar"]], flush=True)
     differences = {}
-    for other in ("together", "alone"):
+    for other in ("together", "alone", "narrow"):
         found = paired_differences(scores["federated"], scores[other], compared.same, *compared.persons, FARS)
         differences[f"federated_less_{other}"] = [asdict(one) for one in found]
         print("federated less", other, differences[f"federated_less_{other}"], flush=True)

@@ -46,13 +46,14 @@ def federate(
         seed: Of the split, the initialization, the order and the views.
         quiet: Print nothing.
     """
-    from facekd.recipes.federate import assign, federate_rounds
+    from facekd.recipes.federate import assign, begin_at, federate_rounds
     from facekd.recipes.plan import begin
     from facekd.recipes.site import Place, place_crops, simulated, site_crops
     from facekd.recipes.train import judge_crops
 
     sites.check_chosen()
-    assignment = assign(sites, teacher, student, optimization, seed)
+    begun = begin_at(student, out)
+    assignment = assign(sites, teacher, student, optimization, seed, begun)
     if sites.app is not None:
         from facekd.recipes.federated_app import write_app
 
@@ -72,12 +73,14 @@ def federate(
     out = begin(out, "federate", flat(sites, teacher, student, optimization, out=out, seed=seed), place.data)
     say(f"{whole.said()}; dealt to {sites.count} sites of {min(sizes)} to {max(sizes)} crops", quiet)
     about = {"assignment": assignment.to_json(), "data": whole.train.digest(), "sites": f"{sites.count}"}
+    if begun is not None:
+        about["init"] = begun.contract.model_id
     ids: list[str] = []
 
     def coordinate(grid: Grid) -> None:
         ask = asker(grid, assignment.to_json(), sites.patience)
         judge = judge_crops(whole.judged, assignment.contract)
-        ids.append(federate_rounds(ask, assignment, judge, out, about, sites.least, quiet))
+        ids.append(federate_rounds(ask, assignment, judge, out, about, sites.least, quiet, begun))
 
     simulate(sites.count, coordinate, partial(simulated, place), sites.secure)
     return Trained(out, ids[0])

@@ -19,10 +19,14 @@ import torch
 from torch import nn
 
 from facekd.console import say
+from facekd.core.contract import Contract
 from facekd.core.run import append_metrics
 from facekd.core.types import Array
 from facekd.engines.answers import Answer, Ask
 from facekd.errors import UserError
+from facekd.nets.saved import SavedModel
+from facekd.recipes.begin import read_source
+from facekd.recipes.plan import BEGUN_SHARE
 from facekd.recipes.site import (
     SETTLE,
     TRAIN,
@@ -44,10 +48,37 @@ DEFAULT = {"embedding": 10.0}
 MOST = 3.0  # times the median: more crops than that no site counts for, and no site moves the weights farther
 
 
+def begin_at(student: SharedStudent, out: Path | None) -> SavedModel | None:
+    """The network whose weights all sites begin at, where one is asked for.
+
+    Raises:
+        UserError: none of facekd's, another network than --net, or one that learns in another form.
+    """
+    if student.init_from is None:
+        return None
+    source = read_source(student.init_from, out)
+    saved = source.saved
+    if saved is None or source.folded:
+        raise UserError(f"{source.flag}: is a network without norms; give a run folder of 'facekd narrow' or 'distill'")
+    for what, here, there in (
+        ("net", student.net, saved.name),
+        ("dim", student.dim or saved.contract.dim, saved.contract.dim),
+        ("activation", student.activation, getattr(saved.net, "activation", "prelu")),
+        ("mean, std and channels", *((one.mean, one.std, one.channels) for one in (Contract(), saved.contract))),
+    ):
+        if here != there:
+            raise UserError(f"{source.flag}: has {what} {there}, this run {here}; ask for the same")
+    return saved
+
+
 def assign(
-    sites: Sites, teaching: SharedTeacher, student: SharedStudent, asked: SiteOptimization, seed: int
-) -> Assignment:
+    sites: Sites, teaching: SharedTeacher, student: SharedStudent, asked: SiteOptimization, seed: int,
+    begun: SavedModel | None = None,
+) -> Assignment:  # fmt: skip
     """What all sites are to do, as the settings ask; the teacher is looked at for what it expects of a crop.
+
+    Args:
+        begun: the network that all begin at.
 
     Raises:
         UserError: no such teacher or network, or a term that needs more than the teacher's embeddings.
@@ -66,7 +97,7 @@ def assign(
     return Assignment(
         net=student.net,
         activation=student.activation,
-        dim=expected.dim if student.dim is None else student.dim,
+        dim=begun.contract.dim if begun else expected.dim if student.dim is None else student.dim,
         size=expected.size,
         template=expected.template,
         teacher=expected.model_id,
@@ -75,7 +106,7 @@ def assign(
         rounds=sites.rounds,
         steps=sites.steps,
         batch=asked.batch,
-        lr=PEAK_LR[asked.optimizer] if asked.lr is None else asked.lr,
+        lr=PEAK_LR[asked.optimizer] * (BEGUN_SHARE if begun else 1.0) if asked.lr is None else asked.lr,
         optimizer=asked.optimizer,
         weight_decay=asked.weight_decay,
         augment=asked.augment,
@@ -91,6 +122,7 @@ def federate_rounds(
     about: Mapping[str, str],
     least: int,
     quiet: bool,
+    begun: SavedModel | None = None,
 ) -> str:
     """Go through the rounds from the last checkpoint, or the beginning; the student lies in `out`, its id comes back.
 
@@ -99,11 +131,14 @@ def federate_rounds(
         judge: the student's rates on people whom no site has.
         about: what makes this run this run; a checkpoint of another is refused.
         least: sites that a round needs.
+        begun: the network that all begin at; else fresh weights.
 
     Raises:
         UserError: fewer than `least` sites gave what can be used.
     """
     modules = first_modules(assignment)
+    if begun is not None:
+        modules["net"].load_state_dict(begun.net.state_dict())
     idle = torch.optim.SGD([parameter for module in modules.values() for parameter in module.parameters()])
     done = restore(out / LAST, modules, idle, about)
     forget_after(out, done)

@@ -100,6 +100,9 @@ class SharedStudent:
     """Length of the embedding; the teacher's unless given. With another, a map to the teacher's travels too."""
     activation: Literal["prelu", "relu"] = "prelu"
     """Of MobileFaceNet: prelu is the paper's, relu is quicker on some runtimes."""
+    init_from: Annotated[Path | None, FIRST] = None
+    """Run folder of a trained network of the same --net, such as 'facekd narrow' leaves: all sites begin at its
+    weights, which the coordinator sends them."""
 
 
 @settings("Optimization")
@@ -109,7 +112,7 @@ class SiteOptimization:
     batch: Annotated[int, FIRST] = 64
     """Crops in a step."""
     lr: Annotated[float | None, FIRST] = None
-    """Highest learning rate, on its way down over all rounds; unless given the optimizer's own of 'facekd distill'."""
+    """Highest learning rate, on its way down over all rounds; unless given as of 'facekd distill'."""
     optimizer: OptimizerName = "muon"
     """muon, sgd or adamw."""
     weight_decay: float = 4e-5
