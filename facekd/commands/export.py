@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.export import Parity
+    from facekd.deploy.targets.table import Target
     from facekd.evaluation.results import ModelDifference
 
 NOISE_CROPS = 16  # checked where no crops are given
@@ -75,11 +76,13 @@ def export(
     from facekd.deploy.card import CARD, TERMS, model_card
     from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.export import bound, check_parity, prepared, serialized
+    from facekd.deploy.targets.table import check_target, target_of
     from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
     from facekd.nets.files import STANDARD, UINT8
 
-    if model.suffix != ".onnx":
-        raise UserError(f"{model}: the exported file's name has to end in .onnx")
+    target = target_of(model)
+    if target is not None:
+        check_target(target, file.precision, file.uint8_input or file.standard_input)
     source = CropEmbedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
     name, graph = _network(run)
     given = _given_thresholds(run, source, file)
@@ -87,6 +90,8 @@ def export(
     calibrated, checked = _drawn(source, crops)
 
     say(f"exporting {name} in {file.precision} …", quiet)
+    if target is not None:
+        return _for_a_device(run, model, target, source, graph(), calibrated, checked, crops, file, quiet)
     takes = UINT8 if file.uint8_input else STANDARD if file.standard_input else None
     made = prepared(graph(), source.network.fed, file.precision, takes, calibrated)
     own = bound(made, source.contract, file.precision)
@@ -109,6 +114,38 @@ def export(
     found = "; ".join(f"{what} {value}" for what, value in checks.items())
     say(f"{model}: {len(data) / 1e6:.2f} MB, model {own.model_id}, its card in the metadata {CARD}; {found}", quiet)
     return Exported(model, own.model_id, parity.least_cosine, parity.median_cosine, len(data), differences)
+
+
+def _for_a_device(
+    run: Path,
+    model: Path,
+    target: Target,
+    source: CropEmbedder,
+    graph: ModelProto,
+    calibrated: Array | None,
+    checked: Array,
+    crops: CropSet | None,
+    file: ExportedFile,
+    quiet: bool,
+) -> Exported:
+    """Another runtime's file, checked as an ONNX file is, by that runtime."""
+    from facekd.deploy.export import check_parity, prepared
+    from facekd.deploy.targets.write import LIMITS, converted, put_in_place
+
+    bits = "int8" if file.precision == "int8" else "fp32"  # fp16 is the converter's work
+    made = prepared(graph, source.network.fed, bits, None, calibrated)
+    with converted(made, source.network, target, file.precision, model) as written:
+        parity = check_parity(source, written.embedder, checked, file.precision, LIMITS)
+        differences, _ = _compare(run, source, written.embedder, crops, file, quiet)
+        _check_tar(differences, file.precision)
+        put_in_place(written.path, model)
+    checks = {"checked": written.checked_by, **_checks(parity, differences, file)}
+    found = "; ".join(f"{what} {value}" for what, value in checks.items())
+    own = written.embedder.model_id
+    say(f"{model}: {written.bytes / 1e6:.2f} MB, model {own}, {target.fed(source.contract.size)}; {found}", quiet)
+    if target.advice:
+        say(f"{model}: {target.advice}", quiet)
+    return Exported(model, own, parity.least_cosine, parity.median_cosine, written.bytes, differences)
 
 
 def _network(run: Path) -> tuple[str, Callable[[], ModelProto]]:

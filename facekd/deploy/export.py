@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -142,12 +142,18 @@ def serialized(model: Any, contract: Contract, source: Contract, precision: str,
     return data
 
 
-def check_parity(source: CropEmbedder, exported: CropEmbedder, crops: Array, precision: str) -> Parity:
+def check_parity(
+    source: CropEmbedder,
+    exported: CropEmbedder,
+    crops: Array,
+    precision: str,
+    precisions: Mapping[str, Precision] = PRECISIONS,
+) -> Parity:
     """Embed `crops` by the source and by the exported file, one by one and together, and compare.
 
     Args:
         crops: uint8[N, S, S, 3], RGB.
-        precision: key of PRECISIONS, which says how close they have to be.
+        precision: key of `precisions`, which says how close they have to be.
 
     Raises:
         UserError: embeddings further apart than that.
@@ -158,7 +164,7 @@ def check_parity(source: CropEmbedder, exported: CropEmbedder, crops: Array, pre
     cosines = np.minimum(*((wanted * other).sum(axis=1) for other in (together, alone)))  # NaN stays NaN
     difference = max(float(np.abs(wanted - other).max()) for other in (together, alone))
     parity = Parity(len(crops), float(cosines.min()), float(np.median(cosines)), difference)
-    limits = PRECISIONS[precision]
+    limits = precisions[precision]
     for what, got, least in (
         ("worst", parity.least_cosine, limits.least),
         ("median", parity.median_cosine, limits.median),
