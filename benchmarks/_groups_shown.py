@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from _groups import BANDS, GROUPS
+from _picture import write_picture
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -44,7 +45,25 @@ TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 def write_shown(result: Mapping[str, Any], folder: Path) -> None:
     """Write both into `folder`."""
     write_text(folder / "groups.md", tables(result["models"]))
-    write_text(folder / "groups.svg", picture(result["models"]) + "\n")
+    write_picture(folder / "groups.svg", picture(result["models"]), "False matches by age, group and sex")
+
+
+def shown_cells(result: Mapping[str, Any]) -> dict[str, Any]:
+    """`result` with the cells that the tables and the picture have; the others are too many to keep."""
+    wanted = {(part, name) for _, part, name in [*BY_AGE, *YOUNG, *MIXED, *BY_GROUP, *BY_SEX]}
+
+    def cells(at: Mapping[str, Any]) -> dict[str, Any]:
+        parts = (MEN, BOTH)
+        return {
+            key: {name: cell for name, cell in one.items() if (key, name) in wanted} if key in parts else one
+            for key, one in at.items()
+        }
+
+    models = {
+        name: {**model, "at": {key: cells(at) for key, at in model["at"].items()}}
+        for name, model in result["models"].items()
+    }
+    return {**result, "models": models}
 
 
 def tables(models: Mapping[str, Any]) -> str:

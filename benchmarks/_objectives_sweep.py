@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from _picture import write_picture
 from _record import RESULTS, record
 
 from facekd.commands.distill import distill
@@ -95,7 +96,8 @@ def run_sweep(asked: argparse.Namespace) -> None:
             print(row["line"])
         if not asked.quick:
             record("objectives_sweep", {**about, "rows": shown, "sweep": without_machine(result)})
-        write_text((out if asked.quick else RESULTS) / "objectives_sweep.svg", plot(shown) + "\n")
+        folder = out if asked.quick else RESULTS
+        write_picture(folder / "objectives_sweep.svg", plot(shown), "Every term at one small budget")
 
 
 def rows() -> dict[str, dict[str, Any]]:

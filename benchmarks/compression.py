@@ -40,6 +40,7 @@ import numpy as np
 import yaml
 from _crop_files import write_parquet
 from _nets import pictures
+from _picture import write_picture
 from _prune import NUMBER, check
 from _record import RESULTS, record
 from _tune import Facts, Recipe, cost_of, pruned
@@ -48,7 +49,7 @@ from facekd.commands.distill import distill
 from facekd.commands.export import export
 from facekd.commands.train_teacher import train_teacher
 from facekd.console import say, table
-from facekd.core.files import atomic_write, read_json, write_json, write_text
+from facekd.core.files import atomic_write, read_json, write_json
 from facekd.core.pixels import encode_crop
 from facekd.core.run import read_metrics, refuse_other_run, start_run
 from facekd.crops.read import read_crops
@@ -159,7 +160,7 @@ def main() -> None:
     for number, (heading, drawing) in enumerate(plotted.items()):
         folder = given.work if given.quick else RESULTS
         path = folder / ("compression.svg" if number == 0 else f"compression_{number + 1}.svg")
-        write_text(path, drawing)
+        write_picture(path, drawing, f"Distill, prune or quantize: {heading}")
         print(f"written: {path}: {heading}")
     if not given.quick:
         record("compression", result)

@@ -33,12 +33,13 @@ from typing import Any
 import torch
 import yaml
 from _celeba import thinned
+from _picture import write_picture
 from _real import Judges, closed, facekd, judged, last_of_each, print_judged, progress_of, until, values_of
 from _record import RESULTS, record
 from _sets import Sets, sets_in
 
 from facekd.console import say
-from facekd.core.files import read_json, write_json, write_text
+from facekd.core.files import read_json, write_json
 from facekd.crops.training import read_training_crops
 from facekd.evaluation.text import p_text
 from facekd.nets.saved import MODEL
@@ -150,9 +151,9 @@ def draw(curves: dict[str, Any], found: dict[str, AllPairs], folder: Path) -> No
     watched = "held_out_tar@0.01"
     if any(watched in row for rows in curves.values() for row in rows):
         svg = plots.training(curves, y=watched, y_label="TAR at FAR 1e-2 on watched people")
-        write_text(folder / "distill_real.svg", svg + "\n")
+        write_picture(folder / "distill_real.svg", svg, "TAR on watched people while training")
     roc = plots.roc({name: one.curve for name, one in found.items()}, {name: one.band for name, one in found.items()})
-    write_text(folder / "distill_real_roc.svg", roc + "\n")
+    write_picture(folder / "distill_real_roc.svg", roc, "Teachers and students on held-out people")
 
 
 def part_of(name: str, asked: argparse.Namespace, work: Path, sets: Sets) -> Part:

@@ -47,7 +47,7 @@ from _groups import (
     quick_form,
     within,
 )
-from _groups_shown import write_shown
+from _groups_shown import shown_cells, write_shown
 from _record import RESULTS, record
 
 from facekd.console import say
@@ -77,7 +77,7 @@ def main() -> None:
             say(f"{name}: {file}")
             kept["models"][name] = measure(name, file, sets, given.work)
             kept |= {"about": sets.about()}
-        record("groups", kept)
+        record("groups", shown_cells(kept))
     write_shown(kept, RESULTS)
 
 

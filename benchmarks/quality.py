@@ -32,6 +32,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from _celeba import DATA, held_out_identities
 from _groups import BANDS, GROUPS, OLDEST, YUNET
+from _picture import write_picture
 from _quality import MEASURES, PHOTOS, SPOILED, by_network, embedded, pairs_of, picture
 from _record import RESULTS, record
 
@@ -256,7 +257,7 @@ def main() -> None:
         print(part, json.dumps(result[part], indent=2))
         record(name, result)
     if "reject" in result and not given.quick:
-        write_text(RESULTS / "quality.svg", picture(result["reject"]) + "\n")
+        write_picture(RESULTS / "quality.svg", picture(result["reject"]), "What refusing photos without detail gains")
 
 
 if __name__ == "__main__":

@@ -33,11 +33,12 @@ from pathlib import Path
 from typing import Any
 
 from _celeba import DATA, go_on, prepare, training_json
+from _picture import write_picture
 from _real import Judges, judged, print_judged, until, vectors
 from _record import RESULTS, record
 
 from facekd.console import say
-from facekd.core.files import read_json, write_json, write_text
+from facekd.core.files import read_json, write_json
 from facekd.nets.saved import MODEL
 
 HEADS = ("softmax", "arcface")
@@ -79,7 +80,7 @@ def main() -> int:
             write_json(path, {"result": teachers})
         else:
             record("teachers_real", teachers)
-        write_text(path.with_suffix(".svg"), drawn(teachers))
+        write_picture(path.with_suffix(".svg"), drawn(teachers), "Softmax and ArcFace on the same budget")
     return 0
 
 
@@ -154,8 +155,7 @@ def drawn(teachers: dict[str, Any]) -> str:
             place = f'<svg x="{column * width}" y="{row * height}" width="{width}" height="{height}" '
             parts.append(training(curves, y=y, y_label=label).replace("<svg ", place, 1))
     box = f"0 0 {2 * width} {height * len(teachers)}"
-    back = '<rect width="100%" height="100%" fill="white"/>'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}">{back}{"".join(parts)}</svg>\n'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}">{"".join(parts)}</svg>'
 
 
 if __name__ == "__main__":

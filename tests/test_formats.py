@@ -38,6 +38,7 @@ from facekd.gallery.decisions import Decisions, Remembered
 from facekd.gallery.exchange import read_parquet, write_parquet
 from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.protect import open_sealed
+from facekd.ingest.earlier import read_failures
 from facekd.nets import build
 from facekd.nets.heads import Head, load_head, save_head
 from facekd.nets.saved import load_model, save_model
@@ -128,6 +129,12 @@ class Made:
 
     def npz(self) -> tuple[Callable[[Change], None], Callable[[], Any]]:
         return self.embeddings(".npz")
+
+    def failures(self) -> tuple[Callable[[Change], None], Callable[[], Any]]:
+        (self.home / "photos" / "torn.png").write_bytes(b"no photo")
+        self.embeddings()
+        path = self.home / "vectors.parquet.failures.parquet"
+        return lambda change: in_parquet(path, change), lambda: read_failures(path)
 
     def run_folder(self) -> tuple[Callable[[Change], None], Callable[[], Any]]:
         out = self.home / "run"
@@ -228,7 +235,8 @@ class Made:
 
 KINDS = {
     "store": "crop store", "crops": "crop store", "ledger": "ledger", "gallery_ledger": "ledger",
-    "embeddings": "embeddings", "npz": "embeddings", "run_folder": "run folder", "checkpoint": "checkpoint",
+    "embeddings": "embeddings", "npz": "embeddings", "failures": "failures", "run_folder": "run folder",
+    "checkpoint": "checkpoint",
     "trained": "trained network", "head": "head", "teacher_cache": "teacher cache", "exported": "exported network",
     "gallery": "gallery", "templates": "gallery", "decisions": "decisions",
 }  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -47,7 +49,8 @@ def doctor(*, quiet: bool = False) -> Diagnosis:
     Args:
         quiet: Print nothing; the exit code tells.
     """
-    checks = (_python, _torch, _torchvision, _opencv, _yunet, _mtcnn, _onnxruntime, _gpu, _arithmetic, _gallery, _ray)
+    checks = (_python, _torch, _torchvision, _opencv, _yunet, _mtcnn, _onnxruntime, _gpu, _arithmetic, _gallery, _ray,
+              _telemetry)  # fmt: skip
     findings = tuple(check() for check in checks)
     rows = [[f.what, f.state, f.found] for f in findings]
     table("facekd " + importlib.metadata.version("facekd"), ["part", "state", "found"], rows, quiet, figures=False)
@@ -181,6 +184,24 @@ def _ray() -> Finding:
     if version is None:
         return Finding("Ray", "absent", "not installed; only --engine ray needs it: pip install 'facekd[ray]'")
     return Finding("Ray", "ok", version)
+
+
+def _telemetry() -> Finding:
+    """Whether libraries tell their makers of their use, in this process and in each that it starts."""
+    asked = os.environ.get("ORT_DISABLE_TELEMETRY")
+    silent, loud = ["ONNX Runtime"], []
+    if asked != "1":
+        silent, loud = [], [f"ONNX Runtime, as ORT_DISABLE_TELEMETRY={asked} asks"]
+    if _version("openvino"):
+        from facekd.nets.runtimes import OPENVINO_TELEMETRY, load_openvino
+
+        try:
+            load_openvino()
+        except UserError as error:
+            return Finding("Telemetry", "broken", str(error), f"{PIP} openvino")
+        (loud if OPENVINO_TELEMETRY in sys.modules else silent).append("OpenVINO")
+    parts = [f"{state} in {', '.join(names)}" for state, names in (("off", silent), ("on", loud)) if names]
+    return Finding("Telemetry", "ok", "; ".join(parts))
 
 
 def _version(package: str) -> str | None:

@@ -17,7 +17,7 @@ from facekd.settings.photos import EmbeddedFaces, ModelFile
 from facekd.settings.runtime import Cluster
 
 if TYPE_CHECKING:
-    from facekd.ingest.embedding import EmbedSummary, Outcome
+    from facekd.ingest.embedding import EmbedSummary
 
 SHOWN = 20  # failed photos that are listed
 
@@ -34,8 +34,10 @@ def embed(
 ) -> EmbedSummary:
     """Embed crops, or photos that are aligned on the way.
 
-    OUT holds the columns id, identity, source and embedding, and says which model made them. A killed run goes on
-    where it stopped when it is given again. Exits with 1 when a photo gave no embedding.
+    OUT holds the columns id, identity, source and embedding, int_id and uuid for databases, and says which model made
+    them. OUT.failures.parquet lists the photos without an embedding and the reasons. Given again, it embeds only what
+    is new or has changed, takes out what is gone, and goes on where a killed run stopped. Exits with 1 when a photo
+    gave no embedding.
 
     Example: facekd embed --model student.onnx photos/ embeddings.parquet
 
@@ -48,7 +50,19 @@ def embed(
     from facekd.deploy.embeddings import check_suffix, write_embeddings
     from facekd.engines.mapper import mapper
     from facekd.ingest.alignment import detector_of
-    from facekd.ingest.embedding import EmbedSummary, crop_work, part_schema, photo_work, read_parts
+    from facekd.ingest.earlier import (
+        FAILURES,
+        SETTINGS,
+        embedded,
+        part_rows,
+        parted,
+        placed,
+        plan_of,
+        read_earlier,
+        settings_text,
+        write_failures,
+    )
+    from facekd.ingest.embedding import crop_work, part_schema, photo_work, summary_of
     from facekd.ingest.parts import missing_items, part_paths, parts_folder, write_parts
     from facekd.ingest.photos import in_batches, load_embedder, own_model, photos_at, tell_of_others
 
@@ -70,28 +84,34 @@ def embed(
         tell_of_others(found, quiet)
         work = photo_work(found.photos, embedder, make_embedder, faces)
         config |= flat(faces)
-    ledger: list[Outcome] = []  # photos that gave no embedding of their own
-    run = {"command": "embed", "config": config, "environment": environment((model, src))}
+    settings = settings_text(work.settings)
     with parts_folder(out) as folder:
-        paths = part_paths(folder, json.dumps(work.settings, default=str), work.stamps)
-        todo = list(missing_items(paths, len(work.items)))
-        if len(todo) < len(work.items):
-            say(f"{out}: {len(work.items) - len(todo)} of {len(work.items)} are embedded already", quiet)
-        batches = in_batches((work.items[place] for place in todo), work.batch)
+        earlier = read_earlier(out, settings, work.by, quiet)
+        plan = plan_of(work.asked, earlier)
+        if earlier.rows:
+            say(f"{out}: {plan}", quiet)
+        left = plan.todo
+        if earlier.whole and not left and not plan.gone:
+            rows = [row for rows in plan.kept if rows is not None for row in rows]
+            return _print(summary_of(out, embedder.model_id, 0, *parted(rows)), quiet)
+        paths = part_paths(folder, settings, [repr(work.asked[place]) for place in left])
+        todo = list(missing_items(paths, len(left)))
+        if len(todo) < len(left):
+            say(f"{out}: {len(left) - len(todo)} of {len(left)} are embedded already", quiet)
+        batches = in_batches((work.items[left[place]] for place in todo), work.batch)
         sizes = (min(work.batch, len(todo) - start) for start in range(0, len(todo), work.batch))
         results = zip(sizes, on_engine(work.function, batches), strict=True)
-        done = write_parts(paths, len(work.items), results, part_schema(embedder.contract.dim))
+        done = write_parts(paths, len(left), results, part_schema(embedder.contract.dim))
         for _ in progress(done, len(todo), "embed", quiet, unit=work.batch):
             pass
-        pieces = read_parts(paths, embedder.model_id, ledger)
-        total = write_embeddings(out, pieces, embedder.contract, json.dumps(run, default=str))
-    failed = tuple(outcome for outcome in ledger if outcome.status != "duplicate")
-    summary = EmbedSummary(out, embedder.model_id, total, len(todo), len(ledger) - len(failed), failed)
-    _print(summary, quiet)
-    return summary
+        kept, without = parted(placed(work.asked, plan, part_rows(paths), work.by))
+        made = {SETTINGS: settings, FAILURES: write_failures(out, without)}
+        run = {"command": "embed", "config": config, "environment": environment((model, src))}
+        write_embeddings(out, embedded(kept, embedder.contract), embedder.contract, json.dumps(run, default=str), made)
+    return _print(summary_of(out, embedder.model_id, len(todo), kept, without), quiet)
 
 
-def _print(summary: EmbedSummary, quiet: bool) -> None:
+def _print(summary: EmbedSummary, quiet: bool) -> EmbedSummary:
     say(f"{summary.out}: {summary.embeddings} embeddings of model {summary.model_id}", quiet)
     if summary.duplicates:
         say(f"{summary.duplicates} photos hold the same bytes as another and are not repeated", quiet)
@@ -100,3 +120,5 @@ def _print(summary: EmbedSummary, quiet: bool) -> None:
         kinds = ", ".join(f"{count} {status}" for status, count in counts.most_common())
         say(f"{len(summary.failed)} photos gave no embedding ({kinds}):", quiet)
         say_first([f"{one.source}: {one.status}, {one.reason}" for one in summary.failed], SHOWN, quiet)
+        say(f"all of them, with the reasons: {summary.failures}", quiet)
+    return summary

@@ -12,6 +12,7 @@ FORMATS = {
     "crop store": 1,  # store.json, and each part of crops/
     "ledger": 1,  # of a crop store's photos and of a gallery's
     "embeddings": 1,  # .parquet and .npz
+    "failures": 1,  # the photos that embed has no embedding of
     "run folder": 1,  # run.yaml; what lies beside it belongs to it
     "checkpoint": 1,
     "trained network": 1,  # model.safetensors

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import numpy as np
@@ -19,6 +20,7 @@ from facekd.core.contract import Contract
 from facekd.core.files import atomic_write, sha256_file
 from facekd.core.formats import FORMATS, KEY, METADATA
 from facekd.core.types import Array, Embeddings
+from facekd.deploy.ids import int_id, uuid_id
 from facekd.deploy.vectors import MODEL_ID, Vectors, vectors_at
 from facekd.errors import UserError
 
@@ -34,22 +36,34 @@ class Embedded:
     embeddings: Embeddings
     identities: tuple[str | None, ...]
     sources: tuple[str, ...]  # the photo of each
+    sha256s: tuple[str | None, ...] = ()  # of the photos' bytes; empty where nothing is known
+    stamps: tuple[str | None, ...] = ()  # of the photos' files: another one when the file changes; empty likewise
 
     def __post_init__(self) -> None:
         n = len(self.embeddings.ids)
         assert len(self.identities) == n, (n, len(self.identities))
         assert len(self.sources) == n, (n, len(self.sources))
+        assert len(self.sha256s) in (0, n), (n, len(self.sha256s))
+        assert len(self.stamps) in (0, n), (n, len(self.stamps))
 
 
-def write_embeddings(path: Path, pieces: Iterable[Embedded], contract: Contract, run: str = "{}") -> int:
+def write_embeddings(
+    path: Path,
+    pieces: Iterable[Embedded],
+    contract: Contract,
+    run: str = "{}",
+    made: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Write embeddings as they come; the file is there whole, when the last is written, or not at all.
 
-    A ``.parquet`` file has the columns id, identity (null where unknown), source and embedding
-    (FixedSizeList<float32>[D]). An ``.npz`` file has the arrays ids, identities (empty where unknown), sources,
-    embeddings, model_id, contract and format. Of neither are all embeddings in memory at once.
+    A ``.parquet`` file has the columns id, identity (null where unknown), source, embedding
+    (FixedSizeList<float32>[D]), int_id and uuid (`deploy.ids`), sha256 and stamp (null where unknown). An ``.npz`` file
+    has the arrays ids, identities, sources, embeddings, int_ids, uuids, sha256s and stamps (empty where unknown),
+    model_id, contract and format. Of neither are all embeddings in memory at once.
 
     Args:
         run: JSON, how they were made; kept beside the contract in the Parquet file's metadata.
+        made: more to keep beside it, by its name.
 
     Returns:
         How many there were.
@@ -60,8 +74,8 @@ def write_embeddings(path: Path, pieces: Iterable[Embedded], contract: Contract,
     check_suffix(path)
     with atomic_write(path) as file:
         if path.suffix == ".npz":
-            return _write_npz(file, pieces, contract, path.parent)
-        return _write_parquet(file, pieces, contract, run)
+            return _write_npz(file, pieces, contract, path.parent, made)
+        return _write_parquet(file, pieces, contract, {RUN: run, **{f"facekd.{key}": made[key] for key in made}})
 
 
 def check_suffix(path: Path) -> None:
@@ -72,13 +86,6 @@ def check_suffix(path: Path) -> None:
     """
     if path.suffix not in (".parquet", ".npz"):
         raise UserError(f"{path}: embeddings are written as .parquet or .npz; give a name that ends in one of these")
-
-
-def vectors_of(rows: pa.Table) -> Array:
-    """float32[N, D], the column ``embedding`` of a table, which has no nulls."""
-    dim = rows.schema.field("embedding").type.list_size
-    vectors: Array = rows["embedding"].combine_chunks().flatten().to_numpy().reshape(len(rows), dim)
-    return vectors
 
 
 def read_embeddings(path: Path, model_id: str | None = None, quiet: bool = False) -> Embedded:
@@ -139,19 +146,23 @@ def _unit_rows(found: Vectors, path: Path, quiet: bool) -> Array:
     return unit
 
 
-def _write_parquet(file: IO[bytes], pieces: Iterable[Embedded], contract: Contract, run: str) -> int:
+def _write_parquet(file: IO[bytes], pieces: Iterable[Embedded], contract: Contract, about: Mapping[str, str]) -> int:
     schema = pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
             ("identity", pa.string()),
             ("source", pa.string()),
             pa.field("embedding", pa.list_(pa.float32(), contract.dim), nullable=False),
+            pa.field("int_id", pa.int64(), nullable=False),
+            pa.field("uuid", pa.string(), nullable=False),
+            ("sha256", pa.string()),
+            ("stamp", pa.string()),
         ],
         metadata={
             METADATA: str(FORMATS["embeddings"]),
             MODEL_ID: contract.model_id,
             CONTRACT: contract.to_json(),
-            RUN: run,
+            **about,
         },
     )
     total = 0
@@ -176,30 +187,36 @@ def _record_batch(piece: Embedded, schema: pa.Schema) -> pa.RecordBatch:
         pa.array(piece.identities, pa.string()),
         pa.array(piece.sources, pa.string()),
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), schema.field("embedding").type.list_size),
+        pa.array(map(int_id, piece.embeddings.ids), pa.int64()),
+        pa.array(map(uuid_id, piece.embeddings.ids), pa.string()),
+        pa.array(piece.sha256s or [None] * len(vectors), pa.string()),
+        pa.array(piece.stamps or [None] * len(vectors), pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _write_npz(file: IO[bytes], pieces: Iterable[Embedded], contract: Contract, folder: Path) -> int:
+def _write_npz(
+    file: IO[bytes], pieces: Iterable[Embedded], contract: Contract, folder: Path, made: Mapping[str, str]
+) -> int:
     ids: list[str] = []
-    identities: list[str] = []
-    sources: list[str] = []
+    texts: dict[str, list[str]] = {"identities": [], "sources": [], "sha256s": [], "stamps": []}
     # An array's header says how long it is, and comes first: the embeddings wait in a file without a name.
     with tempfile.TemporaryFile(dir=folder) as waiting, zipfile.ZipFile(file, "w") as archive:
         for piece in pieces:
             assert piece.embeddings.model_id == contract.model_id
             ids += piece.embeddings.ids
-            identities += (identity or "" for identity in piece.identities)
-            sources += piece.sources
+            for name, column in texts.items():
+                column += (text or "" for text in getattr(piece, name) or ("",) * len(piece.sources))
             waiting.write(np.ascontiguousarray(piece.embeddings.vectors, np.float32).data)
         waiting.seek(0)
         with archive.open("embeddings.npy", "w", force_zip64=True) as member:
             header = {"descr": "<f4", "fortran_order": False, "shape": (len(ids), contract.dim)}
             np.lib.format.write_array_header_1_0(member, header)
             shutil.copyfileobj(waiting, member)
-        texts = {"ids": ids, "identities": identities, "sources": sources}
+        texts |= {"ids": ids, "uuids": [uuid_id(one) for one in ids]}
         arrays = {name: np.array(values, np.str_) for name, values in texts.items()}
-        about = {KEY: FORMATS["embeddings"], "model_id": contract.model_id, "contract": contract.to_json()}
+        arrays["int_ids"] = np.array([int_id(one) for one in ids], np.int64)
+        about = {KEY: FORMATS["embeddings"], "model_id": contract.model_id, "contract": contract.to_json(), **made}
         arrays |= {name: np.array(value) for name, value in about.items()}
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

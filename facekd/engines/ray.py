@@ -7,7 +7,9 @@ holding back as many as come early. A window of tasks keeps both the order and t
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +18,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import ray
-from ray._private import ray_constants
+from ray._private import node, ray_constants
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
 from facekd.errors import UserError
@@ -24,6 +26,10 @@ from facekd.errors import UserError
 T = TypeVar("T")
 R = TypeVar("R")
 LOOPBACK = "127.0.0.1"
+# For the processes that Ray starts on this machine: no report of its use, and no look at its outer address, which Ray
+# otherwise asks for by a socket to 8.8.8.8.
+ALONE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+LONGEST_SESSION = 30  # characters that a session folder's path may have: Ray adds some sixty, and a socket's takes 107
 TRIES, PAUSE = 3, 2.0  # to connect, seconds between
 
 
@@ -70,17 +76,22 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
         return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address is None:
-        with _on_this_machine():
-            # Without "local" Ray would look for the last cluster of this machine, and wait for it where it is gone.
-            ray.init(address="local", include_dashboard=False, _node_ip_address=LOOPBACK, **quiet)
-    else:
+    if address is not None:
         reach(address)
         _connect(address, quiet)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    with session_folder() as folder:
+        try:
+            with on_this_machine():
+                # Without "local" Ray would look for the last cluster here, and wait for it where it is gone.
+                ray.init(address="local", **{**local_settings(folder), **quiet})
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str, quiet: dict[str, Any]) -> None:
@@ -104,18 +115,48 @@ def _connect(address: str, quiet: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _on_this_machine() -> Iterator[None]:
-    """A cluster begun inside listens on LOOPBACK alone, where Ray would listen on every interface without a password.
+def session_folder() -> Iterator[str]:
+    """A folder for a cluster's logs, sockets and spilled objects, which may hold crops: its owner's alone, gone after.
 
-    Ray has a switch for it, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0, and reads it when it is imported; without it Ray takes
-    the machine's outer address for LOOPBACK too (``ray._private.services.resolve_ip_for_localhost``).
+    Ray's own lie in /tmp/ray, are everybody's to read, and stay.
     """
-    before = ray_constants.ENABLE_RAY_CLUSTER
+    home = tempfile.gettempdir()
+    short = "/tmp" if len(home) > LONGEST_SESSION - len("/ray-12345678") and os.path.isdir("/tmp") else home
+    # A process of the cluster may still write its last line.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir=short, ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def local_settings(folder: str) -> dict[str, Any]:
+    """What ``ray.init`` is told of a cluster that lives on this machine alone, begun `on_this_machine`."""
+    return {"include_dashboard": False, "_node_ip_address": LOOPBACK, "_temp_dir": folder}
+
+
+@contextmanager
+def on_this_machine() -> Iterator[None]:
+    """A cluster begun inside listens on LOOPBACK alone, asks nobody outside, and tells nobody of itself.
+
+    Ray would listen on every interface without a password. It has a switch for it, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0,
+    and reads it when it is imported; without it Ray takes the machine's outer address for LOOPBACK too
+    (``ray._private.services.resolve_ip_for_localhost``). Its dashboard's process is not started: whether or not its
+    report of use is wanted, it asks the clouds' metadata servers, by name too, which of them it runs in
+    (``ray._common.usage.usage_lib.get_cloud_from_metadata_requests``, seen in 2.60).
+    """
+    before = {name: os.environ.get(name) for name in ALONE}
+    node_class: Any = node.Node
+    switch, start = ray_constants.ENABLE_RAY_CLUSTER, node_class.start_api_server
     ray_constants.ENABLE_RAY_CLUSTER = False
+    node_class.start_api_server = lambda *_, **__: None
+    os.environ.update(ALONE)
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        ray_constants.ENABLE_RAY_CLUSTER, node_class.start_api_server = switch, start
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def put(value: Any) -> Any:

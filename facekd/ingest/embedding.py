@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from facekd.core.types import Array, Embeddings
 from facekd.crops.cropset import CropSet
 from facekd.crops.read import read_crops
 from facekd.deploy.embedder import CropEmbedder
-from facekd.deploy.embeddings import Embedded, vectors_of
 from facekd.faces.detect import weights_digest
 from facekd.ingest.alignment import BATCH
+from facekd.ingest.earlier import Asked, EmbedRow, failures_path
 from facekd.ingest.photos import absolute, embed_batch
 from facekd.photos.find import PhotoFile, stamp
 from facekd.settings.group import flat
@@ -44,13 +43,27 @@ class EmbedSummary:
     out: Path
     model_id: str
     embeddings: int
-    new: int  # photos or crops embedded by this run; a killed one had done the others
+    new: int  # photos or crops embedded by this run; an earlier one, or a killed one, had done the others
     duplicates: int  # photos whose very bytes came before
     failed: tuple[Outcome, ...]
+    failures: Path  # the file of all photos without an embedding of their own
 
     @property
     def exit_code(self) -> int:
         return 1 if self.failed else 0
+
+
+def summary_of(
+    out: Path, model_id: str, new: int, kept: Sequence[EmbedRow], without: Sequence[EmbedRow]
+) -> EmbedSummary:
+    """What became of all photos.
+
+    Args:
+        new: photos that this run embedded.
+        without: photos that have no embedding of their own.
+    """
+    failed = tuple(Outcome(row.source, row.status, row.reason) for row in without if row.status != "duplicate")
+    return EmbedSummary(out, model_id, len(kept), new, len(without) - len(failed), failed, failures_path(out))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,8 @@ class EmbedWork:
 
     function: Callable[[Sequence[Any]], pa.Table]  # items to rows of `part_schema`; picklable
     items: Sequence[Any]  # photos, or places of crops
-    stamps: Sequence[str]  # of the items
+    asked: Sequence[Asked]  # what the items are
+    by: str  # the column of their keys
     settings: dict[str, object]  # that the embeddings depend on
     batch: int  # items embedded together
 
@@ -76,8 +90,8 @@ def photo_work(
     function = partial(_embed_files, make_embedder=make_embedder, faces=faces)
     digest = weights_digest(faces.detector_name, faces.weights)
     settings = {**flat(faces), "weights": digest, "model_id": embedder.model_id}
-    stamps = [f"{file.source}\t{file.identity}\t{stamp(file)}" for file in files]
-    return EmbedWork(function, absolute(files), stamps, settings, BATCH)
+    asked = [Asked(file.source, file.source, file.identity, stamp(file)) for file in files]
+    return EmbedWork(function, absolute(files), asked, "source", settings, BATCH)
 
 
 def _embed_files(
@@ -106,8 +120,9 @@ def crop_work(path: Path, embedder: CropEmbedder, make_embedder: Callable[[], Cr
     function = partial(_embed_crops, path=path, make_embedder=make_embedder)
     made = (path / "store.json").read_text(encoding="utf-8") if path.is_dir() else path.stat().st_mtime_ns
     settings: dict[str, object] = {"made": made, "model_id": embedder.model_id}
-    stamps = [f"{one}\t{who}\t{of}" for one, who, of in zip(crops.ids, crops.identities, crops.sources, strict=True)]
-    return EmbedWork(function, range(len(crops)), stamps, settings, CROPS)
+    crop_rows = zip(crops.ids, crops.sources, crops.identities, strict=True)
+    asked = [Asked(one, source, identity, "") for one, source, identity in crop_rows]  # an id is of one image
+    return EmbedWork(function, range(len(crops)), asked, "id", settings, CROPS)
 
 
 def _embed_crops(places: Sequence[int], *, path: Path, make_embedder: Callable[[], CropEmbedder]) -> pa.Table:
@@ -139,22 +154,3 @@ def _table(rows: Sequence[tuple[str | None, ...]], vectors: Array) -> pa.Table:
     dim = vectors.shape[1]
     columns.append(pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim, mask=without))
     return pa.Table.from_arrays(columns, schema=part_schema(dim))
-
-
-def read_parts(paths: Sequence[Path], model_id: str, ledger: list[Outcome]) -> Iterator[Embedded]:
-    """The embeddings in the parts; photos that give none, and those whose bytes came before, go to `ledger`."""
-    first: dict[str, str] = {}  # the photo that each digest was seen at first
-    for path in paths:
-        rows = pq.read_table(path)
-        kept = []
-        for place, row in enumerate(rows.select(["source", "sha256", "status", "reason", "id"]).to_pylist()):
-            source = row["source"]
-            if row["status"] != "ok":
-                ledger.append(Outcome(source, row["status"], row["reason"]))
-            elif row["sha256"] is None or first.setdefault(row["sha256"], source) == source:
-                kept.append(place)
-            elif not ledger or ledger[-1].source != source:  # once for all faces of the photo
-                ledger.append(Outcome(source, "duplicate", f"the same bytes as {first[row['sha256']]}"))
-        rows = rows.take(pa.array(kept, pa.int64()))  # typed: an empty list has no type of its own
-        embeddings = Embeddings(vectors_of(rows), tuple(rows["id"].to_pylist()), model_id)
-        yield Embedded(embeddings, tuple(rows["identity"].to_pylist()), tuple(rows["source"].to_pylist()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from facekd.core.types import Array
 from facekd.errors import UserError
 
+OPENVINO_TELEMETRY = "openvino_telemetry"  # a package beside OpenVINO
 BACKENDS = ("onnxruntime", "openvino", "torch")
 FEW, FEW_INT8 = 2, 8  # crops in a piece: what their images take stays in a core's cache
 
@@ -78,11 +80,7 @@ def openvino_call(path: Path, output_name: str, threads: int) -> Callable[[Array
     Raises:
         UserError: OpenVINO is missing, or can't run the file.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise UserError("the openvino backend needs OpenVINO: pip install 'facekd[export]'") from error
-
+    openvino = load_openvino()
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it: 3e-3 away
         "INFERENCE_NUM_THREADS": threads,
@@ -118,6 +116,28 @@ def openvino_call(path: Path, output_name: str, threads: int) -> Callable[[Array
         return output
 
     return call
+
+
+def load_openvino() -> Any:
+    """The module ``openvino``, which tells nobody that it was loaded.
+
+    While it is loaded it would look Google Analytics up, unless its owner had said no in a file in the home folder: it
+    does without the package for that where there is none.
+
+    Raises:
+        UserError: OpenVINO is missing.
+    """
+    before = sys.modules.get(OPENVINO_TELEMETRY)
+    if before is None:
+        sys.modules[OPENVINO_TELEMETRY] = None  # type: ignore[assignment]  # as Python has it: there is none
+    try:
+        import openvino
+    except ImportError as error:
+        raise UserError("the openvino backend needs OpenVINO: pip install 'facekd[export]'") from error
+    finally:
+        if before is None:
+            del sys.modules[OPENVINO_TELEMETRY]
+    return openvino
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def test_what_is_written_comes_back(tmp_path: Path, name: str, sizes: list[int])
 def test_the_parquet_file_is_what_others_can_read(tmp_path: Path) -> None:
     write_embeddings(tmp_path / "e.parquet", pieces([2]), CONTRACT, '{"command": "embed"}')
     table = pq.read_table(tmp_path / "e.parquet")
-    assert table.schema.names == ["id", "identity", "source", "embedding"]
+    assert table.schema.names == ["id", "identity", "source", "embedding", "int_id", "uuid", "sha256", "stamp"]
     assert table.schema.field("embedding").type == pa.list_(pa.float32(), 8)
     assert table["identity"].to_pylist() == [None, "名前"]
     metadata = table.schema.metadata

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from traced import needs_strace, trace
 
 from facekd.commands.align import align
 from facekd.crops.store import CropStore
@@ -188,6 +189,27 @@ def test_a_cluster_of_its_own_listens_on_this_machine_alone(ray: Any) -> None:
         ports = listening("gcs_server", "raylet", "ray::")
     assert len(ports) >= 3
     assert {address for address, _ in ports} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
+@needs_strace
+def test_a_cluster_of_its_own_asks_nobody_and_leaves_nothing(ray: Any, photos: Path, tmp_path: Path) -> None:
+    """Ray's report of use, its look for a cloud around it and for this machine's outer address are all off."""
+    kept = set(Path("/tmp").glob("ray*")) | set(Path("/tmp/ray").glob("session_*"))
+    words = ["align", photos, tmp_path / "crops", "--engine", "ray", "--detector", "none"]
+    code, said, found = trace(words, tmp_path, tmp_path / "trace")
+    assert code in (0, 1), said  # photos that are none
+    assert (tmp_path / "crops" / "crops").exists()
+    assert found == []
+    assert set(Path("/tmp").glob("ray*")) | set(Path("/tmp/ray").glob("session_*")) <= kept
+
+
+def test_the_folder_of_a_cluster_is_its_owners_alone(ray: Any) -> None:
+    from facekd.engines.ray import connected
+
+    with connected():
+        folder = Path(ray._private.worker._global_node.get_session_dir_path()).parent
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
 
 
 def listening(*names: str) -> set[tuple[str, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from facekd.errors import UserError
 
@@ -26,6 +27,15 @@ class Target:
     free_batch: bool  # or one crop at a time
     runs_here: bool
     advice: str = ""  # what an app has to do to get the embeddings that were checked
+    given: str | None = None  # the input's name, where it goes by one
+    made: str | None = None  # and the output's
+
+    def input_of(self, size: int) -> dict[str, Any]:
+        """What it takes, as `deploy.model_json` says it."""
+        batch = None if self.free_batch else 1
+        shape = [batch, 3, size, size] if self.layout == "NCHW" else [batch, size, size, 3]
+        about = {"dtype": "image" if self.layout == "image" else "float32", "shape": shape, "layout": self.layout}
+        return {"name": self.given, **about, "channels": "RGB", "mean": None, "std": None, "flip": False}
 
     def fed(self, size: int) -> str:
         """What an app feeds it, in words."""
@@ -45,7 +55,7 @@ TARGETS = {
         ),
         Target(
             ".ncnn.zip", "ncnn", "ncnn", "ncnn", ("torch", "pnnx", "ncnn"), ("fp32", "fp16"), "NCHW", False, True,
-            "for fp32 on ARM set opt.use_fp16_packed, use_fp16_storage and use_fp16_arithmetic to false",
+            "for fp32 on ARM set opt.use_fp16_packed, use_fp16_storage and use_fp16_arithmetic to false", "in0", "out0",
         ),
         Target(
             ".mlpackage", "Core ML", "coreml", "coreml", ("torch", "coremltools"), ("fp32", "fp16"), "image", False,
@@ -53,7 +63,8 @@ TARGETS = {
         ),
         Target(
             ".xml", "OpenVINO", "openvino", "export", ("openvino",), ("fp32", "fp16", "int8"), "NCHW", True, True,
-            "compile it with INFERENCE_PRECISION_HINT=f32; some processors compute in bf16 without it",
+            "compile it with INFERENCE_PRECISION_HINT=f32; some processors compute in bf16 without it", "input",
+            "embedding",
         ),
         Target(
             ".pte", "ExecuTorch", "executorch", "executorch", ("torch", "executorch"), ("fp32",), "NCHW", True, True,

@@ -1,0 +1,41 @@
+"""A hook of MkDocs: the benchmarks' pictures, and tables that stand in the code where a page says {{ name }}."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from facekd.core.formats import FORMATS
+
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "benchmarks" / "results"
+ROOT_LINK = re.compile(r"\]\(docs/([^)]+)\)")  # of a page of the repository's root that stands in the manual too
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pictures that the benchmarks drew."""
+    for path in sorted(PICTURES.glob("*.svg")):
+        files.append(File.generated(config, f"results/pictures/{path.name}", abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in tables, and pages of the repository's root with their links led into the manual."""
+    for name in re.findall(r"{{ file (\S+) }}", markdown):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        markdown = markdown.replace(f"{{{{ file {name} }}}}", ROOT_LINK.sub(r"](../\1)", text))
+    return markdown.replace("{{ formats }}", formats_table())
+
+
+def formats_table() -> str:
+    rows = [f"| {kind} | {number} |" for kind, number in FORMATS.items()]
+    return "\n".join(["| kind of file | format |", "|---|---|", *rows])
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep a number and its interval on one line."""
+    return re.sub(r"<td([^>]*)>([+−\d†][^<>]{0,25})</td>", r'<td class="figure"\1>\2</td>', html)
