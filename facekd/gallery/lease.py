@@ -23,7 +23,10 @@ from facekd.gallery.place import Place, told
 TABLE = "writer"
 LEASE = 300.0  # seconds; clocks of the machines have to agree within a good part of it
 RENEWALS = 5  # in that time
-CONTENDED = ("onflict", "concurrent writers")  # LanceDB's words where others committed first, at once or again and again
+CONTENDED = (
+    "onflict",
+    "concurrent writers",
+)  # LanceDB's words where others committed first, at once or again and again
 SCHEMA = pa.schema([("owner", pa.string()), ("host", pa.string()), ("until", pa.float64())])
 
 
