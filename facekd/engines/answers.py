@@ -17,6 +17,7 @@ class Answer:
     arrays: dict[str, Array] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
     problem: str = ""  # a sentence, where there is nothing else
+    sites: int = 1  # whose mean it is
 
 
 Ask: TypeAlias = "Callable[[str, Mapping[str, Array], int], list[Answer]]"  # task, arrays, first step

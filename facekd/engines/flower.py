@@ -36,17 +36,21 @@ def site_app(work: Work, secure: bool = False) -> ClientApp:
         work: may raise UserError, whose sentence goes to the coordinator; picklable.
         secure: weights leave masked, see `engines.secure`.
     """
-    mods = []
     if secure:
         from facekd.engines.secure import masked
 
-        mods = [masked]
-    app = ClientApp(mods=mods)
-    app.train()(partial(_serve, work))
+        app = ClientApp(mods=[masked])
+    else:
+        app = ClientApp()
+    app.train()(partial(_serve, work, secure))
     return app
 
 
-def _serve(work: Work, message: Message, context: Context) -> Message:
+def _serve(work: Work, secure: bool, message: Message, context: Context) -> Message:
+    if secure:
+        from facekd.engines.secure import serve_masked
+
+        return serve_masked(work, message, context, site_name(context))
     task = message.content[TASK]
     assert isinstance(task, ConfigRecord)
     records = message.content[ARRAYS]
@@ -77,6 +81,15 @@ def site_name(context: Context) -> str:
     return f"site {int(config['partition-id']) + 1}" if "partition-id" in config else f"node {context.node_id}"
 
 
+def asker_of(grid: Grid, context: Context, assignment: str, minutes: float, secure: bool) -> Ask:
+    """A function that puts a task to all sites, in the open or so that only the mean of their answers is seen."""
+    if secure:
+        from facekd.engines.secure import secure_asker
+
+        return secure_asker(grid, context, assignment, minutes)
+    return asker(grid, assignment, minutes)
+
+
 def asker(grid: Grid, assignment: str, minutes: float) -> Ask:
     """A function that puts a task to all sites that are connected, and waits for their answers."""
 
@@ -89,7 +102,7 @@ def asker(grid: Grid, assignment: str, minutes: float) -> Ask:
             }
         )
         messages = [
-            Message(content, dst_node_id=node, message_type=MessageType.TRAIN, ttl=_ttl(minutes)) for node in nodes
+            Message(content, dst_node_id=node, message_type=MessageType.TRAIN, ttl=60 * minutes + 60) for node in nodes
         ]
         replies = list(grid.send_and_receive(messages, timeout=60 * minutes))
         answers = [_answer(reply) for reply in replies]
@@ -121,7 +134,9 @@ def wait_for_sites(grid: Grid, count: int, minutes: float, say: Callable[[str], 
         time.sleep(1)
 
 
-def simulate(sites: int, coordinate: Callable[[Grid], None], work: Work, secure: bool) -> None:
+def simulate(
+    sites: int, assignment: str, coordinate: Callable[[Ask], None], work: Work, minutes: float, secure: bool
+) -> None:
     """Run a coordinator and sites on this machine, by Flower's simulation in a Ray cluster of its own.
 
     A site takes one core; as many work at once as there are cores.
@@ -138,7 +153,7 @@ def simulate(sites: int, coordinate: Callable[[Grid], None], work: Work, secure:
 
     def main(grid: Grid, context: Context) -> None:
         try:
-            coordinate(grid)
+            coordinate(asker_of(grid, context, assignment, minutes, secure))
         except BaseException as error:  # Flower would log it as its own
             raised.append(error)
 
@@ -152,17 +167,6 @@ def simulate(sites: int, coordinate: Callable[[Grid], None], work: Work, secure:
         )
     if raised:
         raise raised[0]
-
-
-def coordinator_app(coordinate: Callable[[Grid, Mapping[str, Any]], None]) -> ServerApp:
-    """What runs beside the SuperLink; `coordinate` also gets the app's settings."""
-    app = ServerApp()
-
-    def main(grid: Grid, context: Context) -> None:
-        coordinate(grid, context.run_config)
-
-    app.main()(main)
-    return app
 
 
 def _packed(arrays: Mapping[str, Array]) -> ArrayRecord:
@@ -188,10 +192,6 @@ def _answer(reply: Message) -> Answer:
         return Answer(
             f"node {reply.metadata.src_node_id}", problem=f"its answer can't be read ({type(error).__name__})"
         )
-
-
-def _ttl(minutes: float) -> float:
-    return 60 * minutes + 60
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def federate_rounds(
             averaged |= from_moments(average(settled), norms)
         give_weights(modules, averaged)
         rates = dict(judge(modules["net"])) or mean_numbers(settled, "held_out")
-        row = {"step": round_ + 1, "sites": len(answers), **mean_numbers(answers, "loss"), **rates}
+        row = {"step": round_ + 1, "sites": sum(one.sites for one in answers), **mean_numbers(answers, "loss"), **rates}
         append_metrics(out, row)
         save_checkpoint(out / LAST, round_ + 1, modules, idle, about)
         told = ", ".join(f"{key.replace('_', '-')} {value:.3f}" for key, value in row.items() if key != "step")
@@ -242,9 +242,10 @@ def _length(arrays: Mapping[str, Array], before: Mapping[str, Array]) -> float:
 
 
 def _enough(answers: Sequence[Answer], least: int, done: int, out: Path) -> None:
-    if len(answers) < least:
+    found = sum(one.sites for one in answers)
+    if found < least:
         kept = f"the same command goes on after round {done}" if done else "nothing was averaged yet"
         raise UserError(
-            f"{out}: round {done + 1} has the weights of {len(answers)} sites, and --least asks for {least}; start it "
+            f"{out}: round {done + 1} has the weights of {found} sites, and --least asks for {least}; start it "
             f"again when more of them answer: {kept}"
         )
