@@ -7,10 +7,11 @@ rich is loaded by what needs it: a first embedding takes half a second, and rich
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from facekd.core.printable import printable_line
 
@@ -73,8 +74,25 @@ def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *,
                 say(f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s")
 
 
+_kept: list[dict[str, Any]] | None = None
+
+
+@contextlib.contextmanager
+def tables_kept() -> Iterator[list[dict[str, Any]]]:
+    """The tables of what is done inside, as title and rows by column, in place of printing them."""
+    global _kept
+    _kept = kept = []
+    try:
+        yield kept
+    finally:
+        _kept = None
+
+
 def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = False, *, figures: bool = True) -> None:
     """A table on stdout; its first column is text, the others are figures unless told otherwise."""
+    if _kept is not None:
+        _kept.append({"title": title, "rows": [dict(zip(columns, row, strict=True)) for row in rows]})
+        return
     if quiet:
         return
     from rich.console import Console

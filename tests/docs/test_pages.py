@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import ROOT, Block, blocks, name_of, pages
+from pages import EMPTY, ROOT, Block, blocks, name_of, pages
 
 from facekd.cli import GROUPS, build_app, run
 
@@ -73,9 +73,9 @@ def test_a_block_is_one_that_parses(page: Path, number: int, block: Block) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=map(name_of, RUN))
 def test_a_page_does_what_it_says(
-    page: Path, workplace: Callable[[], Path], capsys: pytest.CaptureFixture[str]
+    page: Path, workplace: Callable[[bool], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workplace()
+    workplace(EMPTY in page.read_text(encoding="utf-8"))
     for number, block in enumerate(blocks(page)):
         if block.only_parsed:
             continue
