@@ -2,8 +2,8 @@
 
     python examples/web/prepare.py [STUDENT.onnx]     # without one the model that comes with facekd
 
-student.json says what student.onnx expects of a crop, and from which score on two faces are taken for the same person's:
-the threshold that the file carries for a false accept rate of 1 in 1,000.
+student.json says what student.onnx expects of a crop, and from which score on two faces are taken for one person's: the
+threshold that the file carries for a false accept rate of 1 in 1,000.
 """
 
 import json

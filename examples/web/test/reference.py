@@ -21,7 +21,7 @@ MODELS = Path(__file__).parents[1] / "models"
 
 
 def draw(folder: Path) -> list[Path]:
-    """One person twice, another one, both, large photos, a JPEG, the same turned by its EXIF, a photo without a face."""
+    """One person twice, another one, both, large photos, a JPEG, the same turned by its EXIF, one without a face."""
     one, again, other = (render(person(3, who), 0, photo).pixels for who, photo in ((1, 0), (1, 1), (2, 0)))
     height = max(len(one), len(other))
     two = np.hstack([np.pad(photo, ((0, height - len(photo)), (0, 0), (0, 0)), "edge") for photo in (other, one)])
