@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 from facekd.core.printable import printable_line
@@ -32,11 +33,20 @@ def say_first(lines: Sequence[str], most: int, quiet: bool, where: str = "") -> 
         say(f"  … and {len(lines) - most} more{where}", quiet)
 
 
-def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *, unit: int = 1) -> Iterator[T]:
+def progress(
+    items: Iterable[T],
+    total: int,
+    label: str,
+    quiet: bool = False,
+    *,
+    unit: int = 1,
+    tell: Callable[[T], str] | None = None,
+) -> Iterator[T]:
     """`items`, with a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet.
 
     Args:
         total: how many things there are in all; each item stands for `unit` of them.
+        tell: words about the item that was done last, to be shown with it.
     """
     if quiet:
         yield from items
@@ -57,12 +67,13 @@ def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *,
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            *([TextColumn("{task.fields[words]}", markup=False)] if tell else []),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=total)
+            task = bar.add_task(label, total=total, words="")
             for item in items:
                 yield item
-                bar.advance(task, unit)
+                bar.update(task, advance=unit, words=printable_line(tell(item)) if tell else "")
     else:
         start = last = time.monotonic()
         for done, item in enumerate(items, 1):
@@ -70,7 +81,11 @@ def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *,
             now = time.monotonic()
             if now - last > PLAIN_EVERY:
                 last = now
-                say(f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s")
+                line = f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s"
+                if tell:
+                    left = (now - start) / done * (total / unit - done)
+                    line += f", {timedelta(seconds=round(left))} left; {tell(item)}"
+                say(line)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = False, *, figures: bool = True) -> None:
