@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from facekd.core.printable import printable_line
@@ -33,11 +33,20 @@ def say_first(lines: Sequence[str], most: int, quiet: bool, where: str = "") -> 
         say(f"  … and {len(lines) - most} more{where}", quiet)
 
 
-def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *, unit: int = 1) -> Iterator[T]:
+def progress(
+    items: Iterable[T],
+    total: int,
+    label: str,
+    quiet: bool = False,
+    *,
+    unit: int = 1,
+    note: Callable[[T], str] = lambda _: "",
+) -> Iterator[T]:
     """`items`, with a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet.
 
     Args:
         total: how many things there are in all; each item stands for `unit` of them.
+        note: what else is shown, of the item that came last.
     """
     if quiet:
         yield from items
@@ -58,12 +67,13 @@ def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *,
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=total)
+            task = bar.add_task(label, total=total, note="")
             for item in items:
                 yield item
-                bar.advance(task, unit)
+                bar.update(task, advance=unit, note=note(item))
     else:
         start = last = time.monotonic()
         for done, item in enumerate(items, 1):
@@ -71,7 +81,8 @@ def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *,
             now = time.monotonic()
             if now - last > PLAIN_EVERY:
                 last = now
-                say(f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s")
+                told = note(item)
+                say(f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s{told and f', {told}'}")
 
 
 _kept: list[dict[str, Any]] | None = None

@@ -18,6 +18,7 @@ from facekd.console import progress, say
 from facekd.core.contract import Contract
 from facekd.core.files import write_json, write_text
 from facekd.core.pixels import to_input, unit
+from facekd.core.printable import percent
 from facekd.core.run import read_metrics
 from facekd.core.types import Array
 from facekd.crops.cropset import CropSet
@@ -133,7 +134,7 @@ def train(
         if start == 0:
             record({"step": 0, **judge(0)})
         try:
-            for row in progress(rows, plan.steps - start, label, quiet):
+            for row in progress(rows, plan.steps - start, label, quiet, note=_teller()):
                 step = int(row["step"])
                 if plan.ema:
                     follow(kept_net, modules["net"], plan.ema, step)
@@ -220,6 +221,19 @@ def held_out_rates(vectors: Array, identities: tuple[str | None, ...]) -> dict[s
     if rate.tar is not None:
         found[f"held_out_tar@{FAR:g}"] = rate.tar
     return found
+
+
+def _teller() -> Callable[[Mapping[str, float]], str]:
+    """What the bar says of each row: the loss, and how people whom the training never sees are told apart by now."""
+    seen = ""
+
+    def told(row: Mapping[str, float]) -> str:
+        nonlocal seen
+        if "held_out_eer" in row:
+            seen = f", EER of people it never sees {percent(row['held_out_eer'], 1)}"
+        return f"loss {row['loss']:.2f}{seen}"
+
+    return told
 
 
 def _forget_after(out: Path, step: int) -> None:
