@@ -15,8 +15,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-# ONNX Runtime looks when it is loaded, which nothing in here does before this line; worker processes inherit it.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Libraries look at these when they are loaded, which nothing in here does before; processes started later inherit them.
+for _switch, _silent in {
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime
+    "FLWR_TELEMETRY_ENABLED": "0",  # Flower
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+}.items():
+    os.environ.setdefault(_switch, _silent)
 
 if TYPE_CHECKING:  # for type checkers and editors, which run nothing
     from facekd.api import Embedder as Embedder

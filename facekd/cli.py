@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "narrow": ("facekd.commands.narrow:narrow", "Begin a student at its teacher's layers, made narrower."),
     "distill": ("facekd.commands.distill:distill", "Train a MobileFaceNet student on a teacher."),
+    "federate": ("facekd.commands.federate:federate", "Train a student on crops that stay at their sites."),
     "sweep": ("facekd.commands.sweep:sweep", "Try terms and weights at equal budget, with controls."),
     "verify": ("facekd.commands.verify:verify", "Measure how well models tell people apart on a pair list."),
     "compare": ("facekd.commands.compare:compare", "Say how much of the gap to its teacher a student closes."),

@@ -40,7 +40,16 @@ THIRD_PARTY = {
     "rates": {"numpy", "scipy", "threadpoolctl"},  # no torch: a GPU product is handed in
     "training": {"numpy", "torch", "accelerate", "safetensors"},
     "teachers": {"numpy", "torch", "onnx", "onnxruntime", "onnx2torch", "facenet_pytorch"},
-    "deploy": {"numpy", "pyarrow", "torch", "onnx", "onnxruntime", "onnxscript", "openvino", "sklearn"},
+    "deploy": {"numpy", "pyarrow", "torch", "onnx", "onnxruntime", "onnxscript", "openvino", "sklearn"}
+    | {
+        "litert_torch",
+        "ai_edge_litert",
+        "ai_edge_quantizer",
+        "pnnx",
+        "ncnn",
+        "coremltools",
+        "executorch",
+    },  # to convert
     "gallery": {"numpy", "pyarrow", "lancedb", "cryptography", "faiss"},
     "engines": {"ray"},
     "reports": {"numpy", "jinja2", "matplotlib"},

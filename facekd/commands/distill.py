@@ -65,7 +65,18 @@ def distill(
     from facekd.recipes.begin import about_run, plan_learner
     from facekd.recipes.card import Subject
     from facekd.recipes.goal import judged_by, set_goal
-    from facekd.recipes.plan import accelerate, batch_loader, begin, make_plan, make_sampler, one_process, stepper
+    from facekd.recipes.plan import (
+        accelerate,
+        batch_loader,
+        begin,
+        first_crops,
+        join,
+        make_plan,
+        make_sampler,
+        one_process,
+        stepper,
+    )
+    from facekd.recipes.runtime import settle_runtime
     from facekd.recipes.step import step_loss
     from facekd.recipes.teachers import check_views, kept_rows, save_joint
     from facekd.recipes.terms import check_terms, read_resolution
@@ -75,16 +86,21 @@ def distill(
 
     check_terms(objective.term, objective.ramp)  # crops take longer to read than a user waits for this
     check_views(teacher, views.views)
-    accelerator = accelerate(runtime.precision)  # from here on several processes know of each other
+    state = join(runtime.precision)
     quiet = quiet or rank() > 0
     crops = read_training_crops(data.data, data.held_out, seed, data.minimum, data.drop)
     learner = plan_learner(student, crops.train, out)
     plan = make_plan(len(crops.train), optimization, begun=learner.source is not None)
     sample = make_sampler(optimization, crops, seed, views.views)
     phases = read_resolution(optimization.resolution, student.net, crops.train.size)
-    goal = set_goal(objective, teacher, optimization, learner, crops, out, seed, accelerator.device, quiet)
+    goal = set_goal(objective, teacher, optimization, learner, crops, out, seed, state.device, quiet)
     joint = [] if teacher.joint is None else [f"--joint {teacher.joint}"]
     judge = judged_by(goal, crops, learner, quiet)
+    side_of = partial(side_at, steps=plan.steps, phases=phases, full=learner.contract.size)
+    shape = (optimization.batch // optimization.accumulate // num_processes(), 3, side_of(0), side_of(0))
+    inputs = partial(first_crops, crops, learner.contract, shape)
+    runtime = settle_runtime(runtime, out, learner.kind, goal.tools.net, inputs, plan.steps, state.device, quiet)
+    accelerator = accelerate(runtime.precision)
     one_process([*goal.alone, *joint, *(["--compile"] if runtime.compile else [])])
 
     # Begun only once every setting is known to be good: a run folder refuses other settings.
@@ -100,8 +116,6 @@ def distill(
             with accelerator.main_process_first():  # the others find it filled
                 kept = kept_rows(goal.teachers, crops.train, seed, views, quiet)
     load = batch_loader(crops, learner.contract, sample, seed, augment=views.augment, teacher=taught, kept=kept)
-    side_of = partial(side_at, steps=plan.steps, phases=phases, full=learner.contract.size)
-    shape = (optimization.batch // optimization.accumulate // num_processes(), 3, side_of(0), side_of(0))
     forward = stepper(goal.tools.net, runtime.compile, shape, accelerator, quiet)
     loss = step_loss(goal.terms, goal.rises(plan.steps), goal.tools, goal.projection, forward, side_of)
     about = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from facekd.core.types import Array
     from facekd.crops.cropset import CropSet
     from facekd.deploy.embedder import CropEmbedder
-    from facekd.deploy.export import Parity
+    from facekd.deploy.export import Parity, Precision
+    from facekd.deploy.targets.table import Target
+    from facekd.deploy.targets.write import Written
+    from facekd.evaluation.exported import ExportComparison, ExportTrial
     from facekd.evaluation.results import ModelDifference
 
 NOISE_CROPS = 16  # checked where no crops are given
-CHECKED, CALIBRATED = 64, 256  # crops; those checked are not those calibrated on where there are enough
-FARS = (1e-1, 1e-2, 1e-3, 1e-4)
-JUDGED_FAR = 1e-3  # or the lowest above it that the list can show
-MOST_LOST = 0.003  # of the TAR there
+CHECKED = 64  # crops
 SEED = 0  # of which crops are drawn
 
 
@@ -57,10 +57,15 @@ def export(
 
     PReLU is written in operators that runtimes run at full speed, the same function. The file is handed over only
     after its embeddings agree with the network's: every cosine 0.9999 for fp32 and 0.999 for fp16, their median 0.97
-    for int8; and, where pairs are given, after its TAR at FAR 1e-3 is within 0.3 points of the network's.
+    for int8; and, where pairs are given, after its TAR at FAR 1e-3 is within 0.3 points of the network's. Fewer bits
+    than 16 are always judged so: on --pairs, or on all pairs of crops whose people are known. Layers that cost too
+    much accuracy in int8 stay float; where that does not help either, nothing is written.
 
-    An fp32 export is the same model as its source and shares its galleries. fp16 and int8 give other embeddings: they
-    are models of their own, to be enrolled anew. fp16 stores weights in half the space and computes in fp32.
+    An fp32 export is the same model as its source and shares its galleries. Others give other embeddings: they are
+    models of their own, to be enrolled anew. fp16 stores weights in half the space and computes in fp32; int8-weights
+    and int4-weights store blocks of weights in a quarter and an eighth of it, and compute in fp32 too.
+
+    What the model is, what it takes and its thresholds lie beside it as JSON: student.onnx.json.
 
     Example: facekd export runs/student student.onnx --precision int8 --crops crops/ --pairs pairs.csv
 
@@ -69,46 +74,134 @@ def export(
         model: The ONNX file to write.
         quiet: Print nothing.
     """
-    from facekd.core.files import write_bytes
+    from facekd.core.files import ORDINARY, write_bytes
     from facekd.core.run import versions
     from facekd.crops.read import read_crops
-    from facekd.deploy.card import CARD, TERMS, model_card
+    from facekd.deploy.card import CARD, TERMS, model_card, stated_terms
     from facekd.deploy.embedder import CropEmbedder
-    from facekd.deploy.export import bound, check_parity, prepared, serialized
+    from facekd.deploy.export import PRECISIONS, bound, forms, serialized
+    from facekd.deploy.model_json import MODEL, about_model, described, input_of, output_of
+    from facekd.deploy.targets.table import check_target, target_of
+    from facekd.deploy.targets.write import LIMITS, converted, put_in_place
     from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
     from facekd.nets.files import STANDARD, UINT8
 
-    if model.suffix != ".onnx":
-        raise UserError(f"{model}: the exported file's name has to end in .onnx")
+    target = target_of(model)
+    if target is not None:
+        check_target(target, file.precision, file.uint8_input or file.standard_input)
     source = CropEmbedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
     name, graph = _network(run)
     given = _given_thresholds(run, source, file)
     crops = None if file.crops is None else read_crops(file.crops)
-    calibrated, checked = _drawn(source, crops)
+    trial = None if crops is None else _trial(file, crops)
+    calibrated, checked = _drawn(source, crops, trial)
 
     say(f"exporting {name} in {file.precision} …", quiet)
-    takes = UINT8 if file.uint8_input else STANDARD if file.standard_input else None
-    made = prepared(graph(), source.network.fed, file.precision, takes, calibrated)
-    own = bound(made, source.contract, file.precision)
+    asked = UINT8 if file.uint8_input else STANDARD if file.standard_input else None
+    bits = "fp32" if target is not None and file.precision == "fp16" else file.precision  # fp16 is its converter's work
+    terms = file.terms or stated_terms(run)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
-    if file.terms is not None:
-        about[TERMS] = file.terms
-    with _as_read(serialized(made, own, source.contract, file.precision, about)) as exported:
-        parity = check_parity(source, exported, checked, file.precision)
-        differences, measured = _compare(run, source, exported, crops, file, quiet)
-    _check_tar(differences, file.precision)
+    if terms is not None:
+        about[TERMS] = terms
 
-    # The source's own, or those of the pairs given; what facekd carries for the source holds where there are neither.
-    kept = given or measured or known_thresholds(own)
-    if kept:
-        about[THRESHOLDS] = thresholds_text(kept)
-    checks = _checks(parity, differences, file)
-    about[CARD] = model_card(name, own, source.contract, file.precision, checks, kept, file.terms)
-    data = serialized(made, own, source.contract, file.precision, about)
-    write_bytes(model, data)
+    def opened(made: ModelProto) -> AbstractContextManager[Written]:
+        if target is not None:
+            return converted(made, source.network, target, file.precision, model)
+        own = bound(made, source.contract, file.precision)
+        return _as_read(serialized(made, own, source.contract, file.precision, about))
+
+    tries = forms(graph(), source.network.fed, bits, asked, calibrated)
+    limits = PRECISIONS if target is None else LIMITS
+    with _first_that_holds(run, source, tries, opened, checked, trial, limits, file, quiet) as chosen:
+        own, comparison = chosen.written.embedder.contract, chosen.comparison
+        # The source's own, or those of the pairs; what facekd carries for the source holds where there are neither.
+        kept = given or ({} if comparison is None else comparison.thresholds()) or known_thresholds(own)
+        takes = asked or source.network.takes
+        values = about_model(
+            name=name,
+            contract=own,
+            source=source.contract,
+            precision=file.precision,
+            fed=input_of(own, takes) if target is None else target.input_of(own.size),
+            made=output_of(own.dim) if target is None else output_of(own.dim, target.made, target.free_batch),
+            parity={"of": _checked_on(file), **asdict(chosen.parity)},
+            rates={} if comparison is None else comparison.values(),
+            thresholds=kept,
+            terms=terms,
+            versions=versions(),
+        )
+        checks = _checks(chosen, target, file)
+        if target is not None:
+            with described(model, values):
+                put_in_place(chosen.written.path, model)
+            size, words = chosen.written.bytes, target.fed(own.size)
+        else:
+            card = model_card(name, own, source.contract, file.precision, checks, kept, terms)
+            about |= {THRESHOLDS: thresholds_text(kept)} if kept else {}
+            about |= {CARD: card, MODEL: json.dumps(values)}
+            data = serialized(chosen.model, own, source.contract, file.precision, about)
+            with described(model, values):
+                write_bytes(model, data, mode=ORDINARY)
+            size, words = len(data), f"its card in the metadata {CARD}"
     found = "; ".join(f"{what} {value}" for what, value in checks.items())
-    say(f"{model}: {len(data) / 1e6:.2f} MB, model {own.model_id}, its card in the metadata {CARD}; {found}", quiet)
-    return Exported(model, own.model_id, parity.least_cosine, parity.median_cosine, len(data), differences)
+    say(f"{model}: {size / 1e6:.2f} MB, model {own.model_id}, {words}; {found}", quiet)
+    if target is not None and target.advice:
+        say(f"{model}: {target.advice}", quiet)
+    differences = () if comparison is None else comparison.differences
+    return Exported(model, own.model_id, chosen.parity.least_cosine, chosen.parity.median_cosine, size, differences)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A file, not in its place yet, that is close enough to its source."""
+
+    model: ModelProto
+    written: Written
+    parity: Parity
+    comparison: ExportComparison | None  # None where nobody was told apart
+
+
+@contextmanager
+def _first_that_holds(
+    run: Path,
+    source: CropEmbedder,
+    tries: Iterator[ModelProto],
+    opened: Callable[[ModelProto], AbstractContextManager[Written]],
+    checked: Array,
+    trial: ExportTrial | None,
+    limits: Mapping[str, Precision],
+    file: ExportedFile,
+    quiet: bool,
+) -> Iterator[_Chosen]:
+    """The first of `tries`, each of more bits than the one before, that is close enough to the source.
+
+    Raises:
+        Worse: none is; the sentence is of the last.
+    """
+    from facekd.deploy.export import Worse, check_parity
+    from facekd.evaluation.exported import refuse_lost
+
+    wanted = None if trial is None else trial.judge(run.stem, run, source, quiet)
+    fault = None
+    for made in tries:
+        if fault is not None:
+            say(f"not close enough ({fault}); again, with more bits where they count …", quiet)
+        with ExitStack() as stack:
+            written = stack.enter_context(opened(made))
+            comparison = None
+            try:
+                parity = check_parity(source, written.embedder, checked, file.precision, limits)
+                if trial is not None and wanted is not None:
+                    found = trial.judge(f"{run.stem} exported", run, written.embedder, quiet)
+                    comparison = trial.compare(found, wanted)
+                    refuse_lost(comparison, file.precision, must_show=file.few_bits)
+            except Worse as error:
+                fault = error
+                continue
+            yield _Chosen(made, written, parity, comparison)
+            return
+    assert fault is not None
+    raise fault
 
 
 def _network(run: Path) -> tuple[str, Callable[[], ModelProto]]:
@@ -125,17 +218,18 @@ def _network(run: Path) -> tuple[str, Callable[[], ModelProto]]:
 
 
 @contextmanager
-def _as_read(data: bytes) -> Iterator[CropEmbedder]:
+def _as_read(data: bytes) -> Iterator[Written]:
     """An exported file, read as any user of it reads it: what is checked is the file itself."""
     import tempfile
 
     from facekd.core.files import write_bytes
     from facekd.deploy.embedder import CropEmbedder
+    from facekd.deploy.targets.write import Written
 
     with tempfile.TemporaryDirectory(prefix="facekd-export-") as folder:
         candidate = Path(folder) / "model.onnx"
         write_bytes(candidate, data)
-        yield CropEmbedder.load(candidate, quick=False)
+        yield Written(candidate, CropEmbedder.load(candidate, quick=False), len(data), "")
 
 
 def _given_thresholds(run: Path, source: CropEmbedder, file: ExportedFile) -> dict[float, float]:
@@ -148,70 +242,59 @@ def _given_thresholds(run: Path, source: CropEmbedder, file: ExportedFile) -> di
     return read_thresholds(run) if PRECISIONS[file.precision].same_model else {}
 
 
-def _drawn(source: CropEmbedder, crop_set: CropSet | None) -> tuple[Array | None, Array]:
+def _trial(file: ExportedFile, crops: CropSet) -> ExportTrial | None:
+    """What the export is judged on: the pairs given, or for few bits all pairs of crops whose people are known.
+
+    Raises:
+        UserError: few bits, and neither.
+    """
+    from facekd.evaluation.exported import on_everybody, on_pairs
+
+    if file.pairs is not None and file.crops is not None:
+        return on_pairs(file.pairs, crops, file.crops, SEED)
+    if not file.few_bits:
+        return None
+    found = on_everybody(crops, SEED)
+    if found is None:
+        raise UserError(
+            f"{file.crops}: does not say whom its crops show, or shows under four people or nobody twice, so nothing "
+            f"tells whether {file.precision} loses people; give --pairs LIST, or crops that carry identities"
+        )
+    return found
+
+
+def _drawn(source: CropEmbedder, crop_set: CropSet | None, trial: ExportTrial | None) -> tuple[Array | None, Array]:
     """The crops to calibrate on and those to check on; noise to check on where there are none."""
     import numpy as np
 
     rng, size = np.random.default_rng(SEED), source.contract.size
     if crop_set is None:
         return None, rng.integers(0, 256, (NOISE_CROPS, size, size, 3), np.uint8)
-    order = rng.permutation(len(crop_set))
-    checked = min(CHECKED, -(-len(order) // 2))
-    rest = order[checked:] if len(order) > 1 else order
-    return crop_set.batch(np.sort(rest[:CALIBRATED])), crop_set.batch(np.sort(order[:checked]))
+    calibrating = np.zeros(0, np.int64) if trial is None else trial.calibrating
+    others = np.setdiff1d(np.arange(len(crop_set)), calibrating)
+    drawn = rng.permutation(others if len(others) else np.arange(len(crop_set)))[:CHECKED]
+    return crop_set.batch(calibrating) if len(calibrating) else None, crop_set.batch(np.sort(drawn))
 
 
-def _compare(
-    run: Path, source: CropEmbedder, exported: CropEmbedder, crops: CropSet | None, file: ExportedFile, quiet: bool
-) -> tuple[tuple[ModelDifference, ...], dict[float, float]]:
-    """TAR of the export minus that of its source at each FAR, and the export's own thresholds."""
-    if file.pairs is None or crops is None:
-        return (), {}
-    from facekd.evaluation.judged import from_crops
-    from facekd.evaluation.model_rates import differences, judge_scores
-    from facekd.evaluation.protocols import read_list
+def _checks(chosen: _Chosen, target: Target | None, file: ExportedFile) -> dict[str, str]:
+    from facekd.deploy.mixed import int8_layers
+    from facekd.evaluation.exported import points
 
-    listed = read_list(file.pairs, crops, file.crops)
-    both = {f"{run.stem} exported": exported, run.stem: source}
-    models = [from_crops(name, run, one, crops, quiet) for name, one in both.items()]
-    judged = [judge_scores(one, one.scores(listed), listed, FARS) for one in models]
-    found = {rate.far_asked: rate.threshold for rate in judged[0].rates.tar}
-    thresholds = {far: value for far, value in found.items() if value is not None and abs(value) <= 1}
-    return differences(judged, listed.persons, FARS), thresholds
-
-
-def _judged(differences: Sequence[ModelDifference]) -> tuple[float, float, str] | None:
-    """The difference that counts, its FAR and how it reads: at the lowest FAR, from 1e-3 up, that the list can show."""
-    shown = [one for one in differences if one.difference is not None and one.far_asked >= JUDGED_FAR]
-    if not shown:
-        return None
-    one = min(shown, key=lambda one: one.far_asked)
-    assert one.difference is not None
-    assert one.low is not None
-    assert one.high is not None
-    low, high = 100 * one.low, 100 * one.high
-    points = f"{100 * one.difference:+.2f} points (95 % interval {low:+.2f} to {high:+.2f})"
-    return one.difference, one.far_asked, points
-
-
-def _check_tar(differences: Sequence[ModelDifference], precision: str) -> None:
-    found = _judged(differences)
-    if found is not None and found[0] < -MOST_LOST:
-        raise UserError(
-            f"the exported network tells people apart worse than its source: TAR at FAR {found[1]:g} is {found[2]}, "
-            f"more than {100 * MOST_LOST:.1f} points lost in {precision}; nothing was written"
-        )
-
-
-def _checks(parity: Parity, differences: Sequence[ModelDifference], file: ExportedFile) -> dict[str, str]:
-    what = "noise images" if file.crops is None else "crops"
-    checks = {
+    parity = chosen.parity
+    checks = {} if target is None else {"checked": chosen.written.checked_by}
+    checks |= {
         "cosine to its source": f"least {parity.least_cosine:.6f}, median {parity.median_cosine:.6f} "
-        f"over {parity.crops} {what}"
+        f"over {parity.crops} {_checked_on(file)}"
     }
-    found = _judged(differences)
-    if found is not None:
-        checks[f"TAR at FAR {found[1]:g}"] = found[2]
+    if file.precision == "int8":
+        checks["layers in int8"] = "{} of {}, the others float".format(*int8_layers(chosen.model))
+    found = None if chosen.comparison is None else chosen.comparison.counts
+    if chosen.comparison is not None and found is not None:
+        checks[f"TAR at FAR {found.far_asked:g}"] = f"{points(found)} on {chosen.comparison.what}"
     elif file.pairs is not None:
         checks["TAR"] = "not shown: the list holds too few pairs"
     return checks
+
+
+def _checked_on(file: ExportedFile) -> str:
+    return "noise images" if file.crops is None else "crops"

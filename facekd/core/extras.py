@@ -21,6 +21,7 @@ EXTRAS = {
     "uvicorn": "serve",
     "python_multipart": "serve",
     "pillow_heif": "heif",
+    "flwr": "federated",
 }
 
 

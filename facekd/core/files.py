@@ -20,14 +20,18 @@ from facekd.core.system import lock, sync_folder
 from facekd.errors import BusyError, UserError
 
 PRIVATE = 0o600  # biometric data: for its owner only
+ORDINARY = 0o666  # what is made to be handed on, such as an exported model: as the user's umask says
 ASIDE = ".part"  # ends the name of a file being written; a kill leaves such a hidden file behind
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # what a spreadsheet may take for the beginning of a formula
 LOCK = "lock"  # the file that the one process which writes a folder holds
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, mode: int = PRIVATE) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` whole, when the block ends, or not at all.
+
+    Args:
+        mode: PRIVATE or ORDINARY.
 
     Raises:
         UserError: the folder can't be written or the disk is full.
@@ -35,7 +39,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{ASIDE}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE), "wb") as file:
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -73,9 +77,9 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
     """Write `data` to `path`, whole or not at all."""
-    with atomic_write(path) as file:
+    with atomic_write(path, mode=mode) as file:
         file.write(data)
 
 
@@ -84,9 +88,10 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, mode: int = PRIVATE) -> None:
     """Write `value` to `path` as JSON, whole or not at all; NaN and infinities are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8"), mode=mode)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -27,7 +27,7 @@ def to_input(crops: Array, contract: Contract, *, template: str = "arcface") -> 
     if template != contract.template:
         raise UserError(f"crops aligned to {template!r} for a model that takes {contract.template!r}: align them again")
     values = crops if contract.channels == "RGB" else crops[..., ::-1]
-    mean, std = np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
+    mean, std = mean_and_std(contract)
     if contract.layout == "NCHW":
         # Moved while a pixel is one byte, and counted with row by row: six times as quick as in the order of the crops.
         values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
@@ -37,14 +37,20 @@ def to_input(crops: Array, contract: Contract, *, template: str = "arcface") -> 
     return made
 
 
+def mean_and_std(contract: Contract) -> tuple[Array, Array]:
+    """What is subtracted from each channel of the input, in its order, and what it is then divided by: float32[3]."""
+    return np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
+
+
 def to_standard_input(inputs: Array, contract: Contract) -> Array:
     """What `to_input` makes by `contract`, as it makes it by ``contract.standard()``; float32[B, 3, S, S]."""
     values = inputs if contract.layout == "NHWC" else inputs.transpose(0, 2, 3, 1)
-    pixels = values * np.array(contract.std, np.float32) + np.array(contract.mean, np.float32)
+    mean, std = mean_and_std(contract)
+    pixels = values * std + mean
     pixels = pixels if contract.channels == "RGB" else pixels[..., ::-1]
     usual = contract.standard()
-    mean, std = np.float32(usual.mean[0]), np.float32(usual.std[0])
-    made: Array = np.ascontiguousarray((pixels.transpose(0, 3, 1, 2) - mean) / std)
+    usual_mean, usual_std = np.float32(usual.mean[0]), np.float32(usual.std[0])
+    made: Array = np.ascontiguousarray((pixels.transpose(0, 3, 1, 2) - usual_mean) / usual_std)
     return made
 
 
@@ -54,7 +60,7 @@ def channel_scale(contract: Contract) -> tuple[Array, Array, Array]:
     Returns:
         int64[3], the RGB channel that each channel of the input is; float32[3]; float32[3].
     """
-    mean, std = np.array(contract.mean, np.float32), np.array(contract.std, np.float32)
+    mean, std = mean_and_std(contract)
     order = np.arange(3) if contract.channels == "RGB" else np.arange(3)[::-1]
     return order, 1 / std, -mean / std
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 from facekd.core.contract import Contract
+from facekd.nets.files import read_onnx
 
 CARD = "facekd.card"  # key in an ONNX file's metadata; Markdown
 TERMS = "facekd.terms"  # another; plain text
@@ -15,6 +17,13 @@ LIMITS = (  # of any face embedder; the card of a training says them too
     "person decide where a mistake does harm.",
     "Embeddings are biometric data; whoever has them can compare them.",
 )
+
+
+def stated_terms(model: Path) -> str | None:
+    """The terms that an ONNX file carries; None for any other model and where it has none."""
+    if model.suffix != ".onnx":
+        return None
+    return next((entry.value for entry in read_onnx(model).metadata_props if entry.key == TERMS), None)
 
 
 def model_card(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from facekd.core.contract import Contract
 from facekd.core.files import sha256_bytes
 from facekd.core.pixels import to_input
 from facekd.core.types import Array
+from facekd.deploy.blocks import block_forms
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.equalize import equalize
 from facekd.deploy.graph import (
@@ -27,7 +28,8 @@ from facekd.deploy.graph import (
     with_uint8_input,
     with_unit_norm,
 )
-from facekd.deploy.quantize import holds_fp16, large_images, to_fp16, to_int8
+from facekd.deploy.mixed import int8_forms
+from facekd.deploy.quantize import holds_fp16, large_images, to_fp16, with_node_names
 from facekd.errors import UserError
 from facekd.nets.activation import restore_prelu, rewrite_prelu, split_prelu, tame_prelu
 from facekd.nets.files import INPUT, METADATA, STANDARD, UINT8, read_onnx
@@ -49,12 +51,15 @@ class Precision:
     same_model: bool  # its embeddings may meet the source's
 
 
-# fp16 and int8 give other embeddings: close, but a gallery of one is not searched with the other unless it is migrated.
+# Fewer bits give other embeddings: close, but a gallery of one is not searched with the other unless it is migrated.
 PRECISIONS = {
     "fp32": Precision("fp32", 0.9999, 0.9999, True),
     "fp16": Precision("fp16", 0.999, 0.999, False),
     "int8": Precision("int8", 0.0, 0.97, False),
+    "int8-weights": Precision("int8-weights", 0.9, 0.99, False),
+    "int4-weights": Precision("int4-weights", 0.0, 0.9, False),
 }
+WEIGHT_BITS = {"int8-weights": 8, "int4-weights": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,10 @@ class Parity:
     least_cosine: float  # between the two embeddings of a crop, the worst crop
     median_cosine: float
     largest_difference: float  # between two numbers of unit embeddings
+
+
+class Worse(UserError):
+    """An export that is further from its source than it may be; one of more bits may do."""
 
 
 def read_source(path: Path) -> Any:
@@ -83,27 +92,42 @@ def read_source(path: Path) -> Any:
 
 
 def prepared(source: Any, contract: Contract, precision: str, takes: str | None, crops: Array | None) -> Any:
+    """The first of `forms`."""
+    return next(forms(source, contract, precision, takes, crops))
+
+
+def forms(source: Any, contract: Contract, precision: str, takes: str | None, crops: Array | None) -> Iterator[Any]:
     """The network of `source` as it will be written, but for its metadata.
+
+    One, or for int8 and int4-weights several, each keeping more bits than the one before.
 
     Args:
         source: a ModelProto of dynamic batch, its embeddings of any norm.
         contract: how `source` is fed.
         takes: nets.files.UINT8 or STANDARD, for a file that takes this instead; None leaves it.
-        crops: uint8[N, S, S, 3] to calibrate int8 on.
+        crops: uint8[N, S, S, 3] to calibrate fewer bits on.
     """
     halves = precision == "fp32" and holds_fp16(source)  # then no weight is changed, which fp16 would hold no longer
     model = folded(source, norms=not halves)
-    if precision == "int8":
-        assert crops is not None
+    batches: Sequence[Array] = []
+    if crops is not None:
         inputs = to_input(crops, contract)
-        batches: Sequence[Array] = [
-            inputs[start : start + CALIBRATION_BATCH] for start in range(0, len(inputs), CALIBRATION_BATCH)
-        ]
+        batches = [inputs[start : start + CALIBRATION_BATCH] for start in range(0, len(inputs), CALIBRATION_BATCH)]
+    if precision == "int8":
+        assert batches
         model = equalize(tame_prelu(restore_prelu(model)[0])[0], batches)
         model = rewrite_prelu(model, only=large_images(Graph(model)))[0]  # what stays fp32 takes the form of fp32
-        model = to_int8(widen_groups(split_prelu(model)[0]), batches)
+        made = int8_forms(with_node_names(widen_groups(split_prelu(model)[0])), batches)
     else:
         model = widen_groups(rewrite_prelu(model, weights=not halves)[0])
+        bits = WEIGHT_BITS.get(precision)
+        made = iter([model]) if bits is None else block_forms(model, bits, batches[:1])
+    for one in made:
+        yield _finished(one, contract, precision, takes, halves)
+
+
+def _finished(model: Any, contract: Contract, precision: str, takes: str | None, halves: bool) -> Any:
+    """The network with its input, its unit norm, its names and its opset."""
     if takes == UINT8:
         model = with_uint8_input(model, contract)
     elif takes == STANDARD:
@@ -142,15 +166,21 @@ def serialized(model: Any, contract: Contract, source: Contract, precision: str,
     return data
 
 
-def check_parity(source: CropEmbedder, exported: CropEmbedder, crops: Array, precision: str) -> Parity:
+def check_parity(
+    source: CropEmbedder,
+    exported: CropEmbedder,
+    crops: Array,
+    precision: str,
+    precisions: Mapping[str, Precision] = PRECISIONS,
+) -> Parity:
     """Embed `crops` by the source and by the exported file, one by one and together, and compare.
 
     Args:
         crops: uint8[N, S, S, 3], RGB.
-        precision: key of PRECISIONS, which says how close they have to be.
+        precision: key of `precisions`, which says how close they have to be.
 
     Raises:
-        UserError: embeddings further apart than that.
+        Worse: embeddings further apart than that.
     """
     wanted = source.embed(crops)
     together = exported.embed(crops)
@@ -158,13 +188,13 @@ def check_parity(source: CropEmbedder, exported: CropEmbedder, crops: Array, pre
     cosines = np.minimum(*((wanted * other).sum(axis=1) for other in (together, alone)))  # NaN stays NaN
     difference = max(float(np.abs(wanted - other).max()) for other in (together, alone))
     parity = Parity(len(crops), float(cosines.min()), float(np.median(cosines)), difference)
-    limits = PRECISIONS[precision]
+    limits = precisions[precision]
     for what, got, least in (
         ("worst", parity.least_cosine, limits.least),
         ("median", parity.median_cosine, limits.median),
     ):
         if not got >= least:
-            raise UserError(
+            raise Worse(
                 f"the exported network is not its source: the {what} of {len(crops)} crops has a cosine of {got:.6f} "
                 f"between its two embeddings, under {least} for {precision}; nothing was written"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ GATES, POOLS = ("Sigmoid", "HardSigmoid"), ("GlobalAveragePool", "ReduceMean")
 LEAST_NUMBERS = 256  # weights of fewer numbers stay fp32: they are no part of the file's size
 
 
-def to_fp16(model: Any, *, exact: bool = False) -> Any:
+def to_fp16(model: Any, *, exact: bool = False, only: Container[str] | None = None) -> Any:
     """The model with its weights stored as fp16 and cast when it is loaded: half the file, arithmetic in fp32.
 
     ONNX Runtime has no fp16 convolution for x86, and casting images back and forth would cost more than it saves.
@@ -28,11 +28,14 @@ def to_fp16(model: Any, *, exact: bool = False) -> Any:
 
     Args:
         exact: only those weights that fp16 holds to the last bit.
+        only: the names of those that may be stored so; None for all.
     """
     graph = Graph(model)
     casts = []
     for name, value in list(graph.weights.items()):
         if value.dtype != np.float32 or value.size < LEAST_NUMBERS or np.abs(value).max() > np.finfo(np.float16).max:
+            continue
+        if only is not None and name not in only:
             continue
         rounded = value.astype(np.float16)
         if exact and not np.array_equal(rounded.astype(np.float32), value):
@@ -61,9 +64,7 @@ def to_int8(model: Any, inputs: Sequence[Array]) -> Any:
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    named = Graph(model)
-    for number, node in enumerate(named.nodes):
-        node.name = node.name or f"node_{number}"
+    named = Graph(with_node_names(model))
     prepared = named.model()
     set_metadata(prepared, {"onnx.quant.pre_process": "onnxruntime.quant"})  # what its own folding would have left
     with tempfile.TemporaryDirectory(prefix="facekd-export-") as folder:
@@ -83,6 +84,14 @@ def to_int8(model: Any, inputs: Sequence[Array]) -> Any:
             extra_options={"CalibMovingAverage": True},
         )
         return onnx.load(str(path))
+
+
+def with_node_names(model: Any) -> Any:
+    """The model with a name for every node."""
+    named = Graph(model)
+    for number, node in enumerate(named.nodes):
+        node.name = node.name or f"node_{number}"
+    return named.model()
 
 
 def large_images(graph: Graph) -> set[str]:

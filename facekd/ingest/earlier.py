@@ -152,11 +152,11 @@ def read_failures(path: Path) -> list[EmbedRow]:
     Raises:
         UserError: a file of a newer facekd.
     """
-    table = pq.read_table(path)
-    check_format("failures", (table.schema.metadata or {}).get(METADATA.encode()), path)
-    columns = table.select(list(PHOTO)).to_pydict().values()
+    listed = StoredRows(path)
+    check_format("failures", listed.metadata.get(METADATA), path)
+    columns = listed.texts(PHOTO).values()
     return [
-        EmbedRow(source, identity, sha256, status, reason, stamp=stamp)
+        EmbedRow(str(source), identity, sha256, str(status), str(reason), stamp=stamp)
         for source, identity, sha256, status, reason, stamp in zip(*columns, strict=True)
     ]
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from facekd.nets.depthwise import StridedDepthwise
+
 # Table 1's bottlenecks: expansion t, channels c, repeats n, stride s of the first.
 BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 
@@ -108,10 +110,11 @@ def conv(
     channels: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1, act: Activation | None = None
 ) -> nn.Sequential:
     """Convolution, batch norm and, where there is one, an activation; of an odd kernel, the places stay."""
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out),
-    ]
+    if stride > 1 and groups == channels == out:
+        filters: nn.Module = StridedDepthwise(channels, kernel, stride)
+    else:
+        filters = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=False)
+    layers: list[nn.Module] = [filters, nn.BatchNorm2d(out)]
     if act is not None:
         layers.append(act(out))
     return nn.Sequential(*layers)

@@ -14,7 +14,7 @@ from facekd.errors import UserError
 from facekd.nets.heads import Head
 from facekd.recipes.begin import Learner, Start
 from facekd.recipes.label_heads import balance_classes
-from facekd.recipes.teachers import embed_by, fit_map, joint_teacher, learners, load_teachers
+from facekd.recipes.teachers import embed_by, fit_directions, fit_map, joint_teacher, learners, load_teachers
 from facekd.recipes.terms import Tools, check_weights, fit_terms, make_state, needs_of, read_ramps, read_terms
 from facekd.recipes.train import embed_crops, held_out_rates
 from facekd.settings.training import Objective, StudentOptimization, Teaching
@@ -152,11 +152,18 @@ def _map(
     seed: int,
     quiet: bool,
 ) -> nn.Linear:
-    """What maps the student onto a teacher of other dimensions; of a student that is trained already, solved for."""
+    """What maps the student onto a teacher of other dimensions: of a student that is trained already, solved for; of a
+    fresh one, the teacher's principal directions, or, where it has the room, what keeps the teacher whole."""
     projection = torch.nn.Linear(learner.contract.dim, teacher.contract.dim, bias=False)
     goes_on = out is not None and (out / LAST).exists()
-    if learner.source is not None and not teacher.learns and not goes_on:
+    if teacher.learns or goes_on:
+        return projection
+    if learner.source is not None:
         fit_map(projection, student, learner.contract, teacher, crops.train, seed, quiet)
+    elif learner.contract.dim < teacher.contract.dim:
+        fit_directions(projection, teacher, crops.train, seed, quiet)
+    else:
+        torch.nn.init.orthogonal_(projection.weight)
     return projection
 
 

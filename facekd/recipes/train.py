@@ -96,7 +96,7 @@ def train(
         return kept_net
     accelerator.wait_for_everyone()  # before the first process writes another checkpoint
     if writes:
-        _forget_after(out, start)
+        forget_after(out, start)
         settle_best(out, start)
     if start:
         say(f"{label}: goes on after step {start} of {plan.steps}", quiet)
@@ -236,7 +236,7 @@ def _teller() -> Callable[[Mapping[str, float]], str]:
     return told
 
 
-def _forget_after(out: Path, step: int) -> None:
+def forget_after(out: Path, step: int) -> None:
     """Drop the metrics of steps that a killed run had done after its last checkpoint: they are done again.
 
     Without a checkpoint (`step` 0) that is all of them, the first judgment too.

@@ -239,25 +239,34 @@ class ComparedRates:
 class ExportedFile:
     """What an exported file is like."""
 
-    precision: Annotated[Literal["fp32", "fp16", "int8"], FIRST] = "fp32"
-    """Of the weights; int8 is also computed in int8, its ranges taken from --crops."""
+    precision: Annotated[Literal["fp32", "fp16", "int8", "int8-weights", "int4-weights"], FIRST] = "fp32"
+    """Of the weights; int8 is also computed in int8, its ranges taken from --crops, the others in fp32."""
     uint8_input: bool = False
     """The file takes uint8 RGB crops as they are; all preprocessing is done inside."""
     standard_input: bool = False
     """The file takes what most other software feeds: RGB, NCHW, (pixels - 127.5) / 127.5; what else the network
     expects is done inside."""
     crops: Annotated[Path | None, FIRST] = None
-    """A crop store to check on, and to calibrate int8 on; without it noise images are used."""
+    """A crop store to check on, and to calibrate fewer bits on; without it noise images are used."""
     pairs: Annotated[Path | None, FIRST] = None
-    """A pair list on those crops: the TAR of both is compared on it, and thresholds are taken from it."""
+    """A pair list on those crops: the TAR of both is compared on it, and thresholds are taken from it. Without it all
+    pairs of the crops judge int8 and fewer bits, where it is known whom they show."""
     thresholds: Path | None = None
     """The thresholds.json of 'facekd verify' for this network; enroll takes them over with the model."""
     terms: str | None = None
     """The terms of the data it was trained on, in a sentence, for the model card."""
 
+    @property
+    def few_bits(self) -> bool:
+        """Whether it has fewer bits than 16 anywhere."""
+        return self.precision not in ("fp32", "fp16")
+
     def __post_init__(self) -> None:
-        if self.precision == "int8" and self.crops is None:
-            raise UserError("--precision int8 takes its ranges from real faces: give some hundred with --crops STORE")
+        if self.few_bits and self.crops is None:
+            raise UserError(
+                f"--precision {self.precision} takes its ranges from real faces, and is written only where its TAR is "
+                "seen to hold: give some hundred with --crops STORE, and --pairs LIST where it names nobody"
+            )
         if self.uint8_input and self.standard_input:
             raise UserError("--uint8-input and --standard-input: a file takes one of the two; leave one out")
         if self.pairs is not None and self.crops is None:

@@ -24,8 +24,8 @@ from facekd.errors import UserError
 C = TypeVar("C", bound=type)
 
 # In the order in which --help shows them; what people use first comes first.
-PANELS = ("Most used", "Parameters", "Data", "Teacher", "Objective", "Student", "Network", "Optimization", "Views",
-          "Model", "Faces", "Quality", "Decision", "Server", "Runtime", "Output")  # fmt: skip
+PANELS = ("Most used", "Parameters", "Sites", "Data", "Teacher", "Objective", "Student", "Network", "Optimization",
+          "Views", "Model", "Faces", "Quality", "Decision", "Server", "Runtime", "Output")  # fmt: skip
 
 VERBS = ("choose", "combine", "fuse")  # settings that are not called by what they choose among
 

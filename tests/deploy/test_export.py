@@ -128,7 +128,8 @@ def test_the_file_is_whole_checked_and_says_what_it_expects(exported: Exported, 
         assert said in found[CARD]
     assert exported.bytes == exported.path.stat().st_size
     assert exported.least_cosine > 0.99999
-    assert [path.name for path in exported.path.parent.iterdir() if path.is_file()] == ["model.onnx"]  # no second file
+    beside = sorted(path.name for path in exported.path.parent.iterdir() if path.is_file())
+    assert beside == ["model.onnx", "model.onnx.json"]  # no third file
     assert "PRelu" not in operators(exported.path)
 
 
@@ -227,7 +228,7 @@ def test_a_worse_tar_is_refused_and_told(
     tmp_path: Path, folder: Path, store: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No export of ours is bad enough: the tolerance is moved until a good one fails.
-    monkeypatch.setattr("facekd.commands.export.MOST_LOST", -2.0)
+    monkeypatch.setattr("facekd.evaluation.exported.MOST_LOST", -2.0)
     with pytest.raises(
         UserError, match=r"TAR at FAR 0.1 is [+-]\d+\.\d\d points \(95 % interval .*nothing was written"
     ):
