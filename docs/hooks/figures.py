@@ -10,6 +10,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from facekd.core.formats import FORMATS
+from facekd.deploy.targets.table import TARGETS
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "benchmarks" / "results"
@@ -28,7 +29,17 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     for name in re.findall(r"{{ file (\S+) }}", markdown):
         text = (ROOT / name).read_text(encoding="utf-8")
         markdown = markdown.replace(f"{{{{ file {name} }}}}", ROOT_LINK.sub(r"](../\1)", text))
-    return markdown.replace("{{ formats }}", formats_table())
+    return markdown.replace("{{ formats }}", formats_table()).replace("{{ targets }}", targets_table())
+
+
+def targets_table() -> str:
+    """What facekd export writes beside ONNX."""
+    rows = [
+        f"| `{one.ending}` | {one.name} | {', '.join(one.precisions)} | {one.fed(112)} | `facekd[{one.extra}]` |"
+        for one in TARGETS.values()
+    ]
+    head = "| file | runtime | precision | what an app feeds it | extra |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def formats_table() -> str:

@@ -64,7 +64,10 @@ def begin_at(student: SharedStudent, out: Path | None) -> SavedModel | None:
         ("net", student.net, saved.name),
         ("dim", student.dim or saved.contract.dim, saved.contract.dim),
         ("activation", student.activation, getattr(saved.net, "activation", "prelu")),
-        ("mean, std and channels", *((one.mean, one.std, one.channels) for one in (Contract(dim=saved.contract.dim), saved.contract))),
+        (
+            "mean, std and channels",
+            *((one.mean, one.std, one.channels) for one in (Contract(dim=saved.contract.dim), saved.contract)),
+        ),
     ):
         if here != there:
             raise UserError(f"{source.flag}: has {what} {there}, this run {here}; ask for the same")
