@@ -107,8 +107,8 @@ def asker(grid: Grid, assignment: str, minutes: float) -> Ask:
         replies = list(grid.send_and_receive(messages, timeout=60 * minutes))
         answers = [_answer(reply) for reply in replies]
         late = len(nodes) - len(replies)
-        return answers + [SiteAnswer(f"a site ({late - left} of {len(nodes)})", problem=f"no answer in {minutes:g} minutes")
-                          for left in range(late)]  # fmt: skip
+        missing = f"no answer in {minutes:g} minutes"
+        return answers + [SiteAnswer(f"one of {len(nodes)} sites", problem=missing) for _ in range(late)]
 
     return ask
 
