@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy import contract_file, onnx_of, tiny_net, write_store
 
 from facekd.core.run import read_metrics
@@ -20,6 +24,7 @@ from facekd.nets.saved import MODEL
 from facekd.recipes.federate import MOST, assign, average, federate_rounds
 from facekd.recipes.site import TRAIN, Assignment, SiteFiles, do, place_crops, site_crops
 from facekd.settings.federation import SharedStudent, SharedTeacher, SiteOptimization, Sites
+from facekd.training.checkpoint import LAST
 
 SITES = 3
 
@@ -227,3 +232,49 @@ def test_a_term_on_labels_is_refused(place: SiteFiles) -> None:
     shared = SharedTeacher(teacher=place.teacher, contract=place.contract)
     with pytest.raises(UserError, match="--term labels: needs head, labels"):
         assign(Sites(), shared, SharedStudent(), SiteOptimization(term=["labels=1"]), seed=0)
+
+
+@pytest.fixture(scope="module")
+def whole(place: SiteFiles, assignment: Assignment, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The student of all sites, carried by hand."""
+    return run(by_hand(place, assignment, range(SITES)), assignment, tmp_path_factory.mktemp("whole"))
+
+
+def flags(place: SiteFiles) -> list[str]:
+    words = f"--simulate {SITES} --held-out 0.25 --net mobilefacenet-half --rounds 3 --steps 2 --batch 4 --lr 0.01"
+    return [*words.split(), "--data", str(place.data[0]), "--teacher", str(place.teacher), "--contract",
+            str(place.contract)]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's and Flower's own
+def test_flower_carries_the_same_and_a_killed_run_goes_on(place: SiteFiles, whole: bytes, tmp_path: Path) -> None:
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'facekd[federated]'")
+    line = [sys.executable, "-m", "facekd", "federate", *flags(place), "--out", str(tmp_path / "run")]
+    job = subprocess.Popen(line, stderr=subprocess.PIPE)
+    while job.poll() is None and not (tmp_path / "run" / LAST).exists():
+        time.sleep(0.05)
+    assert job.poll() is None, job.stderr and job.stderr.read()
+    job.kill()
+    job.communicate()
+    done = len(read_metrics(tmp_path / "run"))
+    assert 1 <= done < 3
+    again = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert "goes on after round" in again.stderr
+    assert (tmp_path / "run" / MODEL).read_bytes() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_secure_aggregation_gives_nearly_the_same(place: SiteFiles, whole: bytes, tmp_path: Path) -> None:
+    """Here each site has as many crops, so that they count alike either way."""
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'facekd[federated]'")
+    (tmp_path / "whole.safetensors").write_bytes(whole)
+    line = [sys.executable, "-m", "facekd", "federate", *flags(place), "--secure", "--out", str(tmp_path / "run")]
+    subprocess.run(line, capture_output=True, text=True, check=True)
+    ours, plain = load_file(tmp_path / "run" / MODEL), load_file(tmp_path / "whole.safetensors")
+    assert ours.keys() == plain.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(
+            ours[name], value, atol=2e-3, rtol=2e-3, msg=lambda text, name=name: f"{name}: {text}"
+        )
