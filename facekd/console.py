@@ -11,6 +11,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from facekd.core.printable import printable_line
@@ -40,13 +41,13 @@ def progress(
     quiet: bool = False,
     *,
     unit: int = 1,
-    note: Callable[[T], str] = lambda _: "",
+    tell: Callable[[T], str] | None = None,
 ) -> Iterator[T]:
     """`items`, with a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet.
 
     Args:
         total: how many things there are in all; each item stands for `unit` of them.
-        note: what else is shown, of the item that came last.
+        tell: words about the item that was done last, to be shown with it.
     """
     if quiet:
         yield from items
@@ -67,13 +68,13 @@ def progress(
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            *([TextColumn("{task.fields[words]}", markup=False)] if tell else []),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=total, note="")
+            task = bar.add_task(label, total=total, words="")
             for item in items:
                 yield item
-                bar.update(task, advance=unit, note=note(item))
+                bar.update(task, advance=unit, words=printable_line(tell(item)) if tell else "")
     else:
         start = last = time.monotonic()
         for done, item in enumerate(items, 1):
@@ -81,8 +82,11 @@ def progress(
             now = time.monotonic()
             if now - last > PLAIN_EVERY:
                 last = now
-                told = note(item)
-                say(f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s{told and f', {told}'}")
+                line = f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s"
+                if tell:
+                    left = (now - start) / done * (total / unit - done)
+                    line += f", {timedelta(seconds=round(left))} left; {tell(item)}"
+                say(line)
 
 
 _kept: list[dict[str, Any]] | None = None
@@ -92,7 +96,8 @@ _kept: list[dict[str, Any]] | None = None
 def tables_kept() -> Iterator[list[dict[str, Any]]]:
     """The tables of what is done inside, as title and rows by column, in place of printing them."""
     global _kept
-    _kept = kept = []
+    kept: list[dict[str, Any]] = []
+    _kept = kept
     try:
         yield kept
     finally:

@@ -81,6 +81,7 @@ def distill(
     from facekd.recipes.teachers import check_views, kept_rows, save_joint
     from facekd.recipes.terms import check_terms, read_resolution
     from facekd.recipes.train import SETTLING, save_trained, train
+    from facekd.recipes.watch import Watched, data_warnings
     from facekd.training.parallel import num_processes, rank
     from facekd.training.schedule import side_at
 
@@ -108,6 +109,8 @@ def distill(
     config = flat(data, teacher, goal.objective, *used, views, runtime, out=out, seed=seed)
     out = begin(out, "distill", config, (*data.data, *teacher.teachers, *teacher.contracts, *goal.start.files))
     say(f"{learner.said(goal.tools.net)}; {crops.said()}; {goal.said()}{goal.start.clause}", quiet)
+    for sentence in data_warnings(crops, sample, alone=set(goal.terms) == {"labels"}):
+        say(f"warning: {sentence}", quiet)
 
     kept = taught = None
     if goal.teachers is not None:
@@ -126,9 +129,10 @@ def distill(
         + ("" if views.augment == "plain" else f" {views.augment}"),
         **about_run(learner, goal.start, crops, accelerator.mixed_precision, seed),
     }
+    watched = Watched(optimization.batch, goal.terms, max(goal.rises(plan.steps).values()))
     trained = train(
         out, goal.modules, loss, load, plan, about, judge,
-        subject=Subject(learner.name, learner.contract, crops), label="student", quiet=quiet,
+        subject=Subject(learner.name, learner.contract, crops), watched=watched, label="student", quiet=quiet,
     )  # fmt: skip
     if teacher.joint is not None:
         ahead = range(plan.steps, plan.steps + SETTLING)

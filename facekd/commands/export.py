@@ -1,4 +1,4 @@
-"""facekd export: a trained network or an ONNX embedder in, one checked ONNX file out."""
+"""facekd export: a trained network or an ONNX embedder in, one checked file out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def export(
     foreign: NetworkContract = NetworkContract(),
     quiet: bool = False,
 ) -> Exported:
-    """Write a network as one ONNX file: any batch size, unit embeddings, contract and model card inside.
+    """Write a network as a file for other software, its ending chooses which: unit embeddings, checked against its own.
+
+    .onnx takes any batch size and holds contract and model card; .tflite, .ncnn.zip, .mlpackage, .xml (OpenVINO) and
+    .pte (ExecuTorch) are for devices, and take a crop's pixels.
 
     PReLU is written in operators that runtimes run at full speed, the same function. The file is handed over only
     after its embeddings agree with the network's: every cosine 0.9999 for fp32 and 0.999 for fp16, their median 0.97
@@ -71,7 +74,7 @@ def export(
 
     Args:
         run: The run folder of a trained network, or anybody's ONNX embedder.
-        model: The ONNX file to write.
+        model: The file to write.
         quiet: Print nothing.
     """
     from facekd.core.files import ORDINARY, write_bytes

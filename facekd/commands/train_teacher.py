@@ -58,6 +58,7 @@ def train_teacher(
     from facekd.recipes.runtime import settle_runtime
     from facekd.recipes.step import label_loss
     from facekd.recipes.train import judge_crops, save_trained, train
+    from facekd.recipes.watch import Watched, data_warnings
     from facekd.training.parallel import num_processes, rank
 
     device = join(runtime.precision).device
@@ -86,6 +87,8 @@ def train_teacher(
     config = flat(data, network, *used, views, runtime, out=out, seed=seed)
     out = begin(out, "train-teacher", config, (*data.data, *start.files))
     say(f"{learner.said(backbone)}, {head.head} head; {crops.said()}{start.clause}", quiet)
+    for sentence in data_warnings(crops, sample, alone=True):
+        say(f"warning: {sentence}", quiet)
 
     load = batch_loader(crops, contract, sample, seed, augment=views.augment)
     forward = stepper(backbone, runtime.compile, shape, accelerator, quiet)
@@ -100,7 +103,8 @@ def train_teacher(
     }
     trained = train(
         out, {"net": backbone, "head": classes}, loss, load, plan, about, judge_crops(crops.judged, contract),
-        subject=Subject(learner.name, contract, crops), label="teacher", quiet=quiet,
+        subject=Subject(learner.name, contract, crops), watched=Watched(optimization.batch), label="teacher",
+        quiet=quiet,
     )  # fmt: skip
     contract = save_trained(out, learner.name, trained, contract, classes, crops.names)
     say(f"{out}: teacher trained; next: facekd distill --teacher {out} --data {data.data[0]}", quiet)

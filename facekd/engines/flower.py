@@ -60,7 +60,7 @@ def _serve(work: Work, secure: bool, message: Message, context: Context) -> Mess
     try:
         changed, numbers = work(
             str(task["asked"]), str(task["assignment"]), int(task["step"]), arrays, context.node_config
-        )  # type: ignore[arg-type]
+        )  # type: ignore[arg-type,unused-ignore]
     except UserError as error:
         return Message(Error(FAILED, f"{site}\n{error}"), reply_to=message)
     content = RecordDict(
@@ -186,7 +186,7 @@ def _answer(reply: Message) -> Answer:
         assert isinstance(packed, ArrayRecord)
         assert isinstance(numbers, MetricRecord)
         arrays = {name: array.numpy() for name, array in packed.items()}
-        values = {name: float(value) for name, value in numbers.items()}  # type: ignore[arg-type]
+        values = {name: float(value) for name, value in numbers.items()}  # type: ignore[arg-type,unused-ignore]
         return Answer(str(task["site"]), arrays, values)
     except Exception as error:  # a site may send anything
         return Answer(

@@ -64,7 +64,10 @@ def begin_at(student: SharedStudent, out: Path | None) -> SavedModel | None:
         ("net", student.net, saved.name),
         ("dim", student.dim or saved.contract.dim, saved.contract.dim),
         ("activation", student.activation, getattr(saved.net, "activation", "prelu")),
-        ("mean, std and channels", *((one.mean, one.std, one.channels) for one in (Contract(), saved.contract))),
+        (
+            "mean, std and channels",
+            *((one.mean, one.std, one.channels) for one in (Contract(dim=saved.contract.dim), saved.contract)),
+        ),
     ):
         if here != there:
             raise UserError(f"{source.flag}: has {what} {there}, this run {here}; ask for the same")
@@ -246,6 +249,6 @@ def _enough(answers: Sequence[Answer], least: int, done: int, out: Path) -> None
     if found < least:
         kept = f"the same command goes on after round {done}" if done else "nothing was averaged yet"
         raise UserError(
-            f"{out}: round {done + 1} has the weights of {found} sites, and --least asks for {least}; start it "
-            f"again when more of them answer: {kept}"
+            f"{out}: round {done + 1} has usable weights of {found} of the {least} sites that --least asks for; start "
+            f"it again when more of them answer: {kept}"
         )

@@ -1,4 +1,4 @@
-"""The Flower app of a training across real sites: what its SuperLink and its SuperNodes run, and how they are told to."""
+"""The Flower app of a training across real sites: what its SuperLink and SuperNodes run, and how they are told to."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ clientapp = "facekd_sites:client"
 """
 MODULE = """from facekd.recipes.federated_app import coordinator, sites
 
-server, client = coordinator(), sites({secure})
+server = coordinator()
+client = sites({secure})
 """
 
 
@@ -69,8 +70,8 @@ def write_app(folder: Path, assignment: Assignment, asked: Sites, out: Path) -> 
     tls = "--ssl-ca-certfile ca.crt --ssl-certfile server.pem --ssl-keyfile server.key"
     return [
         f"{folder}: the Flower app; with facekd[federated] installed on all sides:",
-        f"  here:          {quiet} flower-superlink {tls}",
-        f"  at each site:  {quiet} flower-supernode --superlink HOST:9092 --root-certificates ca.crt "
+        f"  here:          {quiet} flower-superlink --host 0.0.0.0 {tls}",
+        f"  at each site:  {quiet} flower-supernode --superlink HOST:8000 --root-certificates ca.crt "
         f"--node-config '{site}'",
         f"  here, to begin: {quiet} flwr run {folder} CONNECTION --stream",
         f"the student comes to be in {out.absolute()}",
@@ -87,7 +88,11 @@ def coordinator() -> ServerApp:
         wait_for_sites(grid, asked["sites"], asked["patience"], say)
         ask = asker_of(grid, context, assignment.to_json(), asked["patience"], asked["secure"])
         about = {"assignment": assignment.to_json(), "sites": "real"}
-        federate_rounds(ask, assignment, lambda net: {}, Path(asked["out"]), about, asked["least"], quiet=False)
+        try:
+            federate_rounds(ask, assignment, lambda net: {}, Path(asked["out"]), about, asked["least"], quiet=False)
+        except UserError as error:
+            say(str(error))
+            raise SystemExit(2) from None
 
     app.main()(main)
     return app

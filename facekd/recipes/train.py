@@ -18,7 +18,6 @@ from facekd.console import progress, say
 from facekd.core.contract import Contract
 from facekd.core.files import write_json, write_text
 from facekd.core.pixels import to_input, unit
-from facekd.core.printable import percent
 from facekd.core.run import read_metrics
 from facekd.core.types import Array
 from facekd.crops.cropset import CropSet
@@ -31,6 +30,7 @@ from facekd.rates.counts import curve
 from facekd.rates.rates import eer, rate_at
 from facekd.recipes.artifacts import keep_if_best, leave, note_time, recording, settle_best
 from facekd.recipes.card import Subject
+from facekd.recipes.watch import Movement, Shown, Watched, judged, losses
 from facekd.training.average import averaged_copy, follow
 from facekd.training.checkpoint import LAST, restore, save_checkpoint
 from facekd.training.loop import Batch, NotFiniteError, Plan, fit, make_optimizer
@@ -58,6 +58,7 @@ def train(
     evaluate: Callable[[nn.Module], Mapping[str, float]],
     *,
     subject: Subject,
+    watched: Watched,
     label: str,
     quiet: bool,
 ) -> nn.Module:
@@ -68,6 +69,7 @@ def train(
         about: what makes this run this run; a checkpoint of another is refused.
         evaluate: a network's rates on held-out crops, for metrics.jsonl.
         subject: what the best network and the card say of it all.
+        watched: what is said of the steps while they are taken.
     """
     keep_memory()
     accelerator = Accelerator()
@@ -127,6 +129,7 @@ def train(
                 buffer.copy_(value)
         return rates
 
+    shown, movement = Shown(watched.batch), Movement(max(plan.warmup, watched.rising, start), watched.weights)
     batches = map(move, map_ordered(load, range(start, plan.steps), workers=1))
     rows = fit(modules, optimizer, batches, loss, plan, start, accelerator)
     kept = start  # the step of the last checkpoint
@@ -134,8 +137,10 @@ def train(
         if start == 0:
             record({"step": 0, **judge(0)})
         try:
-            for row in progress(rows, plan.steps - start, label, quiet, note=_teller()):
+            for row in progress(rows, plan.steps - start, label, quiet, tell=shown.words):
                 step = int(row["step"])
+                for sentence in movement.see(row):
+                    say(f"{label}: warning: {sentence}", quiet)
                 if plan.ema:
                     follow(kept_net, modules["net"], plan.ema, step)
                 last = step == plan.steps
@@ -143,6 +148,9 @@ def train(
                 due = last or step % every == 0 or (step >= FEWEST_STEPS and step.bit_count() == 1)
                 if due:
                     row.update(judge(step))
+                    if words := judged(row):
+                        say(f"{label}: {words}; {losses(row)}", quiet)
+                shown.see(row)
                 # Every process is to stop after the same step, whenever the signal reached it.
                 stop = average_numbers({"asked": asked.is_set()}, accelerator.device)["asked"] > 0
                 if writes and (due or step % LOG_EVERY == 0):
@@ -221,19 +229,6 @@ def held_out_rates(vectors: Array, identities: tuple[str | None, ...]) -> dict[s
     if rate.tar is not None:
         found[f"held_out_tar@{FAR:g}"] = rate.tar
     return found
-
-
-def _teller() -> Callable[[Mapping[str, float]], str]:
-    """What the bar says of each row: the loss, and how people whom the training never sees are told apart by now."""
-    seen = ""
-
-    def told(row: Mapping[str, float]) -> str:
-        nonlocal seen
-        if "held_out_eer" in row:
-            seen = f", EER of people it never sees {percent(row['held_out_eer'], 1)}"
-        return f"loss {row['loss']:.2f}{seen}"
-
-    return told
 
 
 def forget_after(out: Path, step: int) -> None:

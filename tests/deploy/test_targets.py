@@ -22,6 +22,7 @@ from toy import SIZE, contract_file, write_store
 from facekd.cli import run
 from facekd.commands.export import export
 from facekd.core.contract import Contract
+from facekd.core.files import read_json
 from facekd.core.pixels import to_input
 from facekd.core.types import Array
 from facekd.deploy.embedder import CropEmbedder
@@ -100,7 +101,11 @@ def test_the_runtime_gives_the_networks_embeddings_alone_and_together(
         np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=2e-3 if precision == "fp16" else 1e-5)
         assert (got * wanted).sum(axis=1).min() >= least
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {out.name} | ({"student.bin"} if ending == ".xml" else set())  # nothing hidden is left
+    assert names == {out.name, f"{out.name}.json"} | ({"student.bin"} if ending == ".xml" else set())  # nothing hidden
+    about = read_json(tmp_path / f"{out.name}.json")
+    assert about["input"]["mean"] is about["input"]["std"] is None  # pixels as they are
+    assert about["input"]["channels"] == "RGB"
+    assert about["input"]["layout"] == TARGETS[ending].layout
 
 
 @pytest.mark.parametrize("ending", [".xml"])
@@ -276,5 +281,6 @@ def test_a_killed_export_leaves_no_half_file(source: Path, tmp_path: Path) -> No
             time.sleep(float(rng.uniform(0.5, 1.1)) * taken)
             os.killpg(process.pid, signal.SIGKILL)
         seen = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+        seen.discard("student.xml.json")
         assert seen in (set(), {"student.bin"}, {"student.xml", "student.bin"})  # an .xml is never without its .bin
         assert "student.bin" not in seen or out.with_suffix(".bin").read_bytes() == whole

@@ -51,7 +51,7 @@ TARGETS = {
     for target in (
         Target(
             ".tflite", "LiteRT (TFLite)", "tflite", "tflite", ("torch", "litert_torch", "ai_edge_litert"),
-            ("fp32", "fp16", "int8"), "NHWC", True, True,
+            ("fp32", "fp16", "int8"), "NHWC", True, True, "", "input", "embedding",
         ),
         Target(
             ".ncnn.zip", "ncnn", "ncnn", "ncnn", ("torch", "pnnx", "ncnn"), ("fp32", "fp16"), "NCHW", False, True,
@@ -59,7 +59,7 @@ TARGETS = {
         ),
         Target(
             ".mlpackage", "Core ML", "coreml", "coreml", ("torch", "coremltools"), ("fp32", "fp16"), "image", False,
-            False,
+            False, "", "input", "embedding",
         ),
         Target(
             ".xml", "OpenVINO", "openvino", "export", ("openvino",), ("fp32", "fp16", "int8"), "NCHW", True, True,
