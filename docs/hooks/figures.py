@@ -48,5 +48,6 @@ def formats_table() -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Keep a number and its interval on one line."""
+    """Keep a number and its interval on one line, and a flag."""
+    html = re.sub(r"<td><code>([^<>]{1,22})</code></td>", r'<td class="figure"><code>\1</code></td>', html)
     return re.sub(r"<td([^>]*)>([+−\d†][^<>]{0,25})</td>", r'<td class="figure"\1>\2</td>', html)
