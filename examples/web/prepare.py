@@ -17,6 +17,7 @@ from facekd.core.contract import Contract
 from facekd.deploy.default import default_model
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.thresholds import USUAL_FAR, model_thresholds
+from facekd.errors import UserError
 from facekd.faces import refine, yunet
 
 MODELS = Path(__file__).parent / "models"
@@ -36,6 +37,8 @@ def detector() -> onnx.ModelProto:
 def about(student: Path, contract: Contract) -> dict[str, object]:
     if contract.flip or contract.template != "arcface":
         sys.exit(f"{student}: the page embeds each crop once, on the arcface template; give a student without flip")
+    if onnx.load(str(student)).graph.input[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
+        sys.exit(f"{student}: takes no float32; export it without --uint8-input")
     thresholds = model_thresholds(student, contract)
     if USUAL_FAR not in thresholds:
         sys.exit(f"{student}: has no threshold at a false accept rate of {USUAL_FAR:g}; export it with --pairs")
@@ -49,11 +52,14 @@ def about(student: Path, contract: Contract) -> dict[str, object]:
 
 def main() -> None:
     student = Path(sys.argv[1]) if len(sys.argv) > 1 else default_model()
+    try:
+        text = json.dumps(about(student, CropEmbedder.load(student).contract), indent=2)
+    except UserError as error:
+        sys.exit(str(error))
     MODELS.mkdir(exist_ok=True)
     onnx.save(detector(), str(MODELS / "detector.onnx"))
     shutil.copyfile(refine.WEIGHTS, MODELS / "points.onnx")
     shutil.copyfile(student, MODELS / "student.onnx")
-    text = json.dumps(about(student, CropEmbedder.load(student).contract), indent=2)
     (MODELS / "student.json").write_text(text + "\n", encoding="utf-8")
     print(f"{MODELS}: {sum(path.stat().st_size for path in MODELS.iterdir()) / 1e6:.1f} MB")
 

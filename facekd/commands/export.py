@@ -84,6 +84,7 @@ def export(
     from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.export import PRECISIONS, bound, forms, serialized
     from facekd.deploy.model_json import MODEL, about_model, described, input_of, output_of
+    from facekd.deploy.quantize import from_fp16
     from facekd.deploy.targets.table import check_target, target_of
     from facekd.deploy.targets.write import LIMITS, converted, put_in_place
     from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
@@ -109,7 +110,7 @@ def export(
 
     def opened(made: ModelProto) -> AbstractContextManager[Written]:
         if target is not None:
-            return converted(made, source.network, target, file.precision, model)
+            return converted(from_fp16(made), source.network, target, file.precision, model)
         own = bound(made, source.contract, file.precision)
         return _as_read(serialized(made, own, source.contract, file.precision, about))
 

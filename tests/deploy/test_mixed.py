@@ -22,7 +22,7 @@ from facekd.deploy.blocks import block_forms, to_blocks
 from facekd.deploy.costs import costliest, embedded
 from facekd.deploy.mixed import image_costs, int8_forms, int8_layers, relieved
 from facekd.deploy.model_json import json_beside
-from facekd.deploy.quantize import to_int8, with_node_names
+from facekd.deploy.quantize import from_fp16, to_fp16, to_int8, with_node_names
 from facekd.errors import UserError
 from facekd.evaluation.exported import on_everybody, on_pairs
 from facekd.nets.graph import Graph
@@ -129,6 +129,14 @@ def _values(model: Any, name: str, inputs: Sequence[Array]) -> list[Array]:
     made.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
     return [session.run([name], {"input": one})[0] for one in inputs]
+
+
+def test_weights_stored_as_fp16_come_back() -> None:
+    full = small_network()
+    half = to_fp16(full)
+    again = from_fp16(half)
+    assert not any(node.op_type == "Cast" for node in again.graph.node)
+    np.testing.assert_array_equal(embedded(again, batches(1)), embedded(half, batches(1)))
 
 
 def test_the_costliest_first_until_a_share_of_the_cost_is_left() -> None:

@@ -1,7 +1,7 @@
 // facekd's own numbers of drawn photos, or of those that PHOTOS names (paths with ":" between them).
 
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,7 +11,7 @@ const PYTHON = process.env.PYTHON ?? "python3";
 
 export function reference(photos = (process.env.PHOTOS ?? "").split(":").filter(Boolean)) {
   const folder = mkdtempSync(join(tmpdir(), "facekd-web-"));
-  execFileSync(PYTHON, [join(WEB, "prepare.py")], { stdio: "inherit" });
+  if (!existsSync(join(WEB, "models", "student.json"))) execFileSync(PYTHON, [join(WEB, "prepare.py")], { stdio: "inherit" });
   execFileSync(PYTHON, [join(WEB, "test", "reference.py"), folder, ...photos], { stdio: "inherit" });
   const rows = JSON.parse(readFileSync(join(folder, "reference.json"), "utf8"));
   const path = (name) => photos.find((photo) => photo.endsWith(name)) ?? join(folder, name);
