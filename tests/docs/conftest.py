@@ -70,8 +70,8 @@ def _write_lists(folder: Path, names: list[str]) -> None:
     templates = sorted({f"{name.split('/')[0]}-{i % PHOTOS // 2}" for i, name in enumerate(names)})
     couples = [[a, b, str(int(a[:-2] == b[:-2]))] for i, a in enumerate(templates) for b in templates[:i]]
     write_csv(folder / "template-pairs.csv", ["a", "b", "same"], couples)
-    made = [[f"{name.split('/')[0]}-{i % PHOTOS // 2}", name, name.split("/")[0]] for i, name in enumerate(names)]
-    write_csv(folder / "templates.csv", ["template", "photo", "person"], made)
+    made = [[f"{name.split('/')[0]}-{i % PHOTOS // 2}", name, name.split("/")[0], name] for i, name in enumerate(names)]
+    write_csv(folder / "templates.csv", ["template", "photo", "person", "media"], made)
 
 
 def number_of(text: str) -> float:
