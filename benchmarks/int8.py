@@ -39,10 +39,11 @@ PRECISIONS: tuple[Literal["int8", "int8-weights", "int4-weights"], ...] = ("int8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--work", type=Path, help="where exports stay and, of an earlier run, are taken from")
     parser.add_argument("--quick", action="store_true", help="a few people, prints only")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(asked, Path(folder))
+        result = measure(asked, asked.work or Path(folder))
     if not asked.quick:
         record("int8", result)
 
@@ -58,7 +59,8 @@ def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
     for precision in PRECISIONS:
         path = work / f"{precision}.onnx"
         try:
-            export(default_model(), path, precision=precision, crops=given)
+            if not path.exists():
+                export(default_model(), path, precision=precision, crops=given)
         except UserError as error:
             refused[precision] = str(error)
         else:
