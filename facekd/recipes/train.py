@@ -58,7 +58,7 @@ def train(
     evaluate: Callable[[nn.Module], Mapping[str, float]],
     *,
     subject: Subject,
-    watched: Watched,
+    watched: Watched | None = None,
     label: str,
     quiet: bool,
 ) -> nn.Module:
@@ -69,9 +69,10 @@ def train(
         about: what makes this run this run; a checkpoint of another is refused.
         evaluate: a network's rates on held-out crops, for metrics.jsonl.
         subject: what the best network and the card say of it all.
-        watched: what is said of the steps while they are taken.
+        watched: what is known of its steps, to speak of them while they are taken.
     """
     keep_memory()
+    watched = watched or Watched()
     accelerator = Accelerator()
     optimizer = make_optimizer(modules, plan)
     share_norms(modules["net"])

@@ -33,7 +33,7 @@ LOOKED_AT = 4  # batches whose crops are compared
 class Watched:
     """What is to be known of a training to speak of its steps."""
 
-    batch: int  # crops of a step
+    batch: int = 0  # crops of a step; 0 is not known
     weights: Mapping[str, float] = field(default_factory=dict)  # of the terms, where they can be given
     rising: int = 0  # steps until every term has its whole weight
 
@@ -62,7 +62,7 @@ class Shown:
     def words(self, row: Mapping[str, float]) -> str:
         """Of a row of metrics."""
         parts = [losses(row), f"lr {row['lr']:.3g}"]
-        if len(self._times) > 1:
+        if self._batch and len(self._times) > 1:
             (began, first), (ended, last) = self._times[0], self._times[-1]
             parts.append(f"{self._batch * (last - first) / max(ended - began, 1e-9):.3g} crops/s")
         return ", ".join([*parts, *([self._judged] if self._judged else [])])
