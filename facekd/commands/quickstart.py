@@ -12,6 +12,7 @@ from typing import Any
 from facekd.console import say, table
 from facekd.core.files import read_json, write_json
 from facekd.core.printable import percent
+from facekd.core.process import hold_folder
 from facekd.core.run import environment, refuse_other_run, start_run
 from facekd.errors import UserError
 from facekd.settings.door import door
@@ -70,6 +71,7 @@ def quickstart(*, line: WholeLine = WholeLine(), quiet: bool = False) -> Quickst
 
     photos, seed = line.photos, line.seed
     out = line.out or Path("runs") / f"quickstart-{time.strftime('%Y%m%d')}"
+    hold_folder(out)
     refuse_other_run(out, flat(line, out=out))
     start_run(out, "quickstart", flat(line, out=out), inputs=() if photos is None else (photos,))
     clock = Clock(out / "seconds.json", photos is None, quiet)

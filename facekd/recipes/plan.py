@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from facekd.console import say
 from facekd.core.choices import Augment, Precision
 from facekd.core.contract import Contract
-from facekd.core.files import exclusive
 from facekd.core.pixels import to_input
-from facekd.core.process import until_the_end
+from facekd.core.process import hold_folder
 from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.core.types import Array
 from facekd.crops.training import TrainingCrops
@@ -116,7 +115,7 @@ def begin(out: Path | None, command: str, config: Mapping[str, Any], inputs: tup
         raise UserError("several processes train one run: name its folder with --out")
     out = out or default_out(command)
     if rank() == 0:
-        until_the_end(exclusive(out))
+        hold_folder(out)
     refuse_other_run(out, config)
     if rank() == 0:
         start_run(out, command, {**config, "out": out}, inputs)

@@ -240,8 +240,10 @@ def whole(place: SiteFiles, assignment: Assignment, tmp_path_factory: pytest.Tem
     return run(by_hand(place, assignment, range(SITES)), assignment, tmp_path_factory.mktemp("whole"))
 
 
-def flags(place: SiteFiles) -> list[str]:
-    words = f"--simulate {SITES} --held-out 0.25 --net mobilefacenet-half --rounds 3 --steps 2 --batch 4 --lr 0.01"
+def flags(place: SiteFiles, rounds: int = 3) -> list[str]:
+    words = (
+        f"--simulate {SITES} --held-out 0.25 --net mobilefacenet-half --rounds {rounds} --steps 2 --batch 4 --lr 0.01"
+    )
     return [*words.split(), "--data", str(place.data[0]), "--teacher", str(place.teacher), "--contract",
             str(place.contract)]  # fmt: skip
 
@@ -259,22 +261,26 @@ def test_flower_carries_the_same_and_a_killed_run_goes_on(place: SiteFiles, whol
     job.communicate()
     done = len(read_metrics(tmp_path / "run"))
     assert 1 <= done < 3
-    again = subprocess.run(line, capture_output=True, text=True, check=True)
+    again = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
     assert "goes on after round" in again.stderr
     assert (tmp_path / "run" / MODEL).read_bytes() == whole
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_secure_aggregation_gives_nearly_the_same(place: SiteFiles, whole: bytes, tmp_path: Path) -> None:
-    """Here each site has as many crops, so that they count alike either way."""
+def test_secure_aggregation_gives_nearly_the_same(place: SiteFiles, assignment: Assignment, tmp_path: Path) -> None:
+    """Here each site has as many crops, so that they count alike either way; one round, for later ones enlarge what
+    rounding leaves."""
+    once = replace(assignment, rounds=1)
+    whole = run(by_hand(place, once, range(SITES)), once, tmp_path / "whole")
     pytest.importorskip("flwr", reason="Flower is not installed: pip install 'facekd[federated]'")
     (tmp_path / "whole.safetensors").write_bytes(whole)
-    line = [sys.executable, "-m", "facekd", "federate", *flags(place), "--secure", "--out", str(tmp_path / "run")]
+    line = [sys.executable, "-m", "facekd", "federate", *flags(place, 1), "--secure", "--out", str(tmp_path / "run")]
     subprocess.run(line, capture_output=True, text=True, check=True)
     ours, plain = load_file(tmp_path / "run" / MODEL), load_file(tmp_path / "whole.safetensors")
     assert ours.keys() == plain.keys()
     for name, value in plain.items():
         torch.testing.assert_close(
-            ours[name], value, atol=2e-3, rtol=2e-3, msg=lambda text, name=name: f"{name}: {text}"
+            ours[name], value, atol=1e-4, rtol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
         )
