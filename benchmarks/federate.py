@@ -80,7 +80,7 @@ def _plain(data: Path, steps: int) -> list[str]:
 def prepare(data: Path, work: Path) -> dict[str, Any]:
     """Write the crops of all sites, of the first one, and of strangers; how many there are comes back."""
     from facekd.crops.training import read_training_crops
-    from facekd.recipes.site import Place, site_crops
+    from facekd.recipes.site import SiteFiles, site_crops
 
     table = read_celeba(data)
     held = held_out_identities()
@@ -91,7 +91,7 @@ def prepare(data: Path, work: Path) -> dict[str, Any]:
         write_set(of_people(table, trained), work / "all.parquet")
         write_set(of_people(table, others), work / "others.parquet")
         write_set(of_people(table, held[:STRANGERS]), work / "strangers.parquet")
-    place = Place((work / "all.parquet",), data / "weights" / TEACHER, held_out=0.0, dealt_to=SITES)
+    place = SiteFiles((work / "all.parquet",), data / "weights" / TEACHER, held_out=0.0, dealt_to=SITES)
     parts = [site_crops(place, number) for number in range(SITES)]
     own = set(parts[0].train.identities)
     if not (work / "site.parquet").exists():

@@ -80,7 +80,8 @@ def cluster(
     clustered.refuse_names(files.out)
     found = _faces(src, files.out, embeddings, network, faces, decision, quiet)
     if len(found.sources) < 2:
-        raise UserError(f"{src}: holds {'one' if found.sources else 'no'} face; it takes two or more to sort them into people")
+        count = "one" if found.sources else "no"
+        raise UserError(f"{src}: holds {count} face; it takes two or more to sort them into people")
     settings = flat(files, network, faces, decision, src=src, embeddings=embeddings)
     start_run(files.out, "cluster", settings, tuple(filter(None, (src, network.model))))
     return _cluster(found, src, files, decision, quiet)

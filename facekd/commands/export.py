@@ -189,7 +189,8 @@ def _first_that_holds(
     fault = None
     for made in tries:
         if fault is not None:
-            say(f"not close enough ({fault}); again, with more bits where they count …", quiet)
+            said = str(fault).removesuffix("; nothing was written")
+            say(f"{said}; trying again, with more bits where they count …", quiet)
         with ExitStack() as stack:
             written = stack.enter_context(opened(made))
             comparison = None

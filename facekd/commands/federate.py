@@ -49,7 +49,7 @@ def federate(
     """
     from facekd.recipes.federate import assign, begin_at, federate_rounds
     from facekd.recipes.plan import begin
-    from facekd.recipes.site import Place, place_crops, simulated, site_crops
+    from facekd.recipes.site import SiteFiles, place_crops, simulated, site_crops
     from facekd.recipes.train import judge_crops
 
     sites.check_chosen()
@@ -65,7 +65,7 @@ def federate(
         return None
     from facekd.engines.flower import simulate
 
-    place = Place(
+    place = SiteFiles(
         tuple(path.absolute() for path in sites.data or []), teacher.teacher.absolute(),
         None if teacher.contract is None else teacher.contract.absolute(), teacher.teacher_backend,
         sites.held_out, sites.minimum, seed, sites.count,

@@ -19,9 +19,9 @@ from typing import Any
 
 import yaml
 
-from facekd.core.files import read_yaml, sha256_file, write_json, write_text
+from facekd.core.files import PRIVATE, read_yaml, sha256_file, write_json, write_text
 from facekd.core.formats import FORMATS, KEY, check_format
-from facekd.core.system import cores
+from facekd.core.system import NO_LINK, cores
 from facekd.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
@@ -120,7 +120,7 @@ def append_metrics(out: Path, row: Mapping[str, Any]) -> None:
     """
     path = out / "metrics.jsonl"
     try:
-        with open(path, "a+b") as file:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, PRIVATE), "a+b") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
             if file.read(1) not in (b"", b"\n"):  # the last line was torn by a kill
                 file.seek(0)

@@ -10,7 +10,7 @@ from facekd.core.types import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SiteAnswer:
     """A site's answer to one task."""
 
     site: str  # its name
@@ -20,4 +20,4 @@ class Answer:
     sites: int = 1  # whose mean it is
 
 
-Ask: TypeAlias = "Callable[[str, Mapping[str, Array], int], list[Answer]]"  # task, arrays, first step
+Ask: TypeAlias = "Callable[[str, Mapping[str, Array], int], list[SiteAnswer]]"  # task, arrays, first step

@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from facekd.core.types import Array
-from facekd.engines.answers import Answer, Ask
+from facekd.engines.answers import Ask, SiteAnswer
 from facekd.errors import UserError
 
 ARRAYS, TASK, NUMBERS = "arrays", "task", "numbers"  # names of records in a message
@@ -60,7 +60,7 @@ def _serve(work: Work, secure: bool, message: Message, context: Context) -> Mess
     try:
         changed, numbers = work(
             str(task["asked"]), str(task["assignment"]), int(task["step"]), arrays, context.node_config
-        )  # type: ignore[arg-type,unused-ignore]
+        )
     except UserError as error:
         return Message(Error(FAILED, f"{site}\n{error}"), reply_to=message)
     content = RecordDict(
@@ -93,7 +93,7 @@ def asker_of(grid: Grid, context: Context, assignment: str, minutes: float, secu
 def asker(grid: Grid, assignment: str, minutes: float) -> Ask:
     """A function that puts a task to all sites that are connected, and waits for their answers."""
 
-    def ask(asked: str, arrays: Mapping[str, Array], step: int) -> list[Answer]:
+    def ask(asked: str, arrays: Mapping[str, Array], step: int) -> list[SiteAnswer]:
         nodes = list(grid.get_node_ids())
         content = RecordDict(
             {
@@ -107,8 +107,8 @@ def asker(grid: Grid, assignment: str, minutes: float) -> Ask:
         replies = list(grid.send_and_receive(messages, timeout=60 * minutes))
         answers = [_answer(reply) for reply in replies]
         late = len(nodes) - len(replies)
-        return answers + [Answer(f"a site ({late - left} of {len(nodes)})", problem=f"no answer in {minutes:g} minutes")
-                          for left in range(late)]  # fmt: skip
+        missing = f"no answer in {minutes:g} minutes"
+        return answers + [SiteAnswer(f"one of {len(nodes)} sites", problem=missing) for _ in range(late)]
 
     return ask
 
@@ -175,21 +175,23 @@ def _packed(arrays: Mapping[str, Array]) -> ArrayRecord:
     return ArrayRecord({name: Packed(value) for name, value in arrays.items()})
 
 
-def _answer(reply: Message) -> Answer:
+def _answer(reply: Message) -> SiteAnswer:
     if reply.has_error():
         site, _, problem = reply.error.reason.rpartition("\n")
         own = reply.error.code == FAILED
-        return Answer(site if own else f"node {reply.metadata.src_node_id}", problem=problem.strip() or "it stopped")
+        return SiteAnswer(
+            site if own else f"node {reply.metadata.src_node_id}", problem=problem.strip() or "it stopped"
+        )
     try:
         task, packed, numbers = (reply.content[name] for name in (TASK, ARRAYS, NUMBERS))
         assert isinstance(task, ConfigRecord)
         assert isinstance(packed, ArrayRecord)
         assert isinstance(numbers, MetricRecord)
         arrays = {name: array.numpy() for name, array in packed.items()}
-        values = {name: float(value) for name, value in numbers.items()}  # type: ignore[arg-type,unused-ignore]
-        return Answer(str(task["site"]), arrays, values)
+        values = {name: float(value) for name, value in numbers.items()}
+        return SiteAnswer(str(task["site"]), arrays, values)
     except Exception as error:  # a site may send anything
-        return Answer(
+        return SiteAnswer(
             f"node {reply.metadata.src_node_id}", problem=f"its answer can't be read ({type(error).__name__})"
         )
 

@@ -28,7 +28,7 @@ from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECOR
 from flwr.serverapp import Grid
 
 from facekd.core.types import Array
-from facekd.engines.answers import Answer, Ask
+from facekd.engines.answers import Ask, SiteAnswer
 from facekd.errors import UserError
 
 __all__ = ["masked", "secure_asker", "serve_masked"]
@@ -43,7 +43,7 @@ SENTENCE = re.compile(r"<<(.*?)\n(.*?)>>", re.DOTALL)  # in an error of Flower's
 def secure_asker(grid: Grid, context: Context, assignment: str, minutes: float) -> Ask:
     """As `engines.flower.asker`, with one answer for all sites together: the mean of theirs."""
 
-    def ask(asked: str, arrays: Mapping[str, Array], step: int) -> list[Answer]:
+    def ask(asked: str, arrays: Mapping[str, Array], step: int) -> list[SiteAnswer]:
         nodes = list(grid.get_node_ids())
         config = {"asked": asked, "assignment": assignment, "step": step, "names": json.dumps(list(arrays))}
         task = FitIns(ndarrays_to_parameters(list(arrays.values())), config)
@@ -55,7 +55,7 @@ def secure_asker(grid: Grid, context: Context, assignment: str, minutes: float) 
             1.0, 0.5, max_weight=1.0, clipping_range=RANGE, quantization_range=LEVELS, timeout=60 * minutes
         )
         workflow(grid, legacy)
-        answers = [Answer(*_sentence(failure)) for failure in round_.failures]
+        answers = [SiteAnswer(*_sentence(failure)) for failure in round_.failures]
         if round_.results:
             names = _sent_back(asked, arrays)
             mean = parameters_to_ndarrays(round_.results[0].parameters)
@@ -65,9 +65,9 @@ def secure_asker(grid: Grid, context: Context, assignment: str, minutes: float) 
             }
             told: list[dict[str, Any]] = [result.metrics for result in round_.results]
             numbers = {name: fmean(one[name] for one in told) for name in told[0]}
-            answers.append(Answer("all sites together", changed, {**numbers, "crops": 1.0}, sites=len(told)))
+            answers.append(SiteAnswer("all sites together", changed, {**numbers, "crops": 1.0}, sites=len(told)))
         elif not answers:
-            answers = [Answer("all sites together", problem="too few of them answered for the masks to cancel")]
+            answers = [SiteAnswer("all sites together", problem="too few of them answered for the masks to cancel")]
         return answers
 
     return ask

@@ -17,7 +17,7 @@ from facekd.core.types import Array
 from facekd.engines.flower import asker_of, site_app, wait_for_sites
 from facekd.errors import UserError
 from facekd.recipes.federate import federate_rounds
-from facekd.recipes.site import Assignment, Place, do
+from facekd.recipes.site import Assignment, SiteFiles, do
 from facekd.settings.federation import Sites
 
 PROJECT = """[build-system]
@@ -110,7 +110,7 @@ def _at_a_site(
     if "data" not in node or "teacher" not in node:
         raise UserError('its --node-config names no data or no teacher; give data="CROPS" and teacher="FILE"')
     contract, backend = node.get("contract"), node.get("teacher-backend")
-    place = Place(
+    place = SiteFiles(
         tuple(Path(part) for part in str(node["data"]).split(":")), Path(str(node["teacher"])),
         None if contract is None else Path(str(contract)), backend,
         held_out=float(node.get("held-out", 0.15)), minimum=int(node.get("minimum", 2)),

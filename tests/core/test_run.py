@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from facekd.core.files import exclusive
 from facekd.core.run import _git_commit, append_metrics, default_out, read_metrics, start_run
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
@@ -104,3 +105,20 @@ def test_the_commit_is_of_facekds_own_checkout(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(other)
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))  # as in a hook
     assert _git_commit(own / "facekd") == git(own, "--git-dir", str(own / ".git"), "rev-parse", "HEAD")
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links need a right of their own here")
+def test_links_in_a_run_folder_are_never_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("metrics.jsonl", "lock", "run.yaml", "environment.json"):
+        (out / name).symlink_to(victim)
+    with pytest.raises(UserError, match=r"metrics.jsonl: can't be written"):
+        append_metrics(out, {"step": 1})
+    with pytest.raises(UserError, match="can't be written"), exclusive(out):
+        pass
+    start_run(out, "distill", {})  # puts files of its own in place of the links
+    assert not (out / "run.yaml").is_symlink()
+    assert victim.read_text() == "precious\n"

@@ -230,7 +230,7 @@ def test_where_no_form_keeps_the_people_apart_nothing_is_written(
     monkeypatch.setattr("facekd.evaluation.exported.MOST_LOST", -2.0)  # no export of ours is bad enough
     with pytest.raises(UserError, match=r"TAR at FAR 0\.\d+ is [+-]\d.*points lost in int8; nothing was written"):
         export(network, tmp_path / "m.onnx", contract=contract, precision="int8", crops=store)
-    assert "again, with more bits where they count" in capsys.readouterr().err
+    assert "points lost in int8; trying again, with more bits where they count" in capsys.readouterr().err
     assert not list(tmp_path.glob("*m.onnx*"))
 
 

@@ -117,7 +117,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "relu": F.relu,
     "relu6": F.relu6,
     "leaky_relu": lambda x, alpha: F.leaky_relu(x, float(alpha)),
-    "prelu": F.prelu,
+    "prelu": lambda x, alpha: F.prelu(x, alpha.reshape(-1)),
     "clip": lambda x, alpha, beta: torch.clamp(x, float(alpha), float(beta)),
     "cast": lambda x, dtype: x.half().float() if dtype == "fp16" else x,
     "identity": lambda x: x,
