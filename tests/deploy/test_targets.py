@@ -320,3 +320,28 @@ def test_a_killed_export_leaves_no_half_file(source: Path, tmp_path: Path) -> No
         seen.discard("student.xml.json")
         assert seen in (set(), {"student.bin"}, {"student.xml", "student.bin"})  # an .xml is never without its .bin
         assert "student.bin" not in seen or out.with_suffix(".bin").read_bytes() == whole
+
+
+def test_core_mls_operations_take_what_coremltools_names() -> None:
+    """By hand, as its reference of MIL gives them: every name of an argument, and what comes out."""
+    from facekd.deploy.targets.mil import OPERATIONS
+
+    x = torch.from_numpy(floats(1, 4, 6, 6))
+    one = torch.ones(4)
+    for name, given, wanted in (
+        ("relu", {}, x.clamp(min=0)),
+        ("relu6", {}, x.clamp(0, 6)),
+        ("sigmoid", {}, 1 / (1 + (-x).exp())),
+        ("tanh", {}, x.tanh()),
+        ("prelu", {"alpha": 0.5 * one}, torch.where(x > 0, x, 0.5 * x)),
+        ("leaky_relu", {"alpha": np.float32(0.5)}, torch.where(x > 0, x, 0.5 * x)),
+        ("clip", {"alpha": np.float32(-1), "beta": np.float32(1)}, x.clamp(-1, 1)),
+        ("linear", {"weight": torch.ones(2, 6), "bias": torch.ones(2)}, x.sum(3, keepdim=True).expand(1, 4, 6, 2) + 1),
+        ("matmul", {"y": torch.ones(6, 2), "transpose_x": False}, x.sum(3, keepdim=True).expand(1, 4, 6, 2)),
+        ("reduce_mean", {"axes": np.array([2, 3]), "keep_dims": np.True_}, x.mean((2, 3), keepdim=True)),
+        ("reshape", {"shape": np.array([1, 144])}, x.flatten(1)),
+        ("transpose", {"perm": np.array([0, 2, 3, 1])}, x.permute(0, 2, 3, 1)),
+        ("batch_norm", {"mean": one, "variance": 4 * one, "epsilon": np.float32(0)}, (x - 1) / 2),
+        ("slice_by_index", {"begin": np.array([0, 0, 1, 0]), "end": np.array([1, 4, 5, 6])}, x[:, :, 1:5]),
+    ):
+        torch.testing.assert_close(OPERATIONS[name](x=x, **given), wanted, rtol=1e-5, atol=1e-6)

@@ -65,10 +65,14 @@ class PlainModule(nn.Module):
 
 
 def _known(node: Any, fixed: dict[str, Any]) -> bool:
-    """Whether what `node` makes is known beforehand, which is then in `fixed`: an int32 bias as what it stands for.
+    """Whether what `node` makes is known beforehand, which is then in `fixed`: fp16 weights, and an int32 bias.
 
     The weights of int8 stay steps of the graph: converters look for them.
     """
+    if node.op_type == "Cast" and node.input[0] in fixed:
+        dtype = helper.tensor_dtype_to_np_dtype(node.attribute[0].i)
+        fixed[node.output[0]] = fixed[node.input[0]].astype(dtype)
+        return True
     if node.op_type != "DequantizeLinear" or node.input[0] not in fixed or fixed[node.input[0]].dtype != np.int32:
         return False
     codes, scale = (fixed[name] for name in node.input[:2])
