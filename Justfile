@@ -1,4 +1,4 @@
-# The five verbs of a developer's day.
+# The verbs of a developer's day.
 
 install:
     pip install -e '.[test]'
@@ -7,10 +7,13 @@ test *args:
     pytest {{args}}
 
 lint:
-    ruff check . && ruff format --check . && mypy
+    .ci/lint
 
 quickstart:
     facekd quickstart
 
 bench:
     python benchmarks/align.py && python benchmarks/rates.py && python benchmarks/intervals.py
+
+docs:
+    mkdocs serve

@@ -1,4 +1,4 @@
-"""Whether every link of a built site leads to a page and an anchor, and nothing is loaded from elsewhere: links.py SITE."""
+"""Whether each link of a built site leads somewhere, and nothing is loaded from elsewhere: links.py SITE."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from _real import facekd, last_of_each, progress_of
 from facekd.console import say
 from facekd.core.files import atomic_write, read_json, write_json, write_text
 from facekd.nets.saved import MODEL
+from facekd.recipes.card import TIME
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 HELD_OUT = Path(__file__).parent / "held_out_identities.txt"
@@ -155,8 +156,18 @@ def training_json(folder: Path) -> dict[str, Any]:
         "crops_per_second": round(rate, 1),
         "config": config,
         "environment": read_json(run / "environment.json"),
-        "curve": thinned(found["curve"]),
+        "curve": thinned(timed(found["curve"], read_json(run / TIME) if (run / TIME).exists() else [])),
     }
+
+
+def timed(rows: Sequence[dict[str, Any]], pieces: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the ``hours`` that the training had taken by each step, as far as ``time.json`` tells."""
+    found = []
+    for row in rows:
+        done = [min(max((row["step"] - one["from"]) / (one["to"] - one["from"]), 0), 1) for one in pieces]
+        seconds = sum(share * one["seconds"] for share, one in zip(done, pieces, strict=True))
+        found.append({**row, "hours": seconds / 3600} if pieces else dict(row))
+    return found
 
 
 def thinned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,9 +4,10 @@
     python benchmarks/federate.py --quick    # two rounds: does it run? writes nothing
 
 CelebA crops of PEOPLE people whom ``held_out_identities.txt`` does not name, dealt out by person. All arms learn from
-the same teacher, w600k_mbf, by its embeddings alone, take ROUNDS × STEPS steps of BATCH crops from the same weights, those
-that ``facekd narrow`` computes from the teacher's layers on 400 other people, and follow the same learning rate. ``together`` and ``alone`` are ``facekd distill``; in ``federated`` the four sites
-take their steps at the same time and begin each round at the average, their optimizers without momentum.
+the same teacher, w600k_mbf, by its embeddings alone, take ROUNDS × STEPS steps of BATCH crops from the same weights,
+those that ``facekd narrow`` computes from the teacher's layers on OTHERS other people, and follow the same learning
+rate. ``together`` and ``alone`` are ``facekd distill``; in ``federated`` the four sites take their steps at the same
+time and begin each round at the average, their optimizers without momentum.
 
 Judged on all pairs of the crops of STRANGERS held-out people; intervals are 95 %, over people, of differences too.
 """
@@ -27,7 +28,7 @@ from _record import record
 from facekd.nets.saved import MODEL
 
 SITES, PEOPLE, OTHERS, STRANGERS = 4, 800, 400, 200
-ROUNDS, STEPS, BATCH = 10, 10, 32
+ROUNDS, STEPS, BATCH = 5, 10, 32
 NET, TEACHER = "mobilefacenet-half", "w600k_mbf.onnx"
 FARS = (1e-2, 1e-3)
 
@@ -79,7 +80,7 @@ def _plain(data: Path, steps: int) -> list[str]:
 def prepare(data: Path, work: Path) -> dict[str, Any]:
     """Write the crops of all sites, of the first one, and of strangers; how many there are comes back."""
     from facekd.crops.training import read_training_crops
-    from facekd.recipes.site import Place, site_crops
+    from facekd.recipes.site import SiteFiles, site_crops
 
     table = read_celeba(data)
     held = held_out_identities()
@@ -90,7 +91,7 @@ def prepare(data: Path, work: Path) -> dict[str, Any]:
         write_set(of_people(table, trained), work / "all.parquet")
         write_set(of_people(table, others), work / "others.parquet")
         write_set(of_people(table, held[:STRANGERS]), work / "strangers.parquet")
-    place = Place((work / "all.parquet",), data / "weights" / TEACHER, held_out=0.0, dealt_to=SITES)
+    place = SiteFiles((work / "all.parquet",), data / "weights" / TEACHER, held_out=0.0, dealt_to=SITES)
     parts = [site_crops(place, number) for number in range(SITES)]
     own = set(parts[0].train.identities)
     if not (work / "site.parquet").exists():

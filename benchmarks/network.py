@@ -5,7 +5,8 @@
 
 Each command runs on drawn people in a process as a user starts it, without a setting that would keep a library silent.
 Counted is each address outside this machine, and each name server, that one of its processes connects or sends to.
-`facekd serve` is asked for its page before it ends; of `--engine ray` the cluster is the command's own.
+`facekd serve` is asked for its page before it ends; of `--engine ray` the cluster is the command's own. `quickstart`
+does what is here one by one.
 """
 
 from __future__ import annotations
@@ -34,14 +35,15 @@ PORT = 18611
 
 COMMANDS = f"""
 doctor
-synth drawn --people 40 --photos 6
+synth drawn --people 30 --photos 6
 align drawn/photos crops
 nets
 leak crops crops --embedder {MODEL} --threshold 0.9
 audit crops --embedder {MODEL}
 train-teacher --data crops --net iresnet18-quarter {SMALL} --out teacher
-distill --teacher teacher --data crops --net mobilefacenet-half {SMALL} --out alone --term labels=1
+distill --data crops --net mobilefacenet-half {SMALL} --out alone
 distill --teacher teacher --data crops --net mobilefacenet-half {SMALL} --out student
+compare teacher alone student
 distill --teacher {MODEL} --data crops --net mobilefacenet-half {SMALL} --out onnx
 distill --teacher {MODEL} --teacher-backend openvino --data crops --net mobilefacenet-half {SMALL} --out openvino
 distill --teacher {MODEL} --teacher-backend torch --data crops --net mobilefacenet-half {SMALL} --out torch
@@ -52,21 +54,20 @@ cache gc --cache cache
 sweep grid.yaml --out sweep
 verify --model student --crops crops --all-pairs
 export student student.onnx
-export student int8.onnx --precision int8 --data crops
+export student int8.onnx --precision int8 --crops crops
 embed crops crops.parquet
 embed drawn/photos photos.parquet
 cluster crops --out clusters
-same drawn/photos/person-0001/1.jpg drawn/photos/person-0001/2.jpg
+same FIRST SECOND
 enroll drawn/photos people.gallery
 identify people.gallery drawn/photos --out names.csv
 gallery info people.gallery
-gallery export people.gallery templates.npz
+gallery export people.gallery templates.parquet
 serve people.gallery --port {PORT}
 align drawn/photos by-ray --engine ray
 cache build --teacher {MODEL} --data crops --views 1 --cache by-ray-cache --engine ray
 verify --model student --crops crops --all-pairs --engine ray
 federate --simulate 2 --teacher {MODEL} --data crops {STUDENT} --rounds 2 --steps 2 --out federated
-quickstart --out quick
 """
 NEEDS = {"--engine ray": "ray", "federate": "flwr"}
 GRID = (
@@ -89,11 +90,14 @@ def main() -> None:
             rows.append({"command": line.replace(MODEL, "MODEL"), "skipped": f"{lacks[0]} is not installed"})
             continue
         start = time.monotonic()
+        if "FIRST" in line:
+            photos = sorted((folder / "drawn" / "photos").rglob("*.jpg"))
+            line = line.replace("FIRST", str(photos[0])).replace("SECOND", str(photos[1]))
         code, said = _run(line, folder)
         text = (folder / "trace").read_text(errors="replace")
         found = outgoing(text)
         row = {
-            "command": line.replace(MODEL, "MODEL"),
+            "command": line.replace(MODEL, "MODEL").replace(f"{folder}/", ""),
             "exit_code": code,
             "seconds": round(time.monotonic() - start, 1),
             "inside_this_machine": len(PLACE.findall(text)),

@@ -2,6 +2,7 @@
 
     python benchmarks/teachers_real.py --net iresnet18-half --epochs 10
     python benchmarks/teachers_real.py --net iresnet50 --epochs 20 --minutes 9 --batch 512 --lr 0.2
+    python benchmarks/teachers_real.py --net iresnet50 --epochs 20 --batch 64 --work DIR --part softmax --minutes 60
     python benchmarks/teachers_real.py --quick    # few people, two epochs: does it run? writes into --work only
 
 It goes on where it stopped when it is given again, with --minutes after as many minutes; --part does a part of it.
@@ -143,7 +144,8 @@ def difference(runs: dict[str, Path], judges: Judges) -> dict[str, Any]:
 
 
 def drawn(teachers: dict[str, Any]) -> str:
-    """Loss, and TAR of people held out of the training, over the steps: a row of two plots for each network, as SVG."""
+    """Loss, and TAR of people held out of the training, over the steps and the hours: a row of two plots for
+    each network, as SVG."""
     from facekd.reports.plots import training
 
     width, height, parts = 450, 340, []
@@ -153,7 +155,9 @@ def drawn(teachers: dict[str, Any]) -> str:
         shown = [("loss", "Training loss"), *([(tar, f"Held-out TAR at FAR {tar.split('@')[1]}")] if tar else [])]
         for column, (y, label) in enumerate(shown):
             place = f'<svg x="{column * width}" y="{row * height}" width="{width}" height="{height}" '
-            parts.append(training(curves, y=y, y_label=label).replace("<svg ", place, 1))
+            known = all("hours" in line for rows in curves.values() for line in rows)
+            x = "hours" if known and column else "step"
+            parts.append(training(curves, x=x, y=y, y_label=label).replace("<svg ", place, 1))
     box = f"0 0 {2 * width} {height * len(teachers)}"
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}">{"".join(parts)}</svg>'
 

@@ -117,7 +117,8 @@ class Embedder(CropEmbedder):
         """Whether two photos show the same person, each by its large face near the middle.
 
         Args:
-            photo_a, photo_b: each as in `embed_photos`.
+            photo_a: as in `embed_photos`.
+            photo_b: the other, likewise.
             threshold: cosine from which they do; without it the model's calibrated one.
             far: the calibrated threshold of this FAR; without it 0.001, else the nearest that is stricter, else the
                 strictest.
@@ -296,7 +297,8 @@ class Gallery:
         Args:
             person: who it is said to be.
             photo: as in `Embedder.embed_photos`.
-            threshold, far: as in `Embedder.compare`. One person is compared, so a threshold of one comparison decides.
+            threshold: as in `Embedder.compare`. One person is compared, so a threshold of one comparison decides.
+            far: as in `Embedder.compare`.
 
         Raises:
             UserError: nobody of that name is enrolled, no gallery, no photo at a path, or no threshold is known.

@@ -70,9 +70,20 @@ GROUPS = {
         },
     ),
 }
+# The panels of 'facekd' alone, in their order: what to begin with, then what else there is.
+PANELS = {
+    "To begin with": ("same", "quickstart", "enroll", "verify", "export"),
+    "Data": ("synth", "align", "cluster", "leak", "audit"),
+    "Train": ("train-teacher", "distill", "narrow", "sweep", "federate", "cache", "nets"),
+    "Measure": ("compare",),
+    "Use": ("identify", "serve", "embed", "gallery"),
+    "Help": ("doctor",),
+}
 CONFIG_FLAGS = {"--config": "a YAML file", "--resume": "the folder of a run"}
 RUN_FILE = "run.yaml"  # of core.run.start_run
-GLOBAL_FLAGS = ("--help", "-h", "--version")
+GLOBAL_FLAGS = ("--help", "-h", "--version", "--install-completion")
+# They write the whole report, or print the answer, by a --json of their own; any other command prints its result.
+OWN_JSON = ("same", "verify", "compare", "sweep", "enroll")
 
 
 def build_app(asked: str = "", then: str = "") -> cyclopts.App:
@@ -81,25 +92,37 @@ def build_app(asked: str = "", then: str = "") -> cyclopts.App:
     Args:
         then: the second word, where `asked` is the first of several.
     """
+    panels = {title: cyclopts.Group(title, sort_key=order) for order, title in enumerate(PANELS)}
     app = cyclopts.App(
         name="facekd",
         version=_version,
         help="From photos of people to a small network that tells them apart, and the proof of how well it does.",
         help_epilogue="Any command takes --config FILE.yaml: its keys are the flags' names; flags win over it. "
-        "--resume RUN is --config RUN/run.yaml, going on in RUN.",
+        "--resume RUN is --config RUN/run.yaml, going on in RUN. Any command takes --json too, if it has none of its "
+        "own: it prints its result and its tables as one JSON object.",
         result_action="return_value",
         group_parameters=panel("Parameters"),  # of no group of settings
+        group_commands=panels["Help"],  # --help and --version
         default_parameter=cyclopts.Parameter(negative=()),
     )
-    for place, (name, (target, text)) in enumerate(COMMANDS.items()):
-        app.command(target, name=name, help=None if name == asked else text, sort_key=place)
-    for place, (first, (about, commands)) in enumerate(GROUPS.items(), len(COMMANDS)):
-        group = cyclopts.App(name=first, help=about, sort_key=place)
+    for name, (target, text) in COMMANDS.items():
+        app.command(target, name=name, help=None if name == asked else text, **_place(name, panels))
+    for first, (about, commands) in GROUPS.items():
+        group = cyclopts.App(name=first, help=about, group_commands=cyclopts.Group("Commands"), **_place(first, panels))
         for order, (name, (target, text)) in enumerate(commands.items()):
             chosen = (first, name) == (asked, then)
             group.command(target, name=name, help=None if chosen else text, sort_key=order)
         app.command(group)
+    app.register_install_completion_command(
+        group=panels["Help"], help="Install completion of commands and flags for this shell: bash, zsh or fish."
+    )
     return app
+
+
+def _place(name: str, panels: dict[str, cyclopts.Group]) -> dict[str, Any]:
+    """The panel that a command is shown in, and its place there."""
+    title = next(title for title, names in PANELS.items() if name in names)
+    return {"group": panels[title], "sort_key": PANELS[title].index(name)}
 
 
 def main(tokens: list[str] | None = None) -> None:
@@ -112,6 +135,8 @@ def run(tokens: list[str]) -> int:
     """Run one command; its exit code comes back."""
     try:
         tokens, path = _take_config(tokens)
+        as_json = "--json" in tokens and tokens[0] not in OWN_JSON
+        tokens = [token for token in tokens if not (as_json and token == "--json")]
         if not tokens and path is not None:
             raise UserError(f"{path} needs a command before its flag, such as 'facekd align --config {path}'")
         _check_names(tokens)
@@ -122,7 +147,10 @@ def run(tokens: list[str]) -> int:
             for word in reversed(tokens[:2] if tokens[0] in GROUPS else tokens[:1]):
                 values = {word: values}
             app.config = cyclopts.config.Dict(values, source=str(path))
-        result: Any = app(tokens, exit_on_error=False, print_error=False)
+        private = "--private" in tokens or (path is not None and values.get("private") is True)
+        result: Any = (
+            _call_as_json(app, tokens, private) if as_json else app(tokens, exit_on_error=False, print_error=False)
+        )
     except (UserError, cyclopts.CycloptsError) as error:
         # Parsers of YAML and networks explain themselves over several lines; a user gets one sentence.
         print("facekd:", printable_line(" ".join(str(error).split())), file=sys.stderr)
@@ -134,6 +162,29 @@ def run(tokens: list[str]) -> int:
         sys.stderr.close()  # the reader of our output has gone: nothing is left to say
         return 0
     return int(getattr(result, "exit_code", 0))
+
+
+def _call(app: cyclopts.App, tokens: list[str], _: bool = False) -> Any:
+    return app(tokens, exit_on_error=False, print_error=False)
+
+
+def _call_as_json(app: cyclopts.App, tokens: list[str], private: bool) -> Any:
+    """Run a command; its result and its tables go to stdout as one JSON object, what it says to stderr.
+
+    Args:
+        private: leave the result out, for it has the names that the tables have not.
+    """
+    import json
+
+    from facekd.console import tables_kept
+    from facekd.core.plain_json import plain_json
+
+    with tables_kept() as tables:
+        result = _call(app, tokens)
+    shown = {"command": tokens[0], "exit_code": getattr(result, "exit_code", 0)}
+    shown |= {} if private else {"result": plain_json(result)}
+    print(json.dumps({**shown, "tables": tables}, allow_nan=False, ensure_ascii=False))
+    return result
 
 
 def _check_names(tokens: list[str]) -> None:

@@ -7,10 +7,12 @@ rich is loaded by what needs it: a first embedding takes half a second, and rich
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
 
 from facekd.core.printable import printable_line
 
@@ -32,11 +34,20 @@ def say_first(lines: Sequence[str], most: int, quiet: bool, where: str = "") -> 
         say(f"  … and {len(lines) - most} more{where}", quiet)
 
 
-def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *, unit: int = 1) -> Iterator[T]:
+def progress(
+    items: Iterable[T],
+    total: int,
+    label: str,
+    quiet: bool = False,
+    *,
+    unit: int = 1,
+    tell: Callable[[T], str] | None = None,
+) -> Iterator[T]:
     """`items`, with a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet.
 
     Args:
         total: how many things there are in all; each item stands for `unit` of them.
+        tell: words about the item that was done last, to be shown with it.
     """
     if quiet:
         yield from items
@@ -57,12 +68,13 @@ def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *,
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            *([TextColumn("{task.fields[words]}", markup=False)] if tell else []),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=total)
+            task = bar.add_task(label, total=total, words="")
             for item in items:
                 yield item
-                bar.advance(task, unit)
+                bar.update(task, advance=unit, words=printable_line(tell(item)) if tell else "")
     else:
         start = last = time.monotonic()
         for done, item in enumerate(items, 1):
@@ -70,11 +82,33 @@ def progress(items: Iterable[T], total: int, label: str, quiet: bool = False, *,
             now = time.monotonic()
             if now - last > PLAIN_EVERY:
                 last = now
-                say(f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s")
+                line = f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s"
+                if tell:
+                    left = (now - start) / done * (total / unit - done)
+                    line += f", {timedelta(seconds=round(left))} left; {tell(item)}"
+                say(line)
+
+
+_kept: list[dict[str, Any]] | None = None
+
+
+@contextlib.contextmanager
+def tables_kept() -> Iterator[list[dict[str, Any]]]:
+    """The tables of what is done inside, as title and rows by column, in place of printing them."""
+    global _kept
+    kept: list[dict[str, Any]] = []
+    _kept = kept
+    try:
+        yield kept
+    finally:
+        _kept = None
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = False, *, figures: bool = True) -> None:
     """A table on stdout; its first column is text, the others are figures unless told otherwise."""
+    if _kept is not None:
+        _kept.append({"title": title, "rows": [dict(zip(columns, row, strict=True)) for row in rows]})
+        return
     if quiet:
         return
     from rich.console import Console

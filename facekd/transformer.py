@@ -31,7 +31,9 @@ class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     Args:
         model: run folder or ONNX file.
         contract: what an ONNX model expects of a crop, where facekd does not know it.
-        detector, weights, min_face: how faces are looked for in photos; see ``facekd embed``.
+        detector: how faces are looked for in photos; see ``facekd embed``.
+        weights: another ONNX file of yunet's than the one that comes with facekd.
+        min_face: smallest face looked for, pixels.
         choose: largest, center or best: the one face of a photo.
     """
 

@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import resource
 import shlex
@@ -21,7 +22,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from facekd.cli import COMMANDS, GROUPS, build_app, run
+from facekd.cli import COMMANDS, GROUPS, OWN_JSON, PANELS, build_app, run
 from facekd.settings.group import flag_names, flattened, groups_of
 
 HEAVY = ("torch", "torchvision", "matplotlib", "lancedb", "albumentations", "onnxruntime", "scipy", "accelerate",
@@ -91,11 +92,35 @@ def test_every_example_is_one_that_parses(command: str) -> None:
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
-    places = [shown.index(f"│ {name} ") for name in COMMANDS]
-    assert places == sorted(places)  # in the order of the work
+    panels = [shown.index(f"─ {title} ─") for title in PANELS]
+    assert panels == sorted(panels)  # what to begin with on top
+    there = [[name for name in names if name in COMMANDS or name in GROUPS] for names in PANELS.values()]
+    places = [shown.index(f"│ {name} ") for names in there for name in names]
+    assert places == sorted(places)
+    assert len(there[0]) == 5
+    assert sorted(name for names in there for name in names) == sorted([*COMMANDS, *GROUPS])
     assert run([]) == 0
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.endswith("\n")
+
+
+def test_commands_without_a_json_of_their_own_print_result_and_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {name for name in EXISTING if "json" in flag_names(stage(name))} == set(OWN_JSON)
+    assert run(["nets", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {one["name"] for one in printed["result"]} == {row["network"] for row in printed["tables"][0]["rows"]}
+    assert (printed["command"], printed["exit_code"]) == ("nets", 0)
+    assert run(["nets", "--json", "--dim", "0"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_of_a_shell_knows_commands_and_flags(shell: str) -> None:
+    script = build_app().generate_completion(shell=shell)
+    for name in (*COMMANDS, *GROUPS):
+        assert name in script
+    for flag in ("init-from", "keep-until", "teacher-backend"):
+        assert flag in script
 
 
 @pytest.mark.parametrize("tokens", [["--help"], ["verify", "--help"], ["distill", "--help"]])
@@ -145,6 +170,8 @@ def refused(tokens: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["align", "PHOTOS", "--size", "big"], "--size"),
         (["align", "PHOTOS", "--size"], "--size"),
         (["align", "PHOTOS", "out", "more"], "more"),
+        (["gallery", "inof"], "did you mean 'info'"),
+        (["distill", "--data", "PHOTOS", "--term", "embeding=1"], "did you mean 'embedding'"),
         (["align"], "--photos"),
         (["align", "--config"], "--config needs a YAML file"),
         (["--config", "x.yaml"], "needs a command before it"),

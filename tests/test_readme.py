@@ -23,7 +23,7 @@ def test_every_room_is_in_the_tree_and_nothing_else() -> None:
     on_disk = {path.name for path in (ROOT / "facekd").iterdir() if not path.name.startswith("_")}
     assert len(on_disk) > 10
     assert rooms == on_disk
-    for top in ("tests", "benchmarks", "data", "docs"):
+    for top in ("tests", "benchmarks", "data", "docs", "examples"):
         assert any(line.startswith(f"{top}/") for line in tree_lines())
 
 

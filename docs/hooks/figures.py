@@ -8,11 +8,14 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from facekd.core.formats import FORMATS
+from facekd.deploy.targets.table import TARGETS
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "benchmarks" / "results"
+WIDE = ("results/", "reference/commands")  # pages of wide tables, without a column beside them
 ROOT_LINK = re.compile(r"\]\(docs/([^)]+)\)")  # of a page of the repository's root that stands in the manual too
 
 
@@ -23,12 +26,24 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Fill in tables, and pages of the repository's root with their links led into the manual."""
+    if page.file.src_uri.startswith(WIDE):
+        page.meta["hide"] = ["toc"]
     for name in re.findall(r"{{ file (\S+) }}", markdown):
         text = (ROOT / name).read_text(encoding="utf-8")
         markdown = markdown.replace(f"{{{{ file {name} }}}}", ROOT_LINK.sub(r"](../\1)", text))
-    return markdown.replace("{{ formats }}", formats_table())
+    return markdown.replace("{{ formats }}", formats_table()).replace("{{ targets }}", targets_table())
+
+
+def targets_table() -> str:
+    """What facekd export writes beside ONNX."""
+    rows = [
+        f"| `{one.ending}` | {one.name} | {', '.join(one.precisions)} | {one.fed(112)} | `facekd[{one.extra}]` |"
+        for one in TARGETS.values()
+    ]
+    head = "| file | runtime | precision | what an app feeds it | extra |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
 def formats_table() -> str:
@@ -37,5 +52,6 @@ def formats_table() -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Keep a number and its interval on one line."""
+    """Keep a number and its interval on one line, and a flag."""
+    html = re.sub(r"<td><code>([^<>]{1,22})</code></td>", r'<td class="figure"><code>\1</code></td>', html)
     return re.sub(r"<td([^>]*)>([+−\d†][^<>]{0,25})</td>", r'<td class="figure"\1>\2</td>', html)

@@ -14,9 +14,13 @@ def load(file, place):
     """A table for each model: embeddings of two models never meet."""
     rows = pq.read_table(file)
     name = f"faces_{rows.schema.metadata[b'facekd.model_id'].decode()}"
-    table = lancedb.connect(place).create_table(name, schema=rows.schema, exist_ok=True)
+    database = lancedb.connect(place)
+    try:
+        table = database.open_table(name)
+    except ValueError:  # there is none yet
+        return database.create_table(name, rows)
     updated = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-    updated.when_not_matched_by_source_delete().execute(rows)  # photos that are gone
+    updated.when_not_matched_by_source_delete().execute(rows)  # these are gone
     return table
 
 

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from facekd.console import say, table
+from facekd.crops.suspects import DoubtfulCrop
 from facekd.errors import UserError
 from facekd.settings.door import door
 from facekd.settings.evaluation import AuditFile, JudgingNetwork
 
 SHOWN = 20  # crops that are printed
-
-
-@dataclass(frozen=True, slots=True)
-class DoubtfulCrop:
-    """A crop that is nearer to another person than to its own."""
-
-    crop_id: str
-    source: str
-    identity: str
-    own: float  # cosine to the mean of that person's other crops
-    nearest: str  # the other person
-    other: float  # cosine to the mean of that one's crops
+MOST_PICTURED = 200  # on the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +41,7 @@ def audit(
     """Find the crops that are nearer to another identity's mean embedding than to their own's.
 
     Some are filed under the wrong person, some are poor photos, some show a person who is there under two names:
-    look before you drop. Exits with 1 when there are any.
+    look before you drop, at the page of --show. Exits with 1 when there are any.
 
     Example: facekd audit crops/ --embedder w600k_mbf.onnx --out suspects.csv
 
@@ -84,6 +75,12 @@ def audit(
     result = Audit(len(crops), sum(count == 1 for count in photos.values()), suspects)
     if out is not None:
         _write(out, result)
+    if file.show is not None:
+        from facekd.evaluation.suspects_page import write_suspects
+
+        words = ["facekd", "audit", str(data), "--embedder", str(network.embedder), "--show", str(file.show)]
+        write_suspects(file.show, suspects, MOST_PICTURED, crops, shlex.join(words))
+        say(f"{file.show} shows {min(len(suspects), MOST_PICTURED)} of them with pictures", quiet)
     _print(result, out, quiet)
     return result
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.console import progress, say
+from facekd.core.process import hold_folder
 from facekd.core.run import start_run
 from facekd.errors import UserError
 from facekd.settings.clustering import ClusterFiles, OnePerson
@@ -80,8 +81,10 @@ def cluster(
     clustered.refuse_names(files.out)
     found = _faces(src, files.out, embeddings, network, faces, decision, quiet)
     if len(found.sources) < 2:
-        raise UserError(f"{src}: holds one face; it takes two or more to sort them into people")
+        count = "one" if found.sources else "no"
+        raise UserError(f"{src}: holds {count} face; it takes two or more to sort them into people")
     settings = flat(files, network, faces, decision, src=src, embeddings=embeddings)
+    hold_folder(files.out)
     start_run(files.out, "cluster", settings, tuple(filter(None, (src, network.model))))
     return _cluster(found, src, files, decision, quiet)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekd.core.process import hold_folder
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
 from facekd.settings.door import door
@@ -78,6 +79,7 @@ def compare(
 
     out = files.out or default_out("compare")
     config = {"runs": runs, **flat(data, foreign, asked, files, out=out)}
+    hold_folder(out)
     start_run(out, "compare", config, inputs=(*runs, *filter(None, [data.pairs, data.held])))
     networks = []
     for k, (path, record) in enumerate(zip(runs, (records[-1], *records[:-1]), strict=True)):

@@ -65,26 +65,43 @@ def distill(
     from facekd.recipes.begin import about_run, plan_learner
     from facekd.recipes.card import Subject
     from facekd.recipes.goal import judged_by, set_goal
-    from facekd.recipes.plan import accelerate, batch_loader, begin, make_plan, make_sampler, one_process, stepper
+    from facekd.recipes.plan import (
+        accelerate,
+        batch_loader,
+        begin,
+        first_crops,
+        join,
+        make_plan,
+        make_sampler,
+        one_process,
+        stepper,
+    )
+    from facekd.recipes.runtime import settle_runtime
     from facekd.recipes.step import step_loss
     from facekd.recipes.teachers import check_views, kept_rows, save_joint
     from facekd.recipes.terms import check_terms, read_resolution
     from facekd.recipes.train import SETTLING, save_trained, train
+    from facekd.recipes.watch import Watched, data_warnings
     from facekd.training.parallel import num_processes, rank
     from facekd.training.schedule import side_at
 
     check_terms(objective.term, objective.ramp)  # crops take longer to read than a user waits for this
     check_views(teacher, views.views)
-    accelerator = accelerate(runtime.precision)  # from here on several processes know of each other
+    state = join(runtime.precision)
     quiet = quiet or rank() > 0
     crops = read_training_crops(data.data, data.held_out, seed, data.minimum, data.drop)
     learner = plan_learner(student, crops.train, out)
     plan = make_plan(len(crops.train), optimization, begun=learner.source is not None)
     sample = make_sampler(optimization, crops, seed, views.views)
     phases = read_resolution(optimization.resolution, student.net, crops.train.size)
-    goal = set_goal(objective, teacher, optimization, learner, crops, out, seed, accelerator.device, quiet)
+    goal = set_goal(objective, teacher, optimization, learner, crops, out, seed, state.device, quiet)
     joint = [] if teacher.joint is None else [f"--joint {teacher.joint}"]
     judge = judged_by(goal, crops, learner, quiet)
+    side_of = partial(side_at, steps=plan.steps, phases=phases, full=learner.contract.size)
+    shape = (optimization.batch // optimization.accumulate // num_processes(), 3, side_of(0), side_of(0))
+    inputs = partial(first_crops, crops, learner.contract, shape)
+    runtime = settle_runtime(runtime, out, learner.kind, goal.tools.net, inputs, plan.steps, state.device, quiet)
+    accelerator = accelerate(runtime.precision)
     one_process([*goal.alone, *joint, *(["--compile"] if runtime.compile else [])])
 
     # Begun only once every setting is known to be good: a run folder refuses other settings.
@@ -92,6 +109,8 @@ def distill(
     config = flat(data, teacher, goal.objective, *used, views, runtime, out=out, seed=seed)
     out = begin(out, "distill", config, (*data.data, *teacher.teachers, *teacher.contracts, *goal.start.files))
     say(f"{learner.said(goal.tools.net)}; {crops.said()}; {goal.said()}{goal.start.clause}", quiet)
+    for sentence in data_warnings(crops, sample, alone=set(goal.terms) == {"labels"}):
+        say(f"warning: {sentence}", quiet)
 
     kept = taught = None
     if goal.teachers is not None:
@@ -100,8 +119,6 @@ def distill(
             with accelerator.main_process_first():  # the others find it filled
                 kept = kept_rows(goal.teachers, crops.train, seed, views, quiet)
     load = batch_loader(crops, learner.contract, sample, seed, augment=views.augment, teacher=taught, kept=kept)
-    side_of = partial(side_at, steps=plan.steps, phases=phases, full=learner.contract.size)
-    shape = (optimization.batch // optimization.accumulate // num_processes(), 3, side_of(0), side_of(0))
     forward = stepper(goal.tools.net, runtime.compile, shape, accelerator, quiet)
     loss = step_loss(goal.terms, goal.rises(plan.steps), goal.tools, goal.projection, forward, side_of)
     about = {
@@ -112,9 +129,10 @@ def distill(
         + ("" if views.augment == "plain" else f" {views.augment}"),
         **about_run(learner, goal.start, crops, accelerator.mixed_precision, seed),
     }
+    watched = Watched(optimization.batch, goal.terms, max(goal.rises(plan.steps).values()))
     trained = train(
         out, goal.modules, loss, load, plan, about, judge,
-        subject=Subject(learner.name, learner.contract, crops), label="student", quiet=quiet,
+        subject=Subject(learner.name, learner.contract, crops), watched=watched, label="student", quiet=quiet,
     )  # fmt: skip
     if teacher.joint is not None:
         ahead = range(plan.steps, plan.steps + SETTLING)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from facekd.console import say, table
+from facekd.core.printable import printable_line
 from facekd.core.system import cores
 from facekd.errors import UserError
 from facekd.settings.door import door
@@ -41,23 +43,39 @@ class Diagnosis:
 
 
 @door
-def doctor(*, quiet: bool = False) -> Diagnosis:
+def doctor(*, report: bool = False, quiet: bool = False) -> Diagnosis:
     """Say what is installed and works, and how to mend what does not. Exits with 1 when something is broken.
 
     Example: facekd doctor
 
+    Example: facekd doctor --report
+
     Args:
+        report: Print it as text to put into a bug report: versions and machine, none of your files.
         quiet: Print nothing; the exit code tells.
     """
-    checks = (_python, _torch, _torchvision, _opencv, _yunet, _mtcnn, _onnxruntime, _gpu, _arithmetic, _gallery, _ray,
-              _telemetry)  # fmt: skip
+    checks = (_python, _torch, _torchvision, _opencv, _yunet, _mtcnn, _onnxruntime, _gpu, _arithmetic, _gallery, _ray)
     findings = tuple(check() for check in checks)
+    if report and not quiet:
+        print(_report(findings))
+        return Diagnosis(findings)
     rows = [[f.what, f.state, f.found] for f in findings]
     table("facekd " + importlib.metadata.version("facekd"), ["part", "state", "found"], rows, quiet, figures=False)
     for finding in findings:
         if finding.mend:
             say(f"{finding.what}: {finding.mend}", quiet)
     return Diagnosis(findings)
+
+
+def _report(findings: tuple[Finding, ...]) -> str:
+    """Markdown of what was found and of all packages' versions; the user's own folder is called ~."""
+    needed = importlib.metadata.requires("facekd") or []
+    names = sorted({re.split(r"[^\w.-]", one)[0] for one in needed} - {"facekd"}, key=str.lower)
+    packages = [f"{name} {version}" for name in names if (version := _version(name)) is not None]
+    rows = [" ".join(f"| {f.what} | {f.state} | {f.found.replace('|', '/')} |".split()) for f in findings]
+    head = f"facekd {importlib.metadata.version('facekd')}, {platform.platform()}"
+    lines = [head, "", "| part | state | found |", "|---|---|---|", *rows, "", f"Packages: {', '.join(packages)}"]
+    return "\n".join(printable_line(line.replace(str(Path.home()), "~")) for line in lines)
 
 
 def _python() -> Finding:

@@ -79,7 +79,6 @@ def embed(
     if crops is not None:
         work = crop_work(crops, embedder, make_embedder)
     else:
-        detector_of(faces)  # wrong weights are the user's mistake: said before the first photo
         found = photos_at(src)
         tell_of_others(found, quiet)
         work = photo_work(found.photos, embedder, make_embedder, faces)
@@ -94,6 +93,8 @@ def embed(
         if earlier.whole and not left and not plan.gone:
             rows = [row for rows in plan.kept if rows is not None for row in rows]
             return _print(summary_of(out, embedder.model_id, 0, *parted(rows)), quiet)
+        if crops is None and left:
+            detector_of(faces)  # wrong weights are the user's mistake: said before the first photo
         paths = part_paths(folder, settings, [repr(work.asked[place]) for place in left])
         todo = list(missing_items(paths, len(left)))
         if len(todo) < len(left):

@@ -1,4 +1,4 @@
-"""facekd export: a trained network or an ONNX embedder in, one checked ONNX file out."""
+"""facekd export: a trained network or an ONNX embedder in, one checked file out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,10 @@ def export(
     foreign: NetworkContract = NetworkContract(),
     quiet: bool = False,
 ) -> Exported:
-    """Write a network as one ONNX file: any batch size, unit embeddings, contract and model card inside.
+    """Write a network as a file for other software, its ending chooses which: unit embeddings, checked against its own.
+
+    .onnx takes any batch size and holds contract and model card; .tflite, .ncnn.zip, .mlpackage, .xml (OpenVINO) and
+    .pte (ExecuTorch) are for devices, and take a crop's pixels.
 
     PReLU is written in operators that runtimes run at full speed, the same function. The file is handed over only
     after its embeddings agree with the network's: every cosine 0.9999 for fp32 and 0.999 for fp16, their median 0.97
@@ -71,7 +74,7 @@ def export(
 
     Args:
         run: The run folder of a trained network, or anybody's ONNX embedder.
-        model: The ONNX file to write.
+        model: The file to write.
         quiet: Print nothing.
     """
     from facekd.core.files import ORDINARY, write_bytes
@@ -81,6 +84,7 @@ def export(
     from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.export import PRECISIONS, bound, forms, serialized
     from facekd.deploy.model_json import MODEL, about_model, described, input_of, output_of
+    from facekd.deploy.quantize import from_fp16
     from facekd.deploy.targets.table import check_target, target_of
     from facekd.deploy.targets.write import LIMITS, converted, put_in_place
     from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
@@ -106,7 +110,7 @@ def export(
 
     def opened(made: ModelProto) -> AbstractContextManager[Written]:
         if target is not None:
-            return converted(made, source.network, target, file.precision, model)
+            return converted(from_fp16(made), source.network, target, file.precision, model)
         own = bound(made, source.contract, file.precision)
         return _as_read(serialized(made, own, source.contract, file.precision, about))
 
@@ -185,7 +189,8 @@ def _first_that_holds(
     fault = None
     for made in tries:
         if fault is not None:
-            say(f"not close enough ({fault}); again, with more bits where they count …", quiet)
+            said = str(fault).removesuffix("; nothing was written")
+            say(f"{said}; trying again, with more bits where they count …", quiet)
         with ExitStack() as stack:
             written = stack.enter_context(opened(made))
             comparison = None

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facekd.console import say
-from facekd.core.run import Trained
+from facekd.core.run import Trained, default_out
+from facekd.errors import UserError
 from facekd.settings.door import door
 from facekd.settings.federation import SharedStudent, SharedTeacher, SiteOptimization, Sites
 from facekd.settings.group import flat
 
 if TYPE_CHECKING:
-    from flwr.serverapp import Grid
+    from facekd.engines.answers import Ask
 
 
 @door
@@ -48,21 +49,23 @@ def federate(
     """
     from facekd.recipes.federate import assign, begin_at, federate_rounds
     from facekd.recipes.plan import begin
-    from facekd.recipes.site import Place, place_crops, simulated, site_crops
+    from facekd.recipes.site import SiteFiles, place_crops, simulated, site_crops
     from facekd.recipes.train import judge_crops
 
     sites.check_chosen()
     begun = begin_at(student, out)
     assignment = assign(sites, teacher, student, optimization, seed, begun)
     if sites.app is not None:
+        if begun is not None:
+            raise UserError(f"--init-from {student.init_from}: is for --simulate so far; leave it out")
         from facekd.recipes.federated_app import write_app
 
-        for line in write_app(sites.app, assignment, sites, out):
+        for line in write_app(sites.app, assignment, sites, out or default_out("federate")):
             say(line, quiet)
         return None
-    from facekd.engines.flower import asker, simulate
+    from facekd.engines.flower import simulate
 
-    place = Place(
+    place = SiteFiles(
         tuple(path.absolute() for path in sites.data or []), teacher.teacher.absolute(),
         None if teacher.contract is None else teacher.contract.absolute(), teacher.teacher_backend,
         sites.held_out, sites.minimum, seed, sites.count,
@@ -77,10 +80,10 @@ def federate(
         about["init"] = begun.contract.model_id
     ids: list[str] = []
 
-    def coordinate(grid: Grid) -> None:
-        ask = asker(grid, assignment.to_json(), sites.patience)
+    def coordinate(ask: Ask) -> None:
         judge = judge_crops(whole.judged, assignment.contract)
         ids.append(federate_rounds(ask, assignment, judge, out, about, sites.least, quiet, begun))
 
-    simulate(sites.count, coordinate, partial(simulated, place), sites.secure)
+    work = partial(simulated, place)
+    simulate(sites.count, assignment.to_json(), coordinate, work, sites.patience, sites.secure)
     return Trained(out, ids[0])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from facekd.commands.sweep_grid import ALONE, RANDOM, Cell, plain, read_grid
 from facekd.console import say
 from facekd.core.files import read_json, write_bytes, write_json
+from facekd.core.process import hold_folder
 from facekd.core.run import default_out, environment, start_run
 from facekd.errors import UserError
 from facekd.settings.door import door
@@ -93,6 +94,7 @@ def sweep(
         _refuse_other_cell(out, cell)
     data = _data(cells)
     teachers = _teachers(cells, data, out, quiet)
+    hold_folder(out)
     start_run(out, "sweep", {"grid": grid, "out": out, "json": json, "report": report}, inputs=(grid,))
     _fill_caches(cells, data, quiet)
     failed = {}

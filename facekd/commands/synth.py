@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from facekd.console import progress, say
+from facekd.core.process import hold_folder
 from facekd.core.run import default_out, start_run
 from facekd.errors import UserError
 from facekd.settings.door import door
@@ -39,6 +40,7 @@ def synth(out: Path | None = None, *, population: Population = Population(), qui
     out = out or default_out("synth")
     people, photos, seed = population.people, population.photos, population.seed
     _same_seed(out, seed)
+    hold_folder(out)
     start_run(out, "synth", {"out": out, **flat(population)})
     missing = missing_photos(out, people, photos)
     total = sum(map(len, missing.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from facekd.console import say
@@ -43,12 +44,24 @@ def train_teacher(
     from facekd.recipes.begin import about_run, plan_learner
     from facekd.recipes.card import Subject
     from facekd.recipes.label_heads import balance_classes
-    from facekd.recipes.plan import accelerate, batch_loader, begin, make_plan, make_sampler, one_process, stepper
+    from facekd.recipes.plan import (
+        accelerate,
+        batch_loader,
+        begin,
+        first_crops,
+        join,
+        make_plan,
+        make_sampler,
+        one_process,
+        stepper,
+    )
+    from facekd.recipes.runtime import settle_runtime
     from facekd.recipes.step import label_loss
     from facekd.recipes.train import judge_crops, save_trained, train
+    from facekd.recipes.watch import Watched, data_warnings
     from facekd.training.parallel import num_processes, rank
 
-    accelerator = accelerate(runtime.precision)  # from here on several processes know of each other
+    device = join(runtime.precision).device
     quiet = quiet or rank() > 0
     one_process([*(["--head adaface"] if head.head == "adaface" else []), *(["--compile"] if runtime.compile else [])])
     crops = read_training_crops(data.data, data.held_out, seed, data.minimum, data.drop)
@@ -63,15 +76,21 @@ def train_teacher(
     backbone = learner.build(seed)
     classes = Head(head.head, contract.dim, len(crops.names), head.margin, head.scale)
     start = learner.begin(backbone, classes, crops)
+    shape = (optimization.batch // optimization.accumulate // num_processes(), 3, contract.size, contract.size)
+    runtime = settle_runtime(
+        runtime, out, learner.kind, backbone, partial(first_crops, crops, contract, shape), plan.steps, device, quiet
+    )
+    accelerator = accelerate(runtime.precision)
 
     # Begun only once every setting is known to be good: a run folder refuses other settings.
     used = replace(head, margin=classes.margin, scale=classes.scale), replace(optimization, lr=plan.peak_lr)
     config = flat(data, network, *used, views, runtime, out=out, seed=seed)
     out = begin(out, "train-teacher", config, (*data.data, *start.files))
     say(f"{learner.said(backbone)}, {head.head} head; {crops.said()}{start.clause}", quiet)
+    for sentence in data_warnings(crops, sample, alone=True):
+        say(f"warning: {sentence}", quiet)
 
     load = batch_loader(crops, contract, sample, seed, augment=views.augment)
-    shape = (optimization.batch // optimization.accumulate // num_processes(), 3, contract.size, contract.size)
     forward = stepper(backbone, runtime.compile, shape, accelerator, quiet)
     balance = balance_classes(optimization.class_balance, crops.labels)
     loss = label_loss(forward, classes, None if balance is None else balance.to(accelerator.device))
@@ -84,7 +103,8 @@ def train_teacher(
     }
     trained = train(
         out, {"net": backbone, "head": classes}, loss, load, plan, about, judge_crops(crops.judged, contract),
-        subject=Subject(learner.name, contract, crops), label="teacher", quiet=quiet,
+        subject=Subject(learner.name, contract, crops), watched=Watched(optimization.batch), label="teacher",
+        quiet=quiet,
     )  # fmt: skip
     contract = save_trained(out, learner.name, trained, contract, classes, crops.names)
     say(f"{out}: teacher trained; next: facekd distill --teacher {out} --data {data.data[0]}", quiet)

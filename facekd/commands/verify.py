@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facekd.core.process import hold_folder
 from facekd.core.run import default_out, start_run
 from facekd.errors import UserError
 from facekd.settings.door import door
@@ -138,6 +139,7 @@ def verify(
 
     out = files.out or default_out("verify")
     config = flat(data, foreign, asked, switches, cluster, files, out=out, model=models or None)
+    hold_folder(out)
     start_run(out, "verify", config, inputs=(*models, *stored, *scored, about))
     report: PairReport | SearchReport | TemplateReport | BlufrReport
     repeat = f"facekd verify --config {out}/run.yaml"

@@ -18,7 +18,7 @@ HeadName = Literal["softmax", "normsoftmax", "cosface", "arcface", "adaface", "s
 SamplerName = Literal["shuffled", "balanced", "sqrt"]
 OptimizerName = Literal["muon", "sgd", "adamw"]
 ScheduleName = Literal["cosine", "poly"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Backend = Literal["onnxruntime", "openvino", "torch"]  # what runs an ONNX teacher
 Combine = Literal["concat", "average"]  # several teachers
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import yaml
 
-from facekd.core.system import lock, sync_folder
+from facekd.core.system import NO_LINK, lock, sync_folder
 from facekd.errors import BusyError, UserError
 
 PRIVATE = 0o600  # biometric data: for its owner only
@@ -64,7 +64,7 @@ def exclusive(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, PRIVATE)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | NO_LINK, PRIVATE)
     except OSError as error:
         raise UserError(f"{folder}: can't be written ({error.strerror}); check its owner") from error
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from facekd.core.formats import FORMATS
-from facekd.core.system import is_own
+from facekd.core.system import NO_LINK, is_own
 
 # Begins an entry; behind it the digest of all that follows its line.
 MARK = f"facekd kept {FORMATS['kept form']} ".encode()
@@ -59,7 +59,7 @@ def kept(key: str) -> tuple[Any, bytes] | None:
         return None
     path = folder / key
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        handle = os.open(path, os.O_RDONLY | NO_LINK | getattr(os, "O_NONBLOCK", 0))
         with open(handle, "rb") as file:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode) or not is_own(found) or found.st_size > MOST_BYTES:

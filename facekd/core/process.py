@@ -16,7 +16,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
+
+from facekd.core.files import exclusive
 
 _own: ContextVar[ExitStack | None] = ContextVar("own", default=None)  # what the command of this thread still holds
 _open: list[ExitStack] = []  # of all threads, for the threads that a command makes have no command of their own
@@ -42,6 +45,16 @@ def until_the_end(holder: AbstractContextManager[Any]) -> None:
     held = _own.get()
     assert held is not None, "only a command holds something until its end"
     held.enter_context(holder)
+
+
+def hold_folder(folder: Path) -> None:
+    """Be the one command that writes `folder`, until this one ends.
+
+    Raises:
+        BusyError: another command writes it.
+        UserError: it can't be written.
+    """
+    until_the_end(exclusive(folder))
 
 
 def set_torch_threads(threads: int) -> None:

@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import itertools
 import json
+import math
 import os
 import platform
 import subprocess
@@ -18,9 +19,9 @@ from typing import Any
 
 import yaml
 
-from facekd.core.files import read_yaml, sha256_file, write_json, write_text
+from facekd.core.files import PRIVATE, read_yaml, sha256_file, write_json, write_text
 from facekd.core.formats import FORMATS, KEY, check_format
-from facekd.core.system import cores
+from facekd.core.system import NO_LINK, cores
 from facekd.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
@@ -119,7 +120,7 @@ def append_metrics(out: Path, row: Mapping[str, Any]) -> None:
     """
     path = out / "metrics.jsonl"
     try:
-        with open(path, "a+b") as file:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, PRIVATE), "a+b") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
             if file.read(1) not in (b"", b"\n"):  # the last line was torn by a kill
                 file.seek(0)
@@ -132,8 +133,22 @@ def append_metrics(out: Path, row: Mapping[str, Any]) -> None:
 def read_metrics(out: Path) -> list[dict[str, Any]]:
     """Every whole line of ``metrics.jsonl``; a last line torn by a kill is passed over.
 
+    A line is a JSON object of numbers, one for each logged or judged step, in their order:
+
+    ==================  ============================================================================================
+    ``step``            steps done, a whole number from 0; always there
+    ``lr``              the learning rate of that step
+    ``loss``            what was minimized: the sum of the terms, a mean over the batch
+    a term's name       its value times its weight, such as ``labels``, ``logits``, ``embedding``
+    ``held_out_tar@F``  TAR at FAR F over all pairs of held-out people, in [0, 1]; where the step was judged
+    ``held_out_eer``    the same people's equal error rate, in [0, 1]
+    ``held_out_cosine`` mean cosine of the student's mapped embeddings of them to the teacher's, in [-1, 1]
+    ==================  ============================================================================================
+
+    Seconds are in ``time.json``: the same run has the same metrics on any machine of its kind.
+
     Raises:
-        UserError: the file can't be read, or another line of it is damaged.
+        UserError: the file can't be read, another line of it is damaged, or holds something else than this.
     """
     path = out / "metrics.jsonl"
     try:
@@ -148,10 +163,26 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError):  # no JSON, or no UTF-8
             row = None
-        if not isinstance(row, dict):
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int | float):
             raise UserError(f"{path}: line {number} is damaged; mend or remove that line, or train into another --out")
+        if wrong := _wrong_metric(row):
+            raise UserError(f"{path}: line {number}: {wrong}; mend or remove that line, or train into another --out")
         rows.append(row)
     return rows
+
+
+def _wrong_metric(row: Mapping[str, Any]) -> str:
+    """What in a row of metrics is not as `read_metrics` says; empty where all is."""
+    step = row.get("step")
+    if type(step) is not int or step < 0:
+        return f"step is {step!r}, no whole number from 0"
+    for key, value in row.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return f"{key} is {value!r}, no number"
+        least = -1 if key == "held_out_cosine" else 0
+        if key.startswith("held_out") and not least - 1e-6 <= value <= 1 + 1e-6:
+            return f"{key} is {value!r}, not within {least} and 1"
+    return ""
 
 
 def _names_paths(value: Any) -> bool:

@@ -16,6 +16,9 @@ from pathlib import Path
 # Windows locks bytes, and whoever reads a locked one is refused: one far behind the end of any file is taken.
 LOCKED_BYTE = 0x7FFF_FFF0
 ZEROS = bytes(1 << 20)
+# What is written to in place is never a link: somebody else who may write the folder could have put it there. Windows
+# asks who makes a link for a right instead.
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _moving = threading.Lock()  # a handle has one place, for all threads
 
 

@@ -165,6 +165,7 @@ class CropStore:
             path = self.folder / "crops" / f"part-{number:05d}.arrow"
             try:
                 table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+                table.validate(full=True)  # looks at offsets, of images at nothing else: a bad one ends the process
             except (OSError, pa.ArrowException) as error:
                 raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error
             table = _with_detail(_checked(table, "crop store", path))

@@ -25,6 +25,8 @@ CLIPPED = np.linspace(0.7, 1.0, 13, dtype=np.float32)  # of the range: the one o
 def block_forms(full: Any, bits: int, inputs: Sequence[Array]) -> Iterator[Any]:
     """The network with weights of `bits` bits, then with 8 for ever more of the layers that lose most by 4.
 
+    It ends before a form that is no smaller than with 8 bits everywhere.
+
     Args:
         full: in fp32.
         inputs: what the graph takes, batches of real crops.
@@ -38,8 +40,12 @@ def block_forms(full: Any, bits: int, inputs: Sequence[Array]) -> Iterator[Any]:
         if node.op_type in LAYERS and node.input[1] not in costs:
             alone = to_blocks(full, 4, only={node.input[1]})
             costs[node.input[1]] = float(1 - (embedded(alone, inputs) * wanted).sum(axis=1).mean())
+    most = to_blocks(full, 8).ByteSize()
     for names in costliest(costs):
-        yield to_blocks(full, 4, wide=names)
+        made = to_blocks(full, 4, wide=names)
+        if made.ByteSize() >= most:
+            return
+        yield made
 
 
 def to_blocks(model: Any, bits: int, *, only: Container[str] | None = None, wide: Container[str] = ()) -> Any:

@@ -92,9 +92,8 @@ def relieved(small: Any, full: Any, images: set[str]) -> Any:
         if node.op_type not in LAYERS or (fed is not None and fed.op_type == DQ):
             continue
         for place, name in enumerate(theirs[node.name].input[1:], 1):
-            if node.input[place] != name:
-                graph.weights[name] = source.weights[name]
-                node.input[place] = name
+            if node.input[place] in makers:  # codes made weights again; a bias keeps its name there
+                node.input[place] = graph.weight(f"{name}_float", source.weights[name])
     graph.prune()
     return graph.model()
 

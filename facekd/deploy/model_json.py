@@ -19,7 +19,8 @@ JavaScript, Swift or Kotlin need to feed the model and to read what it gives:
     rates          TAR at FARs on the pairs that it was judged on, and its difference to the source, 95 % intervals
     terms          of its license and of the data it was trained on; null where nobody stated them
     versions       of what wrote it
-    file, bytes, sha256   of the file beside it; not in the metadata. A folder's digest is `digest_of`'s.
+    file, bytes, sha256   of the file beside it; not in the metadata. A folder's digest is `digest_of`'s. An OpenVINO
+                   .xml has its .bin under weights
 """
 
 from __future__ import annotations
@@ -118,8 +119,11 @@ def described(model: Path, about: Mapping[str, Any]) -> Iterator[None]:
     beside.unlink(missing_ok=True)
     yield
     files = [model] if model.is_file() else [path for path in model.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    values = {**about, "file": model.name, "bytes": size, "sha256": digest_of(model)}
+    values = {**about, "file": model.name, "bytes": sum(path.stat().st_size for path in files)}
+    values["sha256"] = digest_of(model)
+    weights = model.with_suffix(".bin")
+    if model.suffix == ".xml" and weights.exists():
+        values["weights"] = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": digest_of(weights)}
     write_json(beside, values, mode=ORDINARY)
 
 

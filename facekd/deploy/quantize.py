@@ -47,6 +47,20 @@ def to_fp16(model: Any, *, exact: bool = False, only: Container[str] | None = No
     return graph.model()
 
 
+def from_fp16(model: Any) -> Any:
+    """The model with the weights that `to_fp16` stored as fp16 in fp32 again, for readers that cast no constants."""
+    graph = Graph(model)
+    kept = []
+    for node in graph.nodes:
+        value = graph.weights.get(node.input[0]) if node.op_type == "Cast" else None
+        if value is None or value.dtype != np.float16:
+            kept.append(node)
+        else:
+            graph.weights[node.output[0]] = value.astype(np.float32)
+    graph.nodes = kept
+    return graph.model()
+
+
 def holds_fp16(model: Any) -> bool:
     """Whether a network stores weights as fp16."""
     return any(

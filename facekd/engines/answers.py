@@ -10,13 +10,14 @@ from facekd.core.types import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SiteAnswer:
     """A site's answer to one task."""
 
     site: str  # its name
     arrays: dict[str, Array] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
     problem: str = ""  # a sentence, where there is nothing else
+    sites: int = 1  # whose mean it is
 
 
-Ask: TypeAlias = "Callable[[str, Mapping[str, Array], int], list[Answer]]"  # task, arrays, first step
+Ask: TypeAlias = "Callable[[str, Mapping[str, Array], int], list[SiteAnswer]]"  # task, arrays, first step

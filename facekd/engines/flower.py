@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from facekd.core.types import Array
-from facekd.engines.answers import Answer, Ask
+from facekd.engines.answers import Ask, SiteAnswer
 from facekd.errors import UserError
 
 ARRAYS, TASK, NUMBERS = "arrays", "task", "numbers"  # names of records in a message
@@ -36,17 +36,21 @@ def site_app(work: Work, secure: bool = False) -> ClientApp:
         work: may raise UserError, whose sentence goes to the coordinator; picklable.
         secure: weights leave masked, see `engines.secure`.
     """
-    mods = []
     if secure:
         from facekd.engines.secure import masked
 
-        mods = [masked]
-    app = ClientApp(mods=mods)
-    app.train()(partial(_serve, work))
+        app = ClientApp(mods=[masked])
+    else:
+        app = ClientApp()
+    app.train()(partial(_serve, work, secure))
     return app
 
 
-def _serve(work: Work, message: Message, context: Context) -> Message:
+def _serve(work: Work, secure: bool, message: Message, context: Context) -> Message:
+    if secure:
+        from facekd.engines.secure import serve_masked
+
+        return serve_masked(work, message, context, site_name(context))
     task = message.content[TASK]
     assert isinstance(task, ConfigRecord)
     records = message.content[ARRAYS]
@@ -56,7 +60,7 @@ def _serve(work: Work, message: Message, context: Context) -> Message:
     try:
         changed, numbers = work(
             str(task["asked"]), str(task["assignment"]), int(task["step"]), arrays, context.node_config
-        )  # type: ignore[arg-type]
+        )
     except UserError as error:
         return Message(Error(FAILED, f"{site}\n{error}"), reply_to=message)
     content = RecordDict(
@@ -77,10 +81,19 @@ def site_name(context: Context) -> str:
     return f"site {int(config['partition-id']) + 1}" if "partition-id" in config else f"node {context.node_id}"
 
 
+def asker_of(grid: Grid, context: Context, assignment: str, minutes: float, secure: bool) -> Ask:
+    """A function that puts a task to all sites, in the open or so that only the mean of their answers is seen."""
+    if secure:
+        from facekd.engines.secure import secure_asker
+
+        return secure_asker(grid, context, assignment, minutes)
+    return asker(grid, assignment, minutes)
+
+
 def asker(grid: Grid, assignment: str, minutes: float) -> Ask:
     """A function that puts a task to all sites that are connected, and waits for their answers."""
 
-    def ask(asked: str, arrays: Mapping[str, Array], step: int) -> list[Answer]:
+    def ask(asked: str, arrays: Mapping[str, Array], step: int) -> list[SiteAnswer]:
         nodes = list(grid.get_node_ids())
         content = RecordDict(
             {
@@ -89,13 +102,13 @@ def asker(grid: Grid, assignment: str, minutes: float) -> Ask:
             }
         )
         messages = [
-            Message(content, dst_node_id=node, message_type=MessageType.TRAIN, ttl=_ttl(minutes)) for node in nodes
+            Message(content, dst_node_id=node, message_type=MessageType.TRAIN, ttl=60 * minutes + 60) for node in nodes
         ]
         replies = list(grid.send_and_receive(messages, timeout=60 * minutes))
         answers = [_answer(reply) for reply in replies]
         late = len(nodes) - len(replies)
-        return answers + [Answer(f"a site ({late - left} of {len(nodes)})", problem=f"no answer in {minutes:g} minutes")
-                          for left in range(late)]  # fmt: skip
+        missing = f"no answer in {minutes:g} minutes"
+        return answers + [SiteAnswer(f"one of {len(nodes)} sites", problem=missing) for _ in range(late)]
 
     return ask
 
@@ -121,7 +134,9 @@ def wait_for_sites(grid: Grid, count: int, minutes: float, say: Callable[[str], 
         time.sleep(1)
 
 
-def simulate(sites: int, coordinate: Callable[[Grid], None], work: Work, secure: bool) -> None:
+def simulate(
+    sites: int, assignment: str, coordinate: Callable[[Ask], None], work: Work, minutes: float, secure: bool
+) -> None:
     """Run a coordinator and sites on this machine, by Flower's simulation in a Ray cluster of its own.
 
     A site takes one core; as many work at once as there are cores.
@@ -138,7 +153,7 @@ def simulate(sites: int, coordinate: Callable[[Grid], None], work: Work, secure:
 
     def main(grid: Grid, context: Context) -> None:
         try:
-            coordinate(grid)
+            coordinate(asker_of(grid, context, assignment, minutes, secure))
         except BaseException as error:  # Flower would log it as its own
             raised.append(error)
 
@@ -154,44 +169,31 @@ def simulate(sites: int, coordinate: Callable[[Grid], None], work: Work, secure:
         raise raised[0]
 
 
-def coordinator_app(coordinate: Callable[[Grid, Mapping[str, Any]], None]) -> ServerApp:
-    """What runs beside the SuperLink; `coordinate` also gets the app's settings."""
-    app = ServerApp()
-
-    def main(grid: Grid, context: Context) -> None:
-        coordinate(grid, context.run_config)
-
-    app.main()(main)
-    return app
-
-
 def _packed(arrays: Mapping[str, Array]) -> ArrayRecord:
     from flwr.app import Array as Packed
 
     return ArrayRecord({name: Packed(value) for name, value in arrays.items()})
 
 
-def _answer(reply: Message) -> Answer:
+def _answer(reply: Message) -> SiteAnswer:
     if reply.has_error():
         site, _, problem = reply.error.reason.rpartition("\n")
         own = reply.error.code == FAILED
-        return Answer(site if own else f"node {reply.metadata.src_node_id}", problem=problem.strip() or "it stopped")
+        return SiteAnswer(
+            site if own else f"node {reply.metadata.src_node_id}", problem=problem.strip() or "it stopped"
+        )
     try:
         task, packed, numbers = (reply.content[name] for name in (TASK, ARRAYS, NUMBERS))
         assert isinstance(task, ConfigRecord)
         assert isinstance(packed, ArrayRecord)
         assert isinstance(numbers, MetricRecord)
         arrays = {name: array.numpy() for name, array in packed.items()}
-        values = {name: float(value) for name, value in numbers.items()}  # type: ignore[arg-type]
-        return Answer(str(task["site"]), arrays, values)
+        values = {name: float(value) for name, value in numbers.items()}
+        return SiteAnswer(str(task["site"]), arrays, values)
     except Exception as error:  # a site may send anything
-        return Answer(
+        return SiteAnswer(
             f"node {reply.metadata.src_node_id}", problem=f"its answer can't be read ({type(error).__name__})"
         )
-
-
-def _ttl(minutes: float) -> float:
-    return 60 * minutes + 60
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from facekd.core.files import atomic_write
+from facekd.core.plain_json import plain_json
 from facekd.core.printable import printable_line
 from facekd.enrollment.report import EnrollSummary, write_table
 from facekd.gallery.meta import GalleryMeta
@@ -231,7 +231,7 @@ def _write_document(path: Path, head: Mapping[str, Any], rows: Iterable[Mapping[
     """A JSON object with `head` and, one on each line, `rows`, which need not be in memory all together."""
 
     def text(value: Any) -> str:
-        return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+        return json.dumps(plain_json(value), ensure_ascii=False, allow_nan=False)
 
     with atomic_write(path) as file:
         lines = [f"{text(name)}: {text(value)}" for name, value in head.items()]
@@ -239,12 +239,3 @@ def _write_document(path: Path, head: Mapping[str, Any], rows: Iterable[Mapping[
         for place, row in enumerate(rows):
             file.write(((",\n" if place else "\n") + text(row)).encode())
         file.write(b"\n]\n}\n")
-
-
-def _plain(value: Any) -> Any:
-    """`value` with null for what is no number, which JSON has not."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facekd.core.files import atomic_write, unquoted, write_csv
+from facekd.core.files import LOCK, atomic_write, unquoted, write_csv
 from facekd.crops.columns import read_csv
 from facekd.crops.cropset import CropSet
 from facekd.enrollment.clusters import Clusters
@@ -59,7 +59,9 @@ def open_folder(out: Path) -> None:
         raise UserError(f"{out}: is a file; give a folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        others = sorted(path.name for path in out.iterdir() if path.name not in OURS and not path.name.startswith("."))
+        others = sorted(
+            path.name for path in out.iterdir() if path.name not in (*OURS, LOCK) and not path.name.startswith(".")
+        )
         if others:
             raise UserError(f"{out}: holds other things ({others[0]!r}, {len(others)} in all); give an empty --out")
         out.chmod(0o700)

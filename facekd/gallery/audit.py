@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facekd.core.files import PRIVATE, sha256_bytes
-from facekd.core.system import lock, read_at, user
+from facekd.core.system import NO_LINK, lock, read_at, user
 from facekd.errors import UserError
 from facekd.gallery.place import Place
 
@@ -62,7 +62,7 @@ def note(place: Place, event: str, facts: Mapping[str, int | float | bool | str 
         place.write(name, json.dumps(entry).encode() + b"\n")
         return
     try:
-        handle = os.open(place.folder / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE)
+        handle = os.open(place.folder / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, PRIVATE)
         try:
             lock(handle, wait=True)  # identify notes too, beside the one that may write
             before = _last_line(handle)

@@ -19,7 +19,7 @@ from facekd.deploy.embedder import CropEmbedder
 from facekd.faces.detect import weights_digest
 from facekd.ingest.alignment import BATCH
 from facekd.ingest.earlier import Asked, EmbedRow, failures_path
-from facekd.ingest.photos import absolute, embed_batch
+from facekd.ingest.photos import embed_batch
 from facekd.photos.find import PhotoFile, stamp
 from facekd.settings.group import flat
 from facekd.settings.photos import FaceChoice
@@ -91,7 +91,7 @@ def photo_work(
     digest = weights_digest(faces.detector_name, faces.weights)
     settings = {**flat(faces), "weights": digest, "model_id": embedder.model_id}
     asked = [Asked(file.source, file.source, file.identity, stamp(file)) for file in files]
-    return EmbedWork(function, absolute(files), asked, "source", settings, BATCH)
+    return EmbedWork(function, files, asked, "source", settings, BATCH)
 
 
 def _embed_files(

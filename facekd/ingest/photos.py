@@ -238,9 +238,3 @@ def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     waiting = iter(items)
     while batch := list(islice(waiting, size)):
         yield batch
-
-
-def absolute(files: Iterable[PhotoFile]) -> list[PhotoFile]:
-    """The same photos by absolute paths, for workers that run in other folders."""
-    roots: dict[Path, Path] = {}
-    return [replace(file, root=roots.setdefault(file.root, file.root.absolute())) for file in files]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from facekd.core.files import sha256_bytes
 from facekd.core.types import Array, Photo
@@ -15,6 +15,7 @@ from facekd.photos.kinds import HEIF
 
 # Pillow warns above this size and refuses at twice it; one limit is clearer.
 MAX_PIXELS = 89_478_485
+STRIP = 4_000_000  # pixels that are converted at once
 # Only formats that photos come in: Pillow would open EPS too, by running Ghostscript on it.
 ORIENTATION = 0x0112  # EXIF's tag
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -96,12 +97,34 @@ def _opened(data: bytes) -> Image.Image:
 def rgb(image: Image.Image) -> Array:
     """uint8[H, W, 3] of an image, upright; see `decode`.
 
+    A large one is converted in strips: Pillow's own copies of the whole would take four times what the pixels do.
+
     Raises:
         BadPhotoError: floating-point pixels.
     """
     image.load()  # some formats hold their EXIF behind the pixels
-    if image.getexif().get(ORIENTATION, 1) != 1:  # else `exif_transpose` makes a copy
-        image = ImageOps.exif_transpose(image)
+    width, height = image.size
+    orientation = image.getexif().get(ORIENTATION, 1)
+    turned = orientation in (5, 6, 7, 8)
+    upright = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
+    as_stored = _as_stored(upright, orientation)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        as_stored[top:bottom] = _rgb(image if bottom - top == height else image.crop((0, top, width, bottom)))
+    return upright
+
+
+def _as_stored(upright: Array, orientation: int) -> Array:
+    """A view of an upright image, uint8[H, W, 3], as its file stores it under an EXIF orientation."""
+    stored = upright.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else upright
+    if orientation in (3, 4, 6, 7):
+        stored = stored[::-1]
+    return stored[:, ::-1] if orientation in (2, 3, 7, 8) else stored
+
+
+def _rgb(image: Image.Image) -> Array:
+    """uint8[H, W, 3] of an image as it is stored."""
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
         gray = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)
@@ -113,7 +136,7 @@ def rgb(image: Image.Image) -> Array:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _too_large(width: int, height: int) -> str:

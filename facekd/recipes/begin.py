@@ -112,6 +112,11 @@ class Learner:
         """Whether it learns without norms."""
         return self.fold or (self.source is not None and self.source.folded)
 
+    @property
+    def kind(self) -> str:
+        """The network in words, by all that makes its steps other ones."""
+        return f"{self.name} {self.contract.dim} {self.activation}" + (" without norms" if self.folded else "")
+
     def build(self, seed: int) -> nn.Module:
         """The network with fresh weights, in memory as convolutions like it; torch's random state is of `seed`."""
         torch.manual_seed(seed)

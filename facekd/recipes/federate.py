@@ -22,7 +22,7 @@ from facekd.console import say
 from facekd.core.contract import Contract
 from facekd.core.run import append_metrics
 from facekd.core.types import Array
-from facekd.engines.answers import Answer, Ask
+from facekd.engines.answers import Ask, SiteAnswer
 from facekd.errors import UserError
 from facekd.nets.saved import SavedModel
 from facekd.recipes.begin import read_source
@@ -60,11 +60,12 @@ def begin_at(student: SharedStudent, out: Path | None) -> SavedModel | None:
     saved = source.saved
     if saved is None or source.folded:
         raise UserError(f"{source.flag}: is a network without norms; give a run folder of 'facekd narrow' or 'distill'")
+    plain = Contract(dim=saved.contract.dim)
     for what, here, there in (
         ("net", student.net, saved.name),
         ("dim", student.dim or saved.contract.dim, saved.contract.dim),
         ("activation", student.activation, getattr(saved.net, "activation", "prelu")),
-        ("mean, std and channels", *((one.mean, one.std, one.channels) for one in (Contract(), saved.contract))),
+        ("mean, std and channels", *((one.mean, one.std, one.channels) for one in (plain, saved.contract))),
     ):
         if here != there:
             raise UserError(f"{source.flag}: has {what} {there}, this run {here}; ask for the same")
@@ -144,7 +145,7 @@ def federate_rounds(
     forget_after(out, done)
     if done:
         say(f"goes on after round {done} of {assignment.rounds}", quiet)
-    norms, ledger = norm_names(modules), Ledger()
+    norms, ledger = norm_names(modules), Admission()
     for round_ in range(done, assignment.rounds):
         before = weights_of(modules)
         step = round_ * assignment.steps
@@ -156,7 +157,7 @@ def federate_rounds(
             averaged |= from_moments(average(settled), norms)
         give_weights(modules, averaged)
         rates = dict(judge(modules["net"])) or mean_numbers(settled, "held_out")
-        row = {"step": round_ + 1, "sites": len(answers), **mean_numbers(answers, "loss"), **rates}
+        row = {"step": round_ + 1, "sites": sum(one.sites for one in answers), **mean_numbers(answers, "loss"), **rates}
         append_metrics(out, row)
         save_checkpoint(out / LAST, round_ + 1, modules, idle, about)
         told = ", ".join(f"{key.replace('_', '-')} {value:.3f}" for key, value in row.items() if key != "step")
@@ -168,14 +169,14 @@ def federate_rounds(
 
 
 @dataclasses.dataclass
-class Ledger:
+class Admission:
     """What is remembered of each site: how many crops it said it has. `sound` is asked once for each answer."""
 
     crops: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def sound(
-        self, answers: Sequence[Answer], sent: Mapping[str, Array], wanted: set[str], quiet: bool
-    ) -> list[Answer]:
+        self, answers: Sequence[SiteAnswer], sent: Mapping[str, Array], wanted: set[str], quiet: bool
+    ) -> list[SiteAnswer]:
         """The answers that can be used, by the sites' names in order; a sentence is said of each other one."""
         good = []
         for answer in sorted(answers, key=lambda one: one.site):
@@ -186,7 +187,7 @@ class Ledger:
                 good.append(answer)
         return good
 
-    def _fault(self, answer: Answer, sent: Mapping[str, Array], wanted: set[str]) -> str:
+    def _fault(self, answer: SiteAnswer, sent: Mapping[str, Array], wanted: set[str]) -> str:
         arrays, count = answer.arrays, answer.numbers.get("crops", math.nan)
         if arrays.keys() != wanted or any(value.shape != sent[name].shape for name, value in arrays.items()):
             return "its weights are of another network"
@@ -203,7 +204,7 @@ class Ledger:
         return ""
 
 
-def average(answers: Sequence[Answer], before: Mapping[str, Array] | None = None) -> dict[str, Array]:
+def average(answers: Sequence[SiteAnswer], before: Mapping[str, Array] | None = None) -> dict[str, Array]:
     """The mean of the sites' arrays, each counting by its crops, in float64 and in the order of `answers`.
 
     With `before`, the weights that they began at, no site's change is longer than MOST times the median of all: a
@@ -228,7 +229,7 @@ def average(answers: Sequence[Answer], before: Mapping[str, Array] | None = None
     return mean
 
 
-def mean_numbers(answers: Sequence[Answer], prefix: str) -> dict[str, float]:
+def mean_numbers(answers: Sequence[SiteAnswer], prefix: str) -> dict[str, float]:
     """The plain means over the sites of the numbers whose names begin so."""
     names = [name for answer in answers for name in answer.numbers if name.startswith(prefix)]
     given = {name: [a.numbers[name] for a in answers if name in a.numbers] for name in dict.fromkeys(names)}
@@ -241,10 +242,11 @@ def _length(arrays: Mapping[str, Array], before: Mapping[str, Array]) -> float:
     return math.sqrt(sum(float(np.square(arrays[name].astype(np.float64) - before[name]).sum()) for name in moved))
 
 
-def _enough(answers: Sequence[Answer], least: int, done: int, out: Path) -> None:
-    if len(answers) < least:
+def _enough(answers: Sequence[SiteAnswer], least: int, done: int, out: Path) -> None:
+    found = sum(one.sites for one in answers)
+    if found < least:
         kept = f"the same command goes on after round {done}" if done else "nothing was averaged yet"
         raise UserError(
-            f"{out}: round {done + 1} has the weights of {len(answers)} sites, and --least asks for {least}; start it "
-            f"again when more of them answer: {kept}"
+            f"{out}: round {done + 1} has usable weights of {found} of the {least} sites that --least asks for; start "
+            f"it again when more of them answer: {kept}"
         )

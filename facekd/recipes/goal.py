@@ -9,14 +9,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from facekd.console import say
+from facekd.core.pixels import unit
 from facekd.crops.training import TrainingCrops
 from facekd.errors import UserError
 from facekd.nets.heads import Head
 from facekd.recipes.begin import Learner, Start
 from facekd.recipes.label_heads import balance_classes
-from facekd.recipes.teachers import embed_by, fit_map, joint_teacher, learners, load_teachers
+from facekd.recipes.teachers import embed_by, fit_directions, fit_map, joint_teacher, learners, load_teachers
 from facekd.recipes.terms import Tools, check_weights, fit_terms, make_state, needs_of, read_ramps, read_terms
 from facekd.recipes.train import embed_crops, held_out_rates
+from facekd.recipes.watch import teacher_warning
 from facekd.settings.training import Objective, StudentOptimization, Teaching
 from facekd.teachers.several import Together
 from facekd.teachers.teacher import Teacher
@@ -128,7 +131,12 @@ def judged_by(
     """A function that gives a student's rates on the held-out crops that are judged, and how like its teacher it is."""
     taught = None
     if goal.teachers is not None and "map" in needs_of(goal.terms):
-        taught = torch.from_numpy(embed_by(goal.teachers.teacher, crops.judged, quiet, "teacher on held-out crops"))
+        said = embed_by(goal.teachers.teacher, crops.judged, quiet, "teacher on held-out crops")
+        if sentence := teacher_warning(
+            str(goal.teachers.teacher.path), held_out_rates(unit(said), crops.judged.identities)
+        ):
+            say(f"warning: {sentence}", quiet)
+        taught = torch.from_numpy(said)
 
     def judge(student: nn.Module) -> Mapping[str, float]:
         vectors = embed_crops(student, crops.judged, learner.contract)
@@ -152,11 +160,18 @@ def _map(
     seed: int,
     quiet: bool,
 ) -> nn.Linear:
-    """What maps the student onto a teacher of other dimensions; of a student that is trained already, solved for."""
+    """What maps the student onto a teacher of other dimensions: of a student that is trained already, solved for; of a
+    fresh one, the teacher's principal directions, or, where it has the room, what keeps the teacher whole."""
     projection = torch.nn.Linear(learner.contract.dim, teacher.contract.dim, bias=False)
     goes_on = out is not None and (out / LAST).exists()
-    if learner.source is not None and not teacher.learns and not goes_on:
+    if teacher.learns or goes_on:
+        return projection
+    if learner.source is not None:
         fit_map(projection, student, learner.contract, teacher, crops.train, seed, quiet)
+    elif learner.contract.dim < teacher.contract.dim:
+        fit_directions(projection, teacher, crops.train, seed, quiet)
+    else:
+        torch.nn.init.orthogonal_(projection.weight)
     return projection
 
 

@@ -8,15 +8,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from facekd.console import say
 from facekd.core.choices import Augment, Precision
 from facekd.core.contract import Contract
-from facekd.core.files import exclusive
 from facekd.core.pixels import to_input
-from facekd.core.process import until_the_end
+from facekd.core.process import hold_folder
 from facekd.core.run import default_out, refuse_other_run, start_run
 from facekd.core.types import Array
 from facekd.crops.training import TrainingCrops
@@ -67,18 +67,34 @@ def make_plan(crops: int, asked: Optimization, begun: bool = False) -> Plan:
     )
 
 
-def accelerate(precision: Precision | None) -> Accelerator:
-    """Hugging Face's Accelerate: the device, and the precision that a launcher or `precision` asks for.
+def join(precision: Precision | None) -> PartialState:
+    """The device, and the other processes of this run: from here on they know of each other.
 
     Raises:
         UserError: fp16 without a GPU.
     """
     if precision == "fp16" and not torch.cuda.is_available():
         raise UserError("--precision fp16: needs a GPU; leave it out, or use bf16")
+    return PartialState()
+
+
+def accelerate(precision: Precision | None) -> Accelerator:
+    """Hugging Face's Accelerate, in the precision that a launcher or `precision`, which is not auto, asks for."""
+    assert precision != "auto"
     return Accelerator(mixed_precision=None if precision is None else precision.replace("fp32", "no"))
 
 
-def stepper(net: nn.Module, compile: bool, shape: tuple[int, ...], accelerator: Accelerator, quiet: bool) -> Forward:
+def first_crops(data: TrainingCrops, contract: Contract, shape: tuple[int, ...]) -> Tensor:
+    """float32 of `shape`: crops as the network takes them, without views; what a step is tried on."""
+    places = np.arange(shape[0]) % len(data.train)
+    images_BCHW = torch.from_numpy(to_input(data.train.batch(places), contract, template=data.train.template))
+    side = (shape[-1], shape[-1])
+    return images_BCHW if images_BCHW.shape[2:] == side else F.interpolate(images_BCHW, side, mode="area")
+
+
+def stepper(
+    net: nn.Module, compile: bool | None, shape: tuple[int, ...], accelerator: Accelerator, quiet: bool
+) -> Forward:
     """The call that training makes of `net`: itself, or through torch.compile for images of `shape`."""
     if not compile:
         return net
@@ -99,7 +115,7 @@ def begin(out: Path | None, command: str, config: Mapping[str, Any], inputs: tup
         raise UserError("several processes train one run: name its folder with --out")
     out = out or default_out(command)
     if rank() == 0:
-        until_the_end(exclusive(out))
+        hold_folder(out)
     refuse_other_run(out, config)
     if rank() == 0:
         start_run(out, command, {**config, "out": out}, inputs)

@@ -103,7 +103,7 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SiteFiles:
     """Where a site finds what it works on."""
 
     data: tuple[Path, ...]
@@ -117,7 +117,7 @@ class Place:
 
 
 def do(
-    asked: str, text: str, step: int, arrays: Mapping[str, Array], place: Place, number: int = 0
+    asked: str, text: str, step: int, arrays: Mapping[str, Array], place: SiteFiles, number: int = 0
 ) -> tuple[dict[str, Array], dict[str, float]]:
     """What a site answers.
 
@@ -173,14 +173,14 @@ def do(
 
 
 def simulated(
-    place: Place, asked: str, text: str, step: int, arrays: Mapping[str, Array], node: Mapping[str, Any]
+    place: SiteFiles, asked: str, text: str, step: int, arrays: Mapping[str, Array], node: Mapping[str, Any]
 ) -> tuple[dict[str, Array], dict[str, float]]:
     """`do` for a site that Flower plays."""
     return do(asked, text, step, arrays, place, int(node["partition-id"]))
 
 
 @lru_cache(maxsize=1)
-def place_crops(place: Place) -> TrainingCrops:
+def place_crops(place: SiteFiles) -> TrainingCrops:
     """All crops of a place.
 
     Raises:
@@ -190,7 +190,7 @@ def place_crops(place: Place) -> TrainingCrops:
 
 
 @lru_cache(maxsize=16)
-def site_crops(place: Place, number: int = 0) -> TrainingCrops:
+def site_crops(place: SiteFiles, number: int = 0) -> TrainingCrops:
     """The crops of a site; of a simulated one its part of what all share.
 
     Raises:
@@ -201,7 +201,7 @@ def site_crops(place: Place, number: int = 0) -> TrainingCrops:
 
 
 @lru_cache(maxsize=1)
-def _goal(text: str, place: Place) -> Goal:
+def _goal(text: str, place: SiteFiles) -> Goal:
     """The student and its teacher, kept from round to round; what they know is given anew each time.
 
     Raises:

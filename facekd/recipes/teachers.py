@@ -135,6 +135,25 @@ def fit_map(
         projection.weight.copy_(torch.from_numpy(solved.T.astype(np.float32)))
 
 
+def fit_directions(projection: nn.Linear, teacher: Teacher, crops: CropSet, seed: int, quiet: bool) -> None:
+    """Set the map from a fresh student's embeddings to the teacher's to the directions in which the teacher differs
+    most: what of it so many dimensions can hold (its principal components, about the origin, as cosines are).
+
+    The map keeps lengths and angles, so that the student's own cosines are the teacher's as far as it follows. From a
+    random map, which holds no more of the teacher than chance has it, student and map would have to find each other.
+
+    Args:
+        projection: to more dimensions than the student has.
+        crops: to learn from; some of them, drawn by `seed`, are looked at.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(crops))[:FITTED_ON]
+    sample = crops.take(np.sort(chosen))
+    said = unit(embed_by(teacher, sample, quiet, f"teacher on {len(sample)} crops")).astype(np.float64)
+    directions = np.linalg.eigh(said.T @ said)[1][:, ::-1][:, : projection.in_features]  # float64[E, D]
+    with torch.no_grad():
+        projection.weight.copy_(torch.from_numpy(directions.astype(np.float32)))
+
+
 def check_finite(teacher: Teacher, said_BD: torch.Tensor, crop_ids: Sequence[str]) -> None:
     """Pass where a teacher's embeddings of these crops are numbers.
 

@@ -30,6 +30,7 @@ from facekd.rates.counts import curve
 from facekd.rates.rates import eer, rate_at
 from facekd.recipes.artifacts import keep_if_best, leave, note_time, recording, settle_best
 from facekd.recipes.card import Subject
+from facekd.recipes.watch import Movement, Shown, Watched, judged, losses
 from facekd.training.average import averaged_copy, follow
 from facekd.training.checkpoint import LAST, restore, save_checkpoint
 from facekd.training.loop import Batch, NotFiniteError, Plan, fit, make_optimizer
@@ -57,6 +58,7 @@ def train(
     evaluate: Callable[[nn.Module], Mapping[str, float]],
     *,
     subject: Subject,
+    watched: Watched | None = None,
     label: str,
     quiet: bool,
 ) -> nn.Module:
@@ -67,8 +69,10 @@ def train(
         about: what makes this run this run; a checkpoint of another is refused.
         evaluate: a network's rates on held-out crops, for metrics.jsonl.
         subject: what the best network and the card say of it all.
+        watched: what is known of its steps, to speak of them while they are taken.
     """
     keep_memory()
+    watched = watched or Watched()
     accelerator = Accelerator()
     optimizer = make_optimizer(modules, plan)
     share_norms(modules["net"])
@@ -126,6 +130,7 @@ def train(
                 buffer.copy_(value)
         return rates
 
+    shown, movement = Shown(watched.batch), Movement(max(plan.warmup, watched.rising, start), watched.weights)
     batches = map(move, map_ordered(load, range(start, plan.steps), workers=1))
     rows = fit(modules, optimizer, batches, loss, plan, start, accelerator)
     kept = start  # the step of the last checkpoint
@@ -133,8 +138,10 @@ def train(
         if start == 0:
             record({"step": 0, **judge(0)})
         try:
-            for row in progress(rows, plan.steps - start, label, quiet):
+            for row in progress(rows, plan.steps - start, label, quiet, tell=shown.words):
                 step = int(row["step"])
+                for sentence in movement.see(row):
+                    say(f"{label}: warning: {sentence}", quiet)
                 if plan.ema:
                     follow(kept_net, modules["net"], plan.ema, step)
                 last = step == plan.steps
@@ -142,6 +149,9 @@ def train(
                 due = last or step % every == 0 or (step >= FEWEST_STEPS and step.bit_count() == 1)
                 if due:
                     row.update(judge(step))
+                    if words := judged(row):
+                        say(f"{label}: {words}; {losses(row)}", quiet)
+                shown.see(row)
                 # Every process is to stop after the same step, whenever the signal reached it.
                 stop = average_numbers({"asked": asked.is_set()}, accelerator.device)["asked"] > 0
                 if writes and (due or step % LOG_EVERY == 0):

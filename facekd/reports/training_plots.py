@@ -33,7 +33,7 @@ def training_plots(rows: Sequence[Mapping[str, Any]], best: int | None = None) -
         rows: ``step``, ``lr``, ``loss`` and its weighted terms by name; ``held_out_…`` at the steps that were judged.
         best: the step whose network is kept as the best.
     """
-    terms = dict.fromkeys(key for row in rows for key in row if _is_term(key))
+    terms = dict.fromkeys(key for row in rows for key in row if is_term(key))
     losses = {name: column(rows, "step", name) for name in ("loss", *terms)}
     if len(terms) == 1:  # it is the sum
         losses = {f"loss ({next(iter(terms))})": losses["loss"]}
@@ -147,7 +147,8 @@ def _steps(axes: Axes) -> None:
     axes.set_xlabel("Step")
 
 
-def _is_term(key: str) -> bool:
+def is_term(key: str) -> bool:
+    """Whether a metric is a weighted term of the loss."""
     return key not in ("step", "lr", "loss") and not key.startswith("held_out")
 
 

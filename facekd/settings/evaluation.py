@@ -310,9 +310,13 @@ class AuditFile:
     out: Annotated[Path | None, FIRST] = None
     """A CSV to write: crop, whose it should be, whose it seems, both cosines. train-teacher and distill take it as
     --drop."""
+    show: Path | None = None
+    """An HTML page to write: the clearest ones beside crops of both people, the pictures inside."""
 
     def __post_init__(self) -> None:
         _check_csv(self.out, "suspects")
+        if self.show is not None and self.show.suffix != ".html":
+            raise UserError(f"{self.show}: is to be a page; give a name that ends in .html")
 
 
 @settings("Most used")

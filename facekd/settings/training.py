@@ -290,10 +290,12 @@ class TeacherViews(TrainingData, KeptViews):
 class TrainingRuntime:
     """On what a training runs."""
 
-    compile: bool = False
-    """Train through torch.compile: a minute of waiting, then quicker steps. Needs a C++ compiler."""
-    precision: Precision | None = None
-    """fp32 unless given, or bf16 or, on a GPU, fp16 where that is safe; the weights stay in fp32."""
+    compile: bool | None = None
+    """Train through torch.compile: a minute of waiting, then quicker steps. Needs a C++ compiler. Unless given, as auto
+    finds it worth it."""
+    precision: Precision | None = "auto"
+    """auto, which tries on this machine what is quickest and agrees with fp32; fp32; or bf16 or, on a GPU, fp16 where
+    that is safe. The weights stay in fp32. RUN/run.yaml holds what was chosen."""
 
 
 def check_head(name: HeadName, margin: float | None, scale: float | None) -> None:

@@ -37,8 +37,14 @@ def test_swapped_labels_of_real_crops_are_found(tmp_path: Path) -> None:
         tmp_path / "set.parquet",
         embedder=SHARED / "weights" / "w600k_mbf.onnx",
         out=tmp_path / "suspects.csv",
+        show=tmp_path / "suspects.html",
         quiet=True,
     )
+    page = (tmp_path / "suspects.html").read_text()
+    first = found.suspects[0]
+    assert f"Filed under {first.identity}: cosine {first.own:.3f}" in page
+    assert f"Nearer to {first.nearest}: cosine {first.other:.3f}" in page
+    assert page.count("data:image/jpeg;base64,") == 7 * len(found.suspects)  # itself, three of each person
     suspects = {int(one.crop_id.rsplit("-", 1)[1]): one.nearest for one in found.suspects}
     print(f"{len(suspects)} suspects among {found.crops} crops, {len(swapped)} swapped")
     assert {place: suspects.get(place) for place in swapped} == {place: labels[place] for place in swapped}

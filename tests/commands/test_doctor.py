@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,19 @@ def test_a_sound_machine_has_nothing_broken() -> None:
     assert diagnosis.exit_code == 0, [f for f in diagnosis.findings if f.state == "broken"]
     assert {"torch", "torchvision", "OpenCV", "MTCNN weights", "GPU", "Processor", "Ray"} <= set(states)
     assert states["MTCNN weights"] == "ok"
+
+
+def test_a_report_names_versions_and_nothing_of_the_user(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    diagnosis = doctor(report=True)
+    told = capsys.readouterr().out
+    assert told.startswith("facekd ")
+    assert all(f"| {finding.what} | {finding.state} |" in told for finding in diagnosis.findings)
+    assert f"numpy {importlib.metadata.version('numpy')}" in told
+    assert str(tmp_path) not in told
+    assert platform.node() not in told
 
 
 def doctor_beside(folder: Path) -> subprocess.CompletedProcess[str]:

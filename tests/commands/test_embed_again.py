@@ -172,6 +172,28 @@ def test_a_list_of_failures_that_is_not_its_own_is_not_taken(photos: Path, model
         assert contents(out) == wanted
 
 
+def test_a_run_that_ends_between_its_two_files(
+    photos: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "e.parquet"
+    embedded(photos, out, model)
+    (photos / "p01" / "1.png").unlink()
+    (photos / "p02" / "1.png").write_bytes(b"torn")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("facekd.deploy.embeddings.write_embeddings", killed)
+        with pytest.raises(KeyboardInterrupt):
+            embedded(photos, out, model)
+    assert len(read_embeddings(out).sources) == 10, "the old file is there"
+    assert [row["source"] for row in failures(out)] == ["p02/1.png", "p03/2.png"], "the list is the new one"
+    embedded(photos, out, model)
+    embedded(photos, tmp_path / "whole.parquet", model)
+    assert contents(out) == contents(tmp_path / "whole.parquet")
+
+
 def test_a_zip_and_a_store_of_crops(photos: Path, model: Path, tmp_path: Path) -> None:
     archive = tmp_path / "photos.zip"
     for new in (12, 1):

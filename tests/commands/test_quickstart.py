@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import signal
@@ -9,14 +10,20 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
 from facekd.commands.quickstart import quickstart
 from facekd.commands.synth import synth
+from facekd.core.types import Rate
 from facekd.errors import UserError
+from facekd.evaluation.quickstart import headline
+from facekd.rates.retention import Closed
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +53,10 @@ def command(people: Path, out: Path) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def finished(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "quick"
-    subprocess.run(command(people, out), check=True)
+    told = subprocess.run(
+        [word for word in command(people, out) if word != "--quiet"], check=True, stderr=subprocess.PIPE, text=True
+    )
+    (out.parent / "told.txt").write_text(told.stderr)
     return out
 
 
@@ -63,6 +73,37 @@ def test_summary_has_four_rows_with_rates_and_costs(finished: Path) -> None:
     assert exported["auc"] == pytest.approx(student["auc"], abs=1e-4)
     assert summary["total_seconds"] == pytest.approx(sum(summary["seconds"].values()))
     assert summary["align"] == {"ok": PEOPLE * PHOTOS, "unreadable": 1}
+
+
+def test_the_headline_is_the_reports_and_has_intervals_where_the_people_show_the_rate(finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["headline"] in html.unescape((finished / "report.html").read_text())
+    rates = {name: {rate["far_asked"]: rate for rate in row["tar"]} for name, row in summary["rows"].items()}
+    at = summary["gap_closed"]["far_asked"]
+    for row in rates.values():
+        if row[at]["tar"] is not None:
+            shown = f"{100 * row[at]['tar']:.1f} % ({100 * row[at]['low']:.1f} to {100 * row[at]['high']:.1f})"
+            assert shown in summary["headline"]
+
+
+def test_a_headline_gives_each_rate_and_the_share_of_the_gap_with_its_interval() -> None:
+    def rates(tar: float, low: float, high: float) -> Any:
+        return SimpleNamespace(tar=[Rate(0.01, 0.01, tar, 0.5, 300, 3000, low, high)])
+
+    models = {"teacher": rates(0.8, 0.7, 0.88), "student_alone": rates(0.4, 0.3, 0.5), "student": rates(0.7, 0.6, 0.8)}
+    closed = Closed(0.01, 0.4, 0.2, 0.6, 0.75, 0.5, 1.02)
+    told = headline(models, closed, 30)
+    assert "On 30 people" in told
+    assert "accepts 70.0 % (60.0 to 80.0) of genuine pairs at FAR 1e-2" in told
+    assert "40.0 % (30.0 to 50.0), the teacher 80.0 % (70.0 to 88.0): 75 % of the gap is closed (50 to 102)." in told
+    nothing = headline(models, replace(closed, share=None, low=None, high=None), 30)
+    assert nothing.endswith("These people can't tell the teacher's lead from nothing.")
+
+
+def test_each_step_is_announced_with_its_number(finished: Path) -> None:
+    told = (finished.parent / "told.txt").read_text()
+    numbers = [line.split("]")[0] for line in told.splitlines() if line.startswith("[")]
+    assert numbers == [f"[{step} of 7" for step in range(1, 8)]  # the photos are given, so none are drawn
 
 
 def test_nobody_is_both_trained_on_and_judged(finished: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from facekd import cli
+from facekd.core.files import exclusive
 from facekd.core.run import _git_commit, append_metrics, default_out, read_metrics, start_run
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
@@ -73,7 +75,9 @@ def test_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b'{"st', b"\x00\xff\xfe", b"7", b"[" * 100_000, b""], ids=["cut", "bytes", "number", "deep", "empty"]
+    "line",
+    [b'{"st', b"\x00\xff\xfe", b"7", b"[" * 100_000, b"", b'{"st": 1}', b'{"step": "1"}'],
+    ids=["cut", "bytes", "number", "deep", "empty", "no step", "text"],
 )
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n' + line + b'\n{"step": 2}\n')
@@ -104,3 +108,33 @@ def test_the_commit_is_of_facekds_own_checkout(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(other)
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))  # as in a hook
     assert _git_commit(own / "facekd") == git(own, "--git-dir", str(own / ".git"), "rev-parse", "HEAD")
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links need a right of their own here")
+def test_links_in_a_run_folder_are_never_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("metrics.jsonl", "lock", "run.yaml", "environment.json"):
+        (out / name).symlink_to(victim)
+    with pytest.raises(UserError, match=r"metrics.jsonl: can't be written"):
+        append_metrics(out, {"step": 1})
+    with pytest.raises(UserError, match="can't be written"), exclusive(out):
+        pass
+    start_run(out, "distill", {})  # puts files of its own in place of the links
+    assert not (out / "run.yaml").is_symlink()
+    assert victim.read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("words", [["synth", "--people", "1", "--photos", "1"], ["verify", "--scores", "s.csv"]])
+def test_one_command_at_a_time_writes_a_run_folder(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.csv").write_text("score,same\n" + "".join(f"{0.01 * n},{n % 2}\n" for n in range(60)))
+    with exclusive(tmp_path / "out"):  # as another command has it
+        assert cli.run([*words, "--out", "out", "--quiet"]) == 2
+    assert "out: another command is writing it" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["lock"]
+    assert cli.run([*words, "--out", "out", "--quiet"]) == 0

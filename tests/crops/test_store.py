@@ -217,6 +217,23 @@ def test_crops_that_the_ledger_names_and_the_part_lacks(tmp_path: Path) -> None:
         store.crops()
 
 
+@pytest.mark.parametrize("column", ["image", "crop_id"])
+def test_offsets_that_can_not_be_are_a_sentence(tmp_path: Path, column: str) -> None:
+    """Arrow believes where a file says that an image lies, and reads whatever memory is there."""
+    store = new_store(tmp_path)
+    store.append([record("a/1", faces=3)])
+    path = tmp_path / "store" / "crops" / "part-00000.arrow"
+    lengths = [len(value) for value in store.crops()[column].to_pylist()]
+    offsets = np.cumsum([0, *lengths]).astype("<i4")
+    data, bad = path.read_bytes(), offsets.copy()
+    assert data.count(offsets.tobytes()) == 1
+    bad[2] = 0x7FFF0000
+    path.write_bytes(data.replace(offsets.tobytes(), bad.tobytes()))
+    with pytest.raises(UserError, match="damaged") as error:
+        store.crops()
+    assert str(path) in str(error.value)
+
+
 @pytest.mark.parametrize("damage", ["empty", "half", "gone"])
 @pytest.mark.parametrize("name", ["crops/part-00000.arrow", "ledger/part-00000.parquet"])
 def test_a_damaged_part_is_named(tmp_path: Path, name: str, damage: str) -> None:

@@ -67,8 +67,11 @@ def _write_lists(folder: Path, names: list[str]) -> None:
             scores.append([f"{score:.4f}", str(same), one, other, left, right, sex])
     write_csv(folder / "pairs.csv", ["a", "b", "same"], rows)
     write_csv(folder / "vendor.csv", ["score", "label", "a", "b", "left_person", "right_person", "sex"], scores)
-    made = [[f"{name.split('/')[0]}-{i % PHOTOS // 2}", name, name.split("/")[0]] for i, name in enumerate(names)]
-    write_csv(folder / "templates.csv", ["template", "photo", "person"], made)
+    templates = sorted({f"{name.split('/')[0]}-{i % PHOTOS // 2}" for i, name in enumerate(names)})
+    couples = [[a, b, str(int(a[:-2] == b[:-2]))] for i, a in enumerate(templates) for b in templates[:i]]
+    write_csv(folder / "template-pairs.csv", ["a", "b", "same"], couples)
+    made = [[f"{name.split('/')[0]}-{i % PHOTOS // 2}", name, name.split("/")[0], name] for i, name in enumerate(names)]
+    write_csv(folder / "templates.csv", ["template", "photo", "person", "media"], made)
 
 
 def number_of(text: str) -> float:
@@ -92,12 +95,12 @@ def _write_models(folder: Path) -> None:
 
 
 @pytest.fixture
-def workplace(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Path]:
+def workplace(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Path]:
     """Go into a copy of the world, in which a page's commands may do as they like."""
 
-    def enter() -> Path:
+    def enter(empty: bool = False) -> Path:
         place = tmp_path / "here"
-        shutil.copytree(world, place)
+        shutil.copytree(world, place) if not empty else place.mkdir()
         (place / "gallery.key").write_text("ab" * 32)
         os.chmod(place / "gallery.key", 0o600)
         monkeypatch.chdir(place)

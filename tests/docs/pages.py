@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PARSED = "<!-- parsed only: "  # before a block that a test can't run, with the reason
+EMPTY = "<!-- begins in an empty folder -->"  # at the head of a page that needs nothing
 FENCE = re.compile(r"^(?P<before>[^\n]*)\n+```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

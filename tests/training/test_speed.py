@@ -66,6 +66,22 @@ def test_a_flat_image_gives_one_answer_at_every_size(side: int) -> None:
     torch.testing.assert_close(layer(torch.ones(1, 6, side, side)), torch.full((1, 6, 1, 1), 49.0))
 
 
+@pytest.mark.parametrize("side", [3, 7])
+def test_in_training_its_gradients_are_those_of_a_convolution(side: int) -> None:
+    torch.manual_seed(0)
+    layer, x = GlobalDepthwise(6, 7).double(), torch.randn(4, 6, side, side, dtype=torch.float64)
+    weight = F.interpolate(layer.weight, (side, side), mode="area") * (7 / side) ** 2
+    found, wanted = layer(x.requires_grad_()), F.conv2d(x, weight, groups=6)
+    torch.testing.assert_close(found, wanted)
+    slope = torch.randn_like(wanted)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, [x, layer.weight], slope),
+        torch.autograd.grad(wanted, [x, layer.weight], slope),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_smaller_images_pass_and_learn_the_same_weights() -> None:
     net = build("mobilefacenet-half", dim=16, size=64).train()
     net(torch.randn(2, 3, 32, 32)).sum().backward()

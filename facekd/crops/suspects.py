@@ -1,0 +1,17 @@
+"""A possible label error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtfulCrop:
+    """A crop that is nearer to another person than to its own."""
+
+    crop_id: str
+    source: str
+    identity: str
+    own: float  # cosine to the mean of that person's other crops
+    nearest: str  # the other person
+    other: float  # cosine to the mean of that one's crops

@@ -1,0 +1,67 @@
+"""The page of possible label errors: each crop beside some of the person it is filed under, and of whom it is like."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+
+from facekd.core.run import environment
+from facekd.crops.cropset import CropSet
+from facekd.crops.suspects import DoubtfulCrop
+from facekd.reports.document import Picture, Pictures, Repeat, Section, Text, write_html
+
+SIDE, QUALITY = 96, 85  # px of a crop, and of its JPEG
+BESIDE = 3  # crops of either person
+
+
+def write_suspects(path: Path, suspects: Sequence[DoubtfulCrop], most: int, crops: CropSet, command: str) -> None:
+    """Write the clearest `most` suspects with pictures, readable by its owner only.
+
+    Args:
+        crops: what was audited.
+        command: the shell line that does it again.
+
+    Raises:
+        UserError: the file can't be written, or a crop is damaged.
+    """
+    places = defaultdict(list)
+    for place, identity in enumerate(crops.identities):
+        places[identity].append(place)
+    at = {crop_id: place for place, crop_id in enumerate(crops.ids)}
+    sections = []
+    for number, one in enumerate(suspects[:most], 1):
+        own = [place for place in places[one.identity] if place != at[one.crop_id]]
+        sections.append(
+            Section(
+                f"{number}. {one.source}",
+                (
+                    Pictures("The crop", (_picture(crops, at[one.crop_id]),)),
+                    Pictures(f"Filed under {one.identity}: cosine {one.own:.3f}", _some(crops, own)),
+                    Pictures(f"Nearer to {one.nearest}: cosine {one.other:.3f}", _some(crops, places[one.nearest])),
+                ),
+            )
+        )
+    rest = len(suspects) - len(sections)
+    if rest:
+        sections.append(Section("Not shown", (Text(f"{rest} more, less clear; the CSV of --out has them all."),)))
+    write_html(
+        path,
+        title="Possible label errors",
+        lead=f"{len(suspects)} of {len(crops)} crops are nearer to another person than to their own.",
+        sections=sections,
+        repeat=Repeat((command,), environment()),
+    )
+
+
+def _some(crops: CropSet, places: Sequence[int]) -> tuple[Picture, ...]:
+    return tuple(_picture(crops, place) for place in places[:BESIDE])
+
+
+def _picture(crops: CropSet, place: int) -> Picture:
+    pixels = cv2.resize(crops.pixels(place), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    ok, jpeg = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, QUALITY))
+    assert ok
+    return Picture(jpeg.tobytes(), crops.sources[place])

@@ -1,0 +1,118 @@
+"""The Flower app of a training across real sites: what its SuperLink and SuperNodes run, and how they are told to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from facekd.console import say
+from facekd.core.files import write_text
+from facekd.core.types import Array
+from facekd.engines.flower import asker_of, site_app, wait_for_sites
+from facekd.errors import UserError
+from facekd.recipes.federate import federate_rounds
+from facekd.recipes.site import Assignment, SiteFiles, do
+from facekd.settings.federation import Sites
+
+PROJECT = """[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "facekd-federated"
+version = "1.0.0"
+dependencies = []
+
+[tool.hatch.build.targets.wheel]
+packages = ["."]
+
+[tool.flwr.app]
+publisher = "facekd"
+
+[tool.flwr.app.components]
+serverapp = "facekd_sites:server"
+clientapp = "facekd_sites:client"
+
+[tool.flwr.app.config]
+"""
+MODULE = """from facekd.recipes.federated_app import coordinator, sites
+
+server = coordinator()
+client = sites({secure})
+"""
+
+
+def write_app(folder: Path, assignment: Assignment, asked: Sites, out: Path) -> list[str]:
+    """Write the app, and say what each side runs.
+
+    Args:
+        out: where the coordinator leaves the student; on the machine of the SuperLink.
+    """
+    values = {
+        "assignment": assignment.to_json(),
+        "out": str(out.absolute()),
+        "sites": asked.sites,
+        "least": asked.least,
+        "patience": asked.patience,
+        "secure": asked.secure,
+    }
+    config = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())  # TOML writes these alike
+    write_text(folder / "pyproject.toml", PROJECT + config)
+    write_text(folder / "facekd_sites.py", MODULE.format(secure=asked.secure))
+    quiet = "FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1"
+    site = 'name="CLINIC-A" data="/path/of/crops" teacher="/path/of/teacher"'
+    tls = "--ssl-ca-certfile ca.crt --ssl-certfile server.pem --ssl-keyfile server.key"
+    return [
+        f"{folder}: the Flower app; with facekd[federated] installed on all sides:",
+        f"  here:          {quiet} flower-superlink --host 0.0.0.0 {tls}",
+        f"  at each site:  {quiet} flower-supernode --superlink HOST:8000 --root-certificates ca.crt "
+        f"--node-config '{site}'",
+        f"  here, to begin: {quiet} flwr run {folder} CONNECTION --stream",
+        f"the student comes to be in {out.absolute()}",
+    ]
+
+
+def coordinator() -> ServerApp:
+    """What runs beside the SuperLink."""
+    app = ServerApp()
+
+    def main(grid: Grid, context: Context) -> None:
+        asked: Mapping[str, Any] = context.run_config
+        assignment = Assignment.from_json(asked["assignment"])
+        wait_for_sites(grid, asked["sites"], asked["patience"], say)
+        ask = asker_of(grid, context, assignment.to_json(), asked["patience"], asked["secure"])
+        about = {"assignment": assignment.to_json(), "sites": "real"}
+        try:
+            federate_rounds(ask, assignment, lambda net: {}, Path(asked["out"]), about, asked["least"], quiet=False)
+        except UserError as error:
+            say(str(error))
+            raise SystemExit(2) from None
+
+    app.main()(main)
+    return app
+
+
+def sites(secure: bool) -> ClientApp:
+    """What runs at a site."""
+    return site_app(_at_a_site, secure)
+
+
+def _at_a_site(
+    asked: str, text: str, step: int, arrays: dict[str, Array], node: Mapping[str, Any]
+) -> tuple[dict[str, Array], dict[str, float]]:
+    """`recipes.site.do` with the paths that a site's ``--node-config`` names."""
+    if "data" not in node or "teacher" not in node:
+        raise UserError('its --node-config names no data or no teacher; give data="CROPS" and teacher="FILE"')
+    contract, backend = node.get("contract"), node.get("teacher-backend")
+    place = SiteFiles(
+        tuple(Path(part) for part in str(node["data"]).split(":")), Path(str(node["teacher"])),
+        None if contract is None else Path(str(contract)), backend,
+        held_out=float(node.get("held-out", 0.15)), minimum=int(node.get("minimum", 2)),
+    )  # fmt: skip
+    return do(asked, text, step, arrays, place)
