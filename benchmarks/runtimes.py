@@ -36,7 +36,7 @@ from facekd.deploy.embedder import CropEmbedder
 HERE = Path(__file__).parent
 CROPS, BATCHES = 64, (1, 4, 16)
 OTHERS = 1500  # crops to calibrate int8 on and to check it
-ROUNDS, FACES, WARM = 7, 8, 2
+ROUNDS, FACES, WARM = 5, 8, 2
 TRAINED = "as trained"  # the file that the default model was made from
 LEAST = {"fp32": 0.99999, "fp16": 0.9999}
 
