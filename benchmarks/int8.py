@@ -39,6 +39,7 @@ PRECISIONS: tuple[Literal["int8", "int8-weights", "int4-weights"], ...] = ("int8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--precision", nargs="*", choices=PRECISIONS, default=PRECISIONS, help="all unless given")
     parser.add_argument("--work", type=Path, help="where exports stay and, of an earlier run, are taken from")
     parser.add_argument("--quick", action="store_true", help="a few people, prints only")
     asked = parser.parse_args()
@@ -56,7 +57,7 @@ def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
         held, others = held[:QUICK_HELD], others[: GIVEN // 4]
     given = write_set(of_people(table, others), work / "given.parquet")
     models, refused = [], {}
-    for precision in PRECISIONS:
+    for precision in asked.precision:
         path = work / f"{precision}.onnx"
         try:
             if not path.exists():

@@ -25,6 +25,7 @@ from facekd.core.contract import Contract
 from facekd.core.files import read_json
 from facekd.core.pixels import to_input
 from facekd.core.types import Array
+from facekd.crops.read import read_crops
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.targets.feed import with_pixels
 from facekd.deploy.targets.module import PlainModule
@@ -126,7 +127,7 @@ def test_the_runtime_gives_the_networks_embeddings_alone_and_together(
     arguments = [str(source), str(out), "--contract", str(contract_of(source)), "--crops", str(store)]
     assert run(["export", *arguments, "--precision", precision]) == 0
     embedder = CropEmbedder.load(source, contract_of(source))
-    given = crops(9)
+    given = read_crops(store).batch(np.arange(9))
     wanted = embedder.embed(given)
     call = runner(out, ending, precision)
     least = 0.99999 if precision == "fp32" else 0.9999
