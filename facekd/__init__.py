@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which run nothing
     from facekd.commands.gallery import index as gallery_index
     from facekd.commands.gallery import info as gallery_info
     from facekd.commands.gallery_migrate import migrate as gallery_migrate
+    from facekd.commands.federate import federate as federate
     from facekd.commands.gallery_people import merge as gallery_merge
     from facekd.commands.gallery_people import purge as gallery_purge
     from facekd.commands.gallery_people import rename as gallery_rename

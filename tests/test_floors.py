@@ -51,7 +51,7 @@ THIRD_PARTY = {
         "executorch",
     },  # to convert
     "gallery": {"numpy", "pyarrow", "lancedb", "cryptography", "faiss"},
-    "engines": {"ray"},
+    "engines": {"numpy", "ray", "flwr"},
     "reports": {"numpy", "jinja2", "matplotlib"},
     "cli": {"cyclopts", "yaml", "rich"},
     "api": {"numpy"},

@@ -163,7 +163,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError):  # no JSON, or no UTF-8
             row = None
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int | float):
+        if not isinstance(row, dict):
             raise UserError(f"{path}: line {number} is damaged; mend or remove that line, or train into another --out")
         if wrong := _wrong_metric(row):
             raise UserError(f"{path}: line {number}: {wrong}; mend or remove that line, or train into another --out")

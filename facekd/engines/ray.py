@@ -121,10 +121,12 @@ def session_folder() -> Iterator[str]:
     Ray's own lie in /tmp/ray, are everybody's to read, and stay.
     """
     home = tempfile.gettempdir()
-    short = "/tmp" if len(home) > LONGEST_SESSION - len("/ray-12345678") and os.path.isdir("/tmp") else home
+    short = "/tmp" if len(home) > LONGEST_SESSION - len("/ray-12345678/r") and os.path.isdir("/tmp") else home
     # A process of the cluster may still write its last line.
     with tempfile.TemporaryDirectory(prefix="ray-", dir=short, ignore_cleanup_errors=True) as folder:
-        yield folder
+        inner = os.path.join(folder, "r")  # Ray opens the folder that it is given to everybody
+        os.mkdir(inner)
+        yield inner
 
 
 def local_settings(folder: str) -> dict[str, Any]:

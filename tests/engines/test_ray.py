@@ -207,7 +207,8 @@ def test_the_folder_of_a_cluster_is_its_owners_alone(ray: Any) -> None:
     from facekd.engines.ray import connected
 
     with connected():
-        folder = Path(ray._private.worker._global_node.get_session_dir_path()).parent
+        folder = Path(ray._private.worker._global_node.get_session_dir_path()).parents[1]
+        assert folder.name.startswith("ray-")
         assert folder.stat().st_mode & 0o077 == 0
     assert not folder.exists()
 
