@@ -36,7 +36,7 @@ from facekd.deploy.embedder import CropEmbedder
 HERE = Path(__file__).parent
 CROPS, BATCHES = 64, (1, 4, 16)
 OTHERS = 1500  # crops to calibrate int8 on and to check it
-ROUNDS, FACES, WARM = 5, 8, 2
+ROUNDS, FACES, WARM = 9, 10, 2
 TRAINED = "as trained"  # the file that the default model was made from
 LEAST = {"fp32": 0.99999, "fp16": 0.9999}
 
@@ -187,7 +187,8 @@ def exported(homes: Path, runtime: str, python: str, ending: str, bits: str) -> 
     file = homes / f"facekd-{bits}{ending}"
     row.not_run = export_by(python, file, bits, homes)
     if not row.not_run:
-        row.megabytes = sum(p.stat().st_size for p in {file, file.with_suffix(".bin")} if p.exists()) / 1e6
+        parts = [file, file.with_suffix(".bin")] if ending == ".xml" else [file]
+        row.megabytes = sum(part.stat().st_size for part in parts) / 1e6
         row.command = [python, str(HERE / "_runtime_side.py"), "native", str(file), ending, bits]
         if ending == ".xml":
             row.command = [python, str(HERE / "_runtime_side.py"), "openvino", str(file)]
@@ -288,7 +289,8 @@ def ask(row: Row, question: Any) -> Any:
 
 def why(homes: Path) -> str:
     lines = [line.strip() for line in (homes / "stderr.txt").read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no word"
+    told = [line for line in lines if "error" in line.lower()]  # a backtrace may follow
+    return (told or lines or ["no word"])[-1][:300]
 
 
 def last(done: subprocess.CompletedProcess[str]) -> str:
