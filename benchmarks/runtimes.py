@@ -1,6 +1,6 @@
 """The default model in every runtime: the same embeddings at any batch, and what one face costs on one thread.
 
-    python benchmarks/runtimes.py --homes DIR            # 20 minutes on two cores; writes its result
+    python benchmarks/runtimes.py --homes DIR            # 10 minutes on two cores, 30 at first; writes
     python benchmarks/runtimes.py --homes DIR --quick    # one round, prints only
 
 Each runtime has a process and, under DIR, a virtual environment or a folder of npm packages of its own; the packages of
