@@ -39,6 +39,7 @@ PRECISIONS: tuple[Literal["int8", "int8-weights", "int4-weights"], ...] = ("int8
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--precision", nargs="*", choices=PRECISIONS, default=PRECISIONS, help="all unless given")
     parser.add_argument("--work", type=Path, help="where exports stay and, of an earlier run, are taken from")
     parser.add_argument("--quick", action="store_true", help="a few people, prints only")
     asked = parser.parse_args()
@@ -56,7 +57,7 @@ def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
         held, others = held[:QUICK_HELD], others[: GIVEN // 4]
     given = write_set(of_people(table, others), work / "given.parquet")
     models, refused = [], {}
-    for precision in PRECISIONS:
+    for precision in asked.precision:
         path = work / f"{precision}.onnx"
         try:
             if not path.exists():
@@ -69,12 +70,10 @@ def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
     models.append(default_model())
     result: dict[str, Any] = {"cost of one crop, one core": costs([*models, default_model()])}
     result["refused"] = refused
-    result["as exported"] = {
-        name: {key: one[key] for key in ("bytes", "parity", "rates")} for name, one in about.items()
-    }
+    result["cosine to its source, median"] = {name: one["parity"]["median_cosine"] for name, one in about.items()}
     people = write_set(of_people(table, held), work / "held_out.parquet")
     found = verify(model=models, crops=people, all_pairs=True, far=FARS[: 1 if asked.quick else 3], out=work / "held")
-    result["held-out people of CelebA"] = shown(plain(found.report))
+    result["held-out people of CelebA"] = short(shown(plain(found.report)))
     say_differences(result, "held-out people of CelebA")
     photos, pairs = asked.data / "lfw.zip", asked.data / "lfw_pairs.txt"
     if asked.quick:
@@ -82,15 +81,27 @@ def measure(asked: argparse.Namespace, work: Path) -> dict[str, Any]:
         photos = _few_photos(asked.data, pairs, work / "few.zip")
     align(photos, work / "lfw")
     found = verify(model=models, crops=work / "lfw", pairs=pairs, far=FARS[:2], out=work / "lfw-out")
-    result["lfw"] = shown(plain(found.report))
+    result["lfw"] = short(shown(plain(found.report)))
     say_differences(result, "lfw")
     return result
+
+
+def short(found: dict[str, Any]) -> dict[str, Any]:
+    """TAR with its interval, and the differences to the network itself."""
+    keys, of = ("far_asked", "tar", "low", "high"), ("a", "far_asked", "difference", "low", "high")
+    models = {
+        name: {"tar": [{key: rate[key] for key in keys} for rate in one["tar"]]}
+        for name, one in found["models"].items()
+    }
+    named = default_model().stem
+    differences = [{key: one[key] for key in of} for one in found["differences"] if one["b"] == named]
+    return {"models": models, "differences": differences}
 
 
 def say_differences(result: dict[str, Any], where: str) -> None:
     """What each export loses, with its interval."""
     for one in result[where]["differences"]:
-        if one["b"] == default_model().stem and one["difference"] is not None:
+        if one["difference"] is not None:
             found, low, high = (100 * one[key] for key in ("difference", "low", "high"))
             far = f"{one['far_asked']:g}"
             say(f"{where}: {one['a']} at FAR {far}: {found:+.2f} points ({low:+.2f} to {high:+.2f})")

@@ -218,6 +218,8 @@ def _telemetry() -> Finding:
         except UserError as error:
             return Finding("Telemetry", "broken", str(error), f"{PIP} openvino")
         (loud if OPENVINO_TELEMETRY in sys.modules else silent).append("OpenVINO")
+    if _version("flwr"):
+        (silent if os.environ.get("FLWR_TELEMETRY_ENABLED") == "0" else loud).append("Flower")
     parts = [f"{state} in {', '.join(names)}" for state, names in (("off", silent), ("on", loud)) if names]
     return Finding("Telemetry", "ok", "; ".join(parts))
 

@@ -27,7 +27,7 @@ class StridedDepthwise(nn.Conv2d):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias  # a bias where a norm was folded into it
-        if x_BCHW.device.type != "cpu" or not (torch.is_grad_enabled() and x_BCHW.requires_grad):
+        if not self.training or x_BCHW.device.type != "cpu":
             return F.conv2d(x_BCHW, weight, bias, self.stride, self.padding, groups=self.groups)
         if torch.is_autocast_enabled("cpu"):
             kind = torch.get_autocast_dtype("cpu")

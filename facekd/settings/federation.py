@@ -109,7 +109,7 @@ class SharedStudent:
 class SiteOptimization:
     """How a site trains; each round begins without momentum, so that a site needs to remember nothing."""
 
-    batch: Annotated[int, FIRST] = 64
+    batch: Annotated[int, FIRST] = 32
     """Crops in a step."""
     lr: Annotated[float | None, FIRST] = None
     """Highest learning rate, on its way down over all rounds; unless given as of 'facekd distill'."""

@@ -186,7 +186,7 @@ def test_it_is_checked_on_the_users_crops(tmp_path: Path, capsys: pytest.Capture
     assert load_network(tmp_path / "m.onnx").contract == load_model(folder).contract
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "over 2 crops" in shown.err.splitlines()[-1]  # the other half is kept for calibration
+    assert "over 4 crops" in shown.err.splitlines()[-1]  # of fp32 none is kept for calibration
     assert len(shown.err.splitlines()) == 2  # the exporter's own chatter is no news to a user
 
 
@@ -216,7 +216,7 @@ def test_int8_is_a_quarter_of_the_file_close_and_another_model(
     assert small.median_cosine > 0.97
     assert small.model_id != full.model_id
     assert "QuantizeLinear" in operators(small.path)
-    again = export(folder, tmp_path / "again.onnx", precision="int8", crops=store, quiet=True)
+    again = export(folder, tmp_path / "again.onnx", precision="int8", crops=store, pairs=pairs, quiet=True)
     assert again.model_id == small.model_id  # of the same crops the same model
     # Its own thresholds came from the pairs, not from its source.
     assert set(read_thresholds(small.path)) == {0.1}  # so few people show no lower FAR

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from facekd.nets import build
-from facekd.training.forms import PLAIN, Form, Tried, quickest, try_forms
+from facekd.training.forms import LOSS_APART, PLAIN, Form, Tried, quickest, try_forms
 
 LOW, QUICK = Form("bf16", False), Form("bf16", True)
 
@@ -28,15 +28,16 @@ def test_what_computes_something_else_is_never_chosen(apart: tuple[float, float]
     assert quickest(found, 1000).form == PLAIN
 
 
-def test_bf16_agrees_and_the_net_is_left_as_it_was() -> None:
+def test_bf16_is_tried_and_the_net_is_left_as_it_was() -> None:
     torch.manual_seed(0)
     net, images = build("mobilefacenet-half", dim=32, size=64).train(), torch.randn(16, 3, 64, 64)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     state = torch.get_rng_state()
     found = try_forms(net, images, [PLAIN, LOW], pytest.fail)
     assert found[PLAIN].loss_apart == found[PLAIN].gradient_apart == 0
-    assert found[LOW].gradient_apart > 0
-    assert found[LOW].agrees
+    assert 0 < found[LOW].gradient_apart < 0.5, "bfloat16 differs, and is no other network"
+    assert found[LOW].loss_apart <= LOSS_APART
+    assert not found[LOW].agrees, "in a fresh MobileFaceNet it is too far off to be taken unasked"
     assert all(one.seconds > 0 for one in found.values())
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in before.items())
     assert all(parameter.grad is None for parameter in net.parameters())
