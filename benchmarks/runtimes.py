@@ -1,6 +1,6 @@
 """The default model in every runtime: the same embeddings at any batch, and what one face costs on one thread.
 
-    python benchmarks/runtimes.py --homes DIR            # 20 minutes on two cores; writes its result
+    python benchmarks/runtimes.py --homes DIR            # 10 minutes on two cores, 30 at first; writes
     python benchmarks/runtimes.py --homes DIR --quick    # one round, prints only
 
 Each runtime has a process and, under DIR, a virtual environment or a folder of npm packages of its own; the packages of
@@ -36,9 +36,9 @@ from facekd.deploy.embedder import CropEmbedder
 HERE = Path(__file__).parent
 CROPS, BATCHES = 64, (1, 4, 16)
 OTHERS = 1500  # crops to calibrate int8 on and to check it
-ROUNDS, FACES, WARM = 5, 8, 2
+ROUNDS, FACES, WARM = 9, 10, 2
 TRAINED = "as trained"  # the file that the default model was made from
-LEAST = {"fp32": 0.99999, "fp16": 0.9999}
+FIGURES = "MB, 1 less the least cosine at batches 1, 4, 16, largest difference between them, ms, times as trained"
 
 # By the runtime's name: what pip or npm installs for it, and the package that its version is of.
 PYTHON: dict[str, list[str]] = {
@@ -106,9 +106,9 @@ def main() -> None:
         if row.process is not None:
             row.process.stdin.close()
             row.process.wait(30)
-    result = {"crops": CROPS, "rounds": ROUNDS, "faces a round": FACES, "forms": plain(rows)}
-    result["quickest form of each runtime"] = quickest(result["forms"])
-    for name, one in result["quickest form of each runtime"].items():
+    forms = plain(rows)
+    result = {"figures": FIGURES, **forms, "quickest": quickest(forms)}
+    for name, one in result["quickest"].items():
         print(name, one)
     if not asked.quick:
         record("runtimes", result)
@@ -158,11 +158,11 @@ def onnx_forms(homes: Path) -> dict[str, tuple[Path, str]]:
     found = {}
     if (WEIGHTS / "reid_retail_0095.onnx").exists():
         found[TRAINED] = (WEIGHTS / "reid_retail_0095.onnx", "fp32")
-    found["the file that comes along"] = (default_model(), "fp32")
+    found["default"] = (default_model(), "fp32")
     for bits in ("fp16", "int8"):
         file = homes / f"facekd-{bits}.onnx"
         if export_by(sys.executable, file, bits, homes) == "":
-            found[f"facekd export, {bits}"] = (file, bits)
+            found[bits] = (file, bits)
     return found
 
 
@@ -187,7 +187,8 @@ def exported(homes: Path, runtime: str, python: str, ending: str, bits: str) -> 
     file = homes / f"facekd-{bits}{ending}"
     row.not_run = export_by(python, file, bits, homes)
     if not row.not_run:
-        row.megabytes = sum(p.stat().st_size for p in {file, file.with_suffix(".bin")} if p.exists()) / 1e6
+        parts = [file, file.with_suffix(".bin")] if ending == ".xml" else [file]
+        row.megabytes = sum(part.stat().st_size for part in parts) / 1e6
         row.command = [python, str(HERE / "_runtime_side.py"), "native", str(file), ending, bits]
         if ending == ".xml":
             row.command = [python, str(HERE / "_runtime_side.py"), "openvino", str(file)]
@@ -288,7 +289,8 @@ def ask(row: Row, question: Any) -> Any:
 
 def why(homes: Path) -> str:
     lines = [line.strip() for line in (homes / "stderr.txt").read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no word"
+    told = [line for line in lines if "error" in line.lower()]  # a backtrace may follow
+    return (told or lines or ["no word"])[-1][:300]
 
 
 def last(done: subprocess.CompletedProcess[str]) -> str:
@@ -301,41 +303,30 @@ def seen() -> dict[str, str]:
     return {"PYTHONPATH": str(HERE.parent), "PYTHONWARNINGS": "ignore"}
 
 
-def plain(rows: list[Row]) -> list[dict[str, Any]]:
-    reference = next((row.seconds for row in rows if row.runtime == "ONNX Runtime" and row.form == TRAINED), None)
-    made = []
+def plain(rows: list[Row]) -> dict[str, dict[str, Any]]:
+    """By runtime and form the figures of FIGURES, or why there are none."""
+    reference = next((row.seconds for row in rows if row.runtime == "ONNX Runtime" and row.form == TRAINED), [])
+    found: dict[str, dict[str, Any]] = {}
     for row in rows:
-        one: dict[str, Any] = {"runtime": row.runtime, "version": row.version, "form": row.form}
+        mine = found.setdefault(f"{row.runtime.removesuffix(' 4.12').removesuffix(' 5')} {row.version}", {})
         if row.not_run:
-            made.append(one | {"not run": row.not_run})
+            mine[row.form] = f"not run: {row.not_run}"
             continue
-        one |= {
-            "MB": round(row.megabytes, 2),
-            "least cosine by batch": {b: round(c, 6) for b, c in row.cosines.items()},
-        }
-        one["largest difference between batches"] = float(f"{row.apart:.1e}")
-        if row.precision in LEAST:
-            one["keeps its promise"] = min(row.cosines.values()) >= LEAST[row.precision]
-        one["ms"] = round(1e3 * statistics.median(row.seconds), 2)
-        if reference:
-            ratios = [mine / its for mine, its in zip(row.seconds, reference, strict=True)]
-            one["times plain ONNX Runtime on the file as trained"] = round(statistics.median(ratios), 3)
-        made.append(one)
-    return made
-
-
-def quickest(forms: list[dict[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for runtime in dict.fromkeys(one["runtime"] for one in forms):
-        mine = [one for one in forms if one["runtime"] == runtime and "ms" in one]
-        best = min(mine, key=lambda one: one["ms"], default=None)
-        found[runtime] = (
-            None
-            if best is None
-            else {key: best[key] for key in ("form", "ms")}
-            | {key: best[key] for key in best if key.startswith("times")}
-        )
+        less = float(f"{max(1 - min(row.cosines.values()), 0):.1e}")
+        ratios = [its / that for its, that in zip(row.seconds, reference, strict=True)] if reference else []
+        ratio = round(statistics.median(ratios), 2) if ratios else None
+        figures = [round(row.megabytes, 1), less, float(f"{row.apart:.0e}")]
+        mine[row.form] = [*figures, round(1e3 * statistics.median(row.seconds), 1), ratio]
     return found
+
+
+def quickest(forms: dict[str, dict[str, Any]]) -> dict[str, str | None]:
+    return {
+        name.rsplit(" ", 1)[0] if "OpenCV" not in name else name: min(
+            (form for form in mine if not isinstance(mine[form], str)), key=lambda form: mine[form][3], default=None
+        )
+        for name, mine in forms.items()
+    }
 
 
 if __name__ == "__main__":

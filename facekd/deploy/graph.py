@@ -53,6 +53,7 @@ def at_older_opset(model: Any) -> Any:
     try:
         made = onnx.version_converter.convert_version(model, OLDER)
         made.ir_version = IR
+        del made.graph.value_info[:]  # the converter's; with them tract takes no batch of a fixed size
         onnx.checker.check_model(made)
     except Exception:  # as in `at_opset`; opset 18 says the same
         return model

@@ -346,3 +346,11 @@ def test_core_mls_operations_take_what_coremltools_names() -> None:
         ("slice_by_index", {"begin": np.array([0, 0, 1, 0]), "end": np.array([1, 4, 5, 6])}, x[:, :, 1:5]),
     ):
         torch.testing.assert_close(OPERATIONS[name](x=x, **given), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_an_onnx_file_says_no_shape_of_what_is_inside(source: Path, tmp_path: Path) -> None:
+    """tract takes an inner shape of free batch for a contradiction where it is told how many crops come."""
+    made = export(source, tmp_path / "student.onnx", foreign=foreign(source), quiet=True)
+    model = onnx.load(str(made.path))
+    assert model.opset_import[0].version == 17
+    assert not model.graph.value_info
