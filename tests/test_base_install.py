@@ -58,7 +58,7 @@ def without_extras(commands: Sequence[Sequence[object]], code: str = RUNNER) -> 
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos of three people who do not exist, their crops, and the pairs of these."""
     home = tmp_path_factory.mktemp("base")
-    for index in range(3):
+    for index in range(12):
         who = person(0, index)
         for number in range(3):
             path = home / "photos" / f"p{index}" / f"{number}.jpg"

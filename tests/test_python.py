@@ -31,7 +31,11 @@ def targets() -> dict[str, str]:
 def test_every_command_is_there_and_stays_when_all_modules_are_loaded() -> None:
     for module in pkgutil.walk_packages(facekd.__path__, "facekd."):
         if not module.name.startswith(("facekd.__main__", "facekd.stages", "facekd.engines.ray")):
-            importlib.import_module(module.name)
+            try:
+                importlib.import_module(module.name)
+            except ModuleNotFoundError as error:  # of an extra that is not installed here
+                assert error.name is not None
+                assert not error.name.startswith("facekd")
     assert len(targets()) > 20
     for name, target in targets().items():
         module, _, own = target.partition(":")

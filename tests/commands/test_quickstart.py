@@ -77,7 +77,8 @@ def test_summary_has_four_rows_with_rates_and_costs(finished: Path) -> None:
 
 def test_the_headline_is_the_reports_and_has_intervals_where_the_people_show_the_rate(finished: Path) -> None:
     summary = json.loads((finished / "summary.json").read_text())
-    assert summary["headline"] in html.unescape((finished / "report.html").read_text())
+    page = html.unescape((finished / "report.html").read_text())
+    assert " ".join(summary["headline"].split()) in " ".join(page.split())  # some of the page's spaces don't break
     rates = {name: {rate["far_asked"]: rate for rate in row["tar"]} for name, row in summary["rows"].items()}
     at = summary["gap_closed"]["far_asked"]
     for row in rates.values():
