@@ -38,13 +38,13 @@ if TYPE_CHECKING:  # for type checkers and editors, which run nothing
     from facekd.commands.embed import embed as embed
     from facekd.commands.enroll import enroll as enroll
     from facekd.commands.export import export as export
+    from facekd.commands.federate import federate as federate
     from facekd.commands.gallery import delete as gallery_delete
     from facekd.commands.gallery import export as gallery_export
     from facekd.commands.gallery import import_ as gallery_import
     from facekd.commands.gallery import index as gallery_index
     from facekd.commands.gallery import info as gallery_info
     from facekd.commands.gallery_migrate import migrate as gallery_migrate
-    from facekd.commands.federate import federate as federate
     from facekd.commands.gallery_people import merge as gallery_merge
     from facekd.commands.gallery_people import purge as gallery_purge
     from facekd.commands.gallery_people import rename as gallery_rename

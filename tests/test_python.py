@@ -33,9 +33,9 @@ def test_every_command_is_there_and_stays_when_all_modules_are_loaded() -> None:
         if not module.name.startswith(("facekd.__main__", "facekd.stages", "facekd.engines.ray")):
             try:
                 importlib.import_module(module.name)
-            except ModuleNotFoundError as error:  # of an extra that is not installed here
-                assert error.name is not None
-                assert not error.name.startswith("facekd")
+            except ModuleNotFoundError as error:
+                if str(error.name).startswith("facekd"):  # the others are of extras that are not installed here
+                    raise
     assert len(targets()) > 20
     for name, target in targets().items():
         module, _, own = target.partition(":")

@@ -75,7 +75,7 @@ def slow_nms(boxes: Array, scores: Array, threshold: float, over: str, pixel: in
             inter = max(min(x2, u2) - max(x1, u1) + pixel, 0) * max(min(y2, v2) - max(y1, v1) + pixel, 0)
             area, its = (x2 - x1 + pixel) * (y2 - y1 + pixel), (u2 - u1 + pixel) * (v2 - v1 + pixel)
             whole = area + its - inter if over == "union" else min(area, its)
-            if whole > 0 and inter / whole > threshold:
+            if whole > 0 and float(inter / whole) > threshold:  # float32 against float64, as torchvision
                 left.remove(other)
     return kept
 

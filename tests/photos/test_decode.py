@@ -370,15 +370,18 @@ def test_strips_are_the_whole(mode: str, orientation: int, monkeypatch: pytest.M
 
 
 def test_a_large_photo_with_transparency_takes_no_more_memory_than_it_must() -> None:
-    """Pillow's pixels take four bytes each, ours three; its own conversions would hold four copies more."""
+    """Pillow's pixels take four bytes each, ours three; its own conversions would hold four copies more.
+
+    VmHWM is the process' own peak; ru_maxrss begins at that of the process that started it.
+    """
     code = """
-import io, resource
+import io
 from PIL import Image
 from facekd.photos.decode import decode
 file = io.BytesIO()
 Image.new("RGBA", (5000, 5000), (10, 20, 30, 40)).save(file, "PNG", compress_level=1)
 pixels = decode(file.getvalue(), "x").pixels
-after = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # ru_maxrss is the parent's where that is more
+after = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 print(after * 1024 / 5000**2)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
