@@ -57,7 +57,7 @@ def test_pairs_that_only_repeat_each_other_add_next_to_nothing(hits, copies):
     if 0 < hits.sum() < len(hits):
         assert wilson_by_person(hits * copies, np.full_like(hits, copies)) == pytest.approx(
             once,
-            abs=1.02 / len(hits),  # one miss among 13 people, 7 copies: 1.008
+            abs=1.6 / len(hits),  # 1.597 at the most, by trying all of them: one miss among 60 people, 9 copies
         )
 
 
