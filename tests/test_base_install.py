@@ -56,7 +56,7 @@ def without_extras(commands: Sequence[Sequence[object]], code: str = RUNNER) -> 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos of three people who do not exist, their crops, and the pairs of these."""
+    """Photos of twelve people who do not exist, their crops, and the pairs of these."""
     home = tmp_path_factory.mktemp("base")
     for index in range(12):
         who = person(0, index)

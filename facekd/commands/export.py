@@ -295,7 +295,8 @@ def _checks(chosen: _Chosen, target: Target | None, file: ExportedFile) -> dict[
         checks["layers in int8"] = "{} of {}, the others float".format(*int8_layers(chosen.model))
     found = None if chosen.comparison is None else chosen.comparison.counts
     if chosen.comparison is not None and found is not None:
-        checks[f"TAR at FAR {found.far_asked:g}"] = f"{points(found)} on {chosen.comparison.what}"
+        also = "" if chosen.comparison.apart or not file.few_bits else ", some of whose people calibrated it"
+        checks[f"TAR at FAR {found.far_asked:g}"] = f"{points(found)} on {chosen.comparison.what}{also}"
     elif file.pairs is not None:
         checks["TAR"] = "not shown: the list holds too few pairs"
     return checks

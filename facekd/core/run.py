@@ -165,13 +165,15 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
             row = None
         if not isinstance(row, dict):
             raise UserError(f"{path}: line {number} is damaged; mend or remove that line, or train into another --out")
-        if wrong := _wrong_metric(row):
-            raise UserError(f"{path}: line {number}: {wrong}; mend or remove that line, or train into another --out")
+        if wrong := wrong_metric(row):
+            raise UserError(
+                f"{path}: line {number} is damaged: {wrong}; mend or remove that line, or train into another --out"
+            )
         rows.append(row)
     return rows
 
 
-def _wrong_metric(row: Mapping[str, Any]) -> str:
+def wrong_metric(row: Mapping[str, Any]) -> str:
     """What in a row of metrics is not as `read_metrics` says; empty where all is."""
     step = row.get("step")
     if type(step) is not int or step < 0:

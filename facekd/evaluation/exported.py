@@ -47,7 +47,7 @@ class ExportTrial:
     def compare(self, exported: Judged, source: Judged) -> ExportComparison:
         """TAR of an export minus that of its source."""
         persons = None if isinstance(self.judged_on, Everybody) else self.judged_on.persons
-        return ExportComparison(self.what, exported, differences([exported, source], persons, FARS))
+        return ExportComparison(self.what, self.apart, exported, differences([exported, source], persons, FARS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class ExportComparison:
     """An export beside its source, on the same pairs."""
 
     what: str
+    apart: bool  # whether nobody who is judged calibrates
     exported: Judged
     differences: tuple[ModelDifference, ...]  # of TAR at each FAR, exported minus source
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from facekd.console import say
 from facekd.core.contract import Contract
-from facekd.core.run import append_metrics
+from facekd.core.run import append_metrics, wrong_metric
 from facekd.core.types import Array
 from facekd.engines.answers import Ask, SiteAnswer
 from facekd.errors import UserError
@@ -198,6 +198,8 @@ class Admission:
             return f"its weights are no finite numbers ({len(bad)} of {len(arrays)} tensors, such as {bad[0]})"
         if not (math.isfinite(count) and count >= 1 and count == round(count)):
             return f"it says that it has {count:g} crops"
+        if wrong := wrong_metric({"step": 0, **answer.numbers}):
+            return f"of what it measured, {wrong}"
         known = self.crops.setdefault(answer.site, count)
         if known != count:
             return f"it said that it has {known:g} crops, and now says {count:g}"

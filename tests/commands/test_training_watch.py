@@ -135,13 +135,13 @@ def test_a_run_of_a_teacher_that_knows_nothing_is_warned(tmp_path: Path, capsys:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('{"loss": 1.0}', "line 2: step is None, no whole number from 0"),
-        ('{"step": -1}', "line 2: step is -1"),
-        ('{"step": 1.5}', "line 2: step is 1.5"),
-        ('{"step": 1, "loss": "low"}', "line 2: loss is 'low', no number"),
-        ('{"step": 1, "loss": NaN}', "line 2: loss is nan, no number"),
-        ('{"step": 1, "loss": true}', "line 2: loss is True, no number"),
-        ('{"step": 1, "held_out_eer": 12.0}', "line 2: held_out_eer is 12.0, not within 0 and 1"),
+        ('{"loss": 1.0}', "line 2 is damaged: step is None, no whole number from 0"),
+        ('{"step": -1}', "line 2 is damaged: step is -1"),
+        ('{"step": 1.5}', "line 2 is damaged: step is 1.5"),
+        ('{"step": 1, "loss": "low"}', "line 2 is damaged: loss is 'low', no number"),
+        ('{"step": 1, "loss": NaN}', "line 2 is damaged: loss is nan, no number"),
+        ('{"step": 1, "loss": true}', "line 2 is damaged: loss is True, no number"),
+        ('{"step": 1, "held_out_eer": 12.0}', "line 2 is damaged: held_out_eer is 12.0, not within 0 and 1"),
     ],
 )
 def test_metrics_of_another_schema_are_named(tmp_path: Path, line: str, words: str) -> None:

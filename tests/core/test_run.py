@@ -81,7 +81,7 @@ def test_the_nearest_name() -> None:
 )
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n' + line + b'\n{"step": 2}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2( is damaged|: step is .*, no whole number from 0)"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is damaged"):
         read_metrics(tmp_path)
 
 

@@ -222,6 +222,7 @@ def test_int8_is_a_quarter_of_the_file_close_and_another_model(
     assert set(read_thresholds(small.path)) == {0.1}  # so few people show no lower FAR
     assert [one.far_asked for one in small.differences if one.difference is not None] == [0.1]
     assert "TAR at FAR 0.1" in metadata(small.path)[CARD]
+    assert "some of whose people calibrated it" in metadata(small.path)[CARD], "the list names everybody"
 
 
 def test_a_worse_tar_is_refused_and_told(

@@ -225,13 +225,13 @@ print(refused)
 def test_machines_that_write_at_once_lose_nothing(bucket: object) -> None:
     """A counter that each reads, waits and writes: without one writer at a time, counts get lost."""
     gallery = filled("s3://faces/staff", 1)
-    command = [sys.executable, "-c", WORKER, "s3://faces/staff", "2"]
+    command = [sys.executable, "-c", WORKER, "s3://faces/staff", "4"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     refused = [int(process.communicate()[0]) for process in running]
     assert all(process.returncode == 0 for process in running)
     print("told to run it again:", refused)
     assert sum(refused) > 0
-    assert int(gallery.place.read("count") or b"0") == 6
+    assert int(gallery.place.read("count") or b"0") == 12
 
 
 def test_a_place_that_holds_keys_is_refused_without_them() -> None:

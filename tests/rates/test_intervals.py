@@ -55,10 +55,10 @@ def test_pairs_that_only_repeat_each_other_add_next_to_nothing(hits, copies):
     plain = wilson(hits.sum(), len(hits), t95(len(hits)))
     assert once == pytest.approx(plain, abs=0.5 / len(hits))
     if 0 < hits.sum() < len(hits):
-        assert wilson_by_person(hits * copies, np.full_like(hits, copies)) == pytest.approx(
-            once,
-            abs=1.6 / len(hits),  # 1.597 at the most, by trying all of them: one miss among 60 people, 9 copies
-        )
+        # What was found by trying every such list; where fewer than seven err, or are right, one more person counts.
+        most = 1.0 if min(hits.sum(), len(hits) - hits.sum()) >= 7 or len(hits) <= 12 else 1.6
+        repeated = wilson_by_person(hits * copies, np.full_like(hits, copies))
+        assert repeated == pytest.approx(once, abs=most / len(hits))
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -153,6 +154,14 @@ def test_each_person_is_at_one_site_and_nobody_is_lost(place: SiteFiles) -> None
         (
             lambda answer, asked, step: replace(answer, numbers={**answer.numbers, "crops": -4.0}),
             "site 3 is left out: it says that it has -4 crops",
+        ),
+        (
+            lambda answer, asked, step: replace(answer, numbers={**answer.numbers, "loss": math.nan}),
+            "site 3 is left out: of what it measured, loss is nan, no number",
+        ),
+        (
+            lambda answer, asked, step: replace(answer, numbers={**answer.numbers, "held_out_tar@0.01": 7.0}),
+            "site 3 is left out: of what it measured, held_out_tar@0.01 is 7.0, not within 0 and 1",
         ),
     ],
 )  # fmt: skip
