@@ -174,7 +174,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
 
 
 def wrong_metric(row: Mapping[str, Any]) -> str:
-    """What in a row of metrics is not as `read_metrics` says; empty where all is."""
+    """What in a row of metrics is not as `read_metrics` says, in a clause; empty where all is."""
     step = row.get("step")
     if type(step) is not int or step < 0:
         return f"step is {step!r}, no whole number from 0"
