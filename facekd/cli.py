@@ -135,8 +135,11 @@ def run(tokens: list[str]) -> int:
     """Run one command; its exit code comes back."""
     try:
         tokens, path = _take_config(tokens)
-        as_json = "--json" in tokens and tokens[0] not in OWN_JSON
-        tokens = [token for token in tokens if not (as_json and token == "--json")]
+        rest = [token for token in tokens if token != "--json"]
+        if tokens and not rest:
+            raise UserError("--json needs a command before it, such as 'facekd doctor --json'")
+        as_json = len(rest) < len(tokens) and rest[0] not in OWN_JSON
+        tokens = rest if as_json else tokens
         if not tokens and path is not None:
             raise UserError(f"{path} needs a command before its flag, such as 'facekd align --config {path}'")
         _check_names(tokens)
@@ -148,9 +151,7 @@ def run(tokens: list[str]) -> int:
                 values = {word: values}
             app.config = cyclopts.config.Dict(values, source=str(path))
         private = "--private" in tokens or (path is not None and values.get("private") is True)
-        result: Any = (
-            _call_as_json(app, tokens, private) if as_json else app(tokens, exit_on_error=False, print_error=False)
-        )
+        result: Any = _call_as_json(app, tokens, private) if as_json else _call(app, tokens)
     except (UserError, cyclopts.CycloptsError) as error:
         # Parsers of YAML and networks explain themselves over several lines; a user gets one sentence.
         print("facekd:", printable_line(" ".join(str(error).split())), file=sys.stderr)
@@ -164,7 +165,7 @@ def run(tokens: list[str]) -> int:
     return int(getattr(result, "exit_code", 0))
 
 
-def _call(app: cyclopts.App, tokens: list[str], _: bool = False) -> Any:
+def _call(app: cyclopts.App, tokens: list[str]) -> Any:
     return app(tokens, exit_on_error=False, print_error=False)
 
 

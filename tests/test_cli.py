@@ -277,3 +277,8 @@ def test_commands_are_found_where_they_lay_before() -> None:
         assert all(isinstance(getattr(module, name), type) for name in names.split()), last
     with pytest.raises(ModuleNotFoundError, match=r"facekd\.stages\.no_such"):
         importlib.import_module("facekd.stages.no_such")
+
+
+def test_json_without_a_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--json"]) == 2
+    assert "--json needs a command before it" in capsys.readouterr().err
