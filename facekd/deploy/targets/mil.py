@@ -24,12 +24,13 @@ MODEL, WEIGHTS = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/w
 
 def program(path: Path) -> Callable[[Array], Array]:
     """The main function of the program in the .mlpackage at `path`: float32[1, 3, S, S] in, float32[1, D] out."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # in a dozen lines, that this is no Mac
     try:
         import coremltools
         from coremltools.converters.mil.frontend.milproto.load import load
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
     spec = coremltools.utils.load_spec(str(path / MODEL))
     function = load(spec, spec.specificationVersion, str(path / WEIGHTS)).functions["main"]
