@@ -266,4 +266,6 @@ def test_memory_comes_back_after_large_requests(server: Served) -> None:
 
     round_of_requests()
     before = round_of_requests()
-    assert round_of_requests() < before + 100e6
+    after = [round_of_requests() for _ in range(8)]
+    # What the allocator keeps goes up and down by 200 MB from round to round; what leaks adds up.
+    assert min(after[4:]) < before + 8 * 4 * len(photo)
