@@ -96,3 +96,13 @@ def test_type_checkers_see_the_same_names() -> None:
     }
     assert (PACKAGE / "py.typed").is_file()
     assert '"py.typed"' in (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_a_script_without_a_guard_of_main_runs_once(tmp_path: Path) -> None:
+    script = (
+        "import facekd; print('once'); facekd.synth('drawn', people=3, photos=2); facekd.align('drawn/photos', 'crops')"
+    )
+    done = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("once") == 1
+    assert len(list((tmp_path / "drawn" / "photos").rglob("*.jpg"))) == 6

@@ -12,23 +12,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-import zlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from facekd.core.files import no_stream
 from facekd.core.types import Array
 from facekd.errors import UserError
 from facekd.evaluation.judged import JudgedModel
+from facekd.evaluation.matlab import SETS, read_config
 from facekd.evaluation.protocols import Everybody
 from facekd.evaluation.results import Cost, JudgedPairs, RequirementCheck, fields_of
 from facekd.rates.allpairs import all_pairs
@@ -36,7 +31,6 @@ from facekd.rates.identification import search, tpir_at_fpir
 
 TRIALS, SEED = 10, 0
 FAR, FPIR = 1e-3, 1e-2
-DAMAGED = (MatReadError, zlib.error, OSError, ValueError, LookupError, TypeError, NotImplementedError, OverflowError)
 DEVELOP, TEST, ENROLLED = 1500, 4249, 1000  # people of LFW
 
 
@@ -147,13 +141,12 @@ def read_trials(path: Path, photos: Sequence[str]) -> tuple[list[Trial], int]:
     """
     no_stream(path)
     try:
-        values = _matlab(path)
-        listed = [_photo(str(np.ravel(one)[0])) for one in np.ravel(values["imageList"])]
-        keys = ("galIndex", "probIndex")
-        sets = {key: [np.ravel(one).astype(np.int64) - 1 for one in np.ravel(values[key])] for key in keys}
+        values = read_config(path)
+        listed = [_photo(name) for name in values["imageList"]]
+        sets = {key: [np.array(one, np.int64) - 1 for one in values[key]] for key in SETS}
         if any(len(of) == 0 or of.min() < 0 or of.max() >= len(listed) for key in sets for of in sets[key]):
             raise ValueError("an index lies outside imageList")
-    except DAMAGED as error:
+    except ValueError as error:
         raise UserError(f"{path}: not BLUFR's blufr_lfw_config.mat ({error}); give that file") from error
     place = {_photo(photo): k for k, photo in enumerate(photos)}
     ours = np.array([place.get(photo, -1) for photo in listed])
@@ -164,24 +157,6 @@ def read_trials(path: Path, photos: Sequence[str]) -> tuple[list[Trial], int]:
             raise UserError(f"{path}: a trial has no photo among those given; give LFW's photos")
         found.append(Trial(*here))
     return found, int((ours < 0).sum())
-
-
-def _matlab(path: Path) -> dict[str, Any]:
-    """The variables of a MATLAB file, read in a process of its own: SciPy's reader may crash on a damaged one.
-
-    Raises:
-        ValueError: it can't be read.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            values: dict[str, Any] = pool.submit(_load, str(path)).result()
-        except BrokenProcessPool as error:
-            raise ValueError("its reader crashed: the file is damaged") from error
-    return values
-
-
-def _load(path: str) -> dict[str, Any]:
-    return {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
 
 
 def _photo(name: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import cv2
@@ -33,25 +32,20 @@ def missing_photos(out: Path, people: int, photos: int) -> Missing:
 
 def draw_missing(out: Path, seed: int, missing: Missing) -> Iterator[None]:
     """Draw photos on all cores; yields once for each."""
-    workers = min(cores(), len(missing))
     jobs = [(out, seed, index, photos) for index, photos in missing.items()]
-    if workers <= 1:
-        for job in jobs:
-            yield from [None] * draw_person(*job)
-        return
-    # Every core has a process of its own, so OpenCV needs no threads there.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # every core has a thread here
+    with ThreadPoolExecutor(cores()) as pool:
         try:
             for done in as_completed([pool.submit(draw_person, *job) for job in jobs]):
                 yield from [None] * done.result()
-        except BaseException:
+        finally:
             pool.shutdown(cancel_futures=True)  # a full disk or Ctrl-C ends the run now, not after the last photo
-            raise
+            cv2.setNumThreads(before)
 
 
 def draw_person(out: Path, seed: int, index: int, photos: list[int]) -> int:
-    """Write these photos of one person; how many they are. Runs in a worker process."""
+    """Write these photos of one person; how many they are."""
     who = person(seed, index)
     for photo in photos:
         write_bytes(photo_path(out, index, photo), jpeg(render(who, seed, photo)))
