@@ -46,7 +46,9 @@ def slim(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {key: one for key, one in value.items() if key not in LEFT_OUT}
         return {key: slim(_watched(one) if key == "curve" else one) for key, one in kept.items()}
-    return [slim(one) for one in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):  # a rate that its list can't show is no figure
+        return [slim(one) for one in value if not (isinstance(one, dict) and one.get("support") == "none")]
+    return value
 
 
 def _watched(curve: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """What `facekd distill` gains with its defaults in a few steps: a student of somebody else's network against one alone.
 
     python benchmarks/distill_defaults.py --work DIR             # 250 steps of 32 each; goes on where it stopped
-    python benchmarks/distill_defaults.py --work DIR --minutes 9 --with='--precision bf16 --compile'
+    python benchmarks/distill_defaults.py --work BF16 --with='--precision bf16 --compile' --train-only
+    python benchmarks/distill_defaults.py --work DIR --beside BF16   # and what bf16 changes
     python benchmarks/distill_defaults.py --quick                # a few steps, prints only
 
 Two runs of the same command, crops, seed, views and steps: ``facekd distill --teacher w600k_mbf.onnx`` with every
@@ -26,6 +27,7 @@ from _celeba import DATA, go_on, held_out_identities, of_people, read_celeba, wr
 from _real import MOST_PAIRS, progress_of, until
 from _record import record
 
+from facekd.core.files import read_yaml
 from facekd.core.run import read_metrics
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
@@ -47,6 +49,8 @@ def main() -> None:
     parser.add_argument("--teacher", default="w600k_mbf.onnx", help="a file of weights/")
     parser.add_argument("--minutes", type=float, help="end the training after so long; the same command goes on")
     parser.add_argument("--with", dest="more", default="", help="more flags of distill, for both")
+    parser.add_argument("--train-only", action="store_true", help="judge and write nothing")
+    parser.add_argument("--beside", type=Path, help="a --work of other flags: its students less these, same pairs")
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     if asked.quick:
@@ -66,9 +70,11 @@ def run(asked: argparse.Namespace, work: Path, steps: int) -> None:
     words += ["--epochs", f"{steps * BATCH / taught_crops(train):.6g}", *shlex.split(asked.more)]
     of = {"alone": [], "taught": ["--teacher", str(asked.data / "weights" / asked.teacher)]}
     finished = [go_on(work / name, [*words, *of[name]], until(deadline)) for name in PARTS]
-    if not all(finished):
+    if not all(finished) or asked.train_only:
         return
     result = judge({name: work / name / "run" for name in PARTS}, held)
+    if asked.beside is not None:
+        result["beside"] = beside(work, asked.beside, held)
     for name in PARTS:
         result[name]["training"] = progress_of(work / name / "run", work / name)
     if not asked.quick:
@@ -106,13 +112,31 @@ def judge(runs: dict[str, Path], held: Path) -> dict[str, Any]:
         }
         shown = ", ".join(f"{100 * one.tar:.2f} % at FAR {one.far_asked:g}" for one in rates if one.tar is not None)
         print(f"{name}: TAR {shown}")
-    differences = paired_differences(scores["taught"], scores["alone"], compared.same, *compared.persons, FARS)
-    found["difference"] = [asdict(one) for one in differences]
-    for one in differences:
-        print(
-            f"taught minus alone at FAR {one.far_asked:g}: {one.difference} ({one.low} to {one.high}), p {one.p_value}"
-        )
+    found["difference"] = _difference("taught minus alone", scores["taught"], scores["alone"], compared)
     return found
+
+
+def beside(work: Path, other: Path, held: Path) -> dict[str, Any]:
+    """How much higher the rates of another work's students are, each against the same student of this one."""
+    compared = everyone(read_crops(held), MOST_PAIRS)
+    found: dict[str, Any] = {}
+    for name in PARTS:
+        theirs, ours = (_scores(folder / name / "run", compared) for folder in (other, work))
+        settings = read_yaml(other / name / "run" / "run.yaml", "give a finished --work")
+        found[name] = {
+            "precision": settings["precision"],
+            "compile": settings["compile"],
+            "difference": _difference(f"{name}, {settings['precision']} minus these", theirs, ours, compared),
+        }
+    return found
+
+
+def _difference(name: str, first: Array, second: Array, compared: Compared) -> list[dict[str, Any]]:
+    """Of the rates on the same pairs, for each of FARS."""
+    found = paired_differences(first, second, compared.same, *compared.persons, FARS)
+    for one in found:
+        print(f"{name} at FAR {one.far_asked:g}: {one.difference} ({one.low} to {one.high}), p {one.p_value}")
+    return [asdict(one) for one in found]
 
 
 def _scores(run: Path, compared: Compared) -> Array:

@@ -5,8 +5,7 @@
 
 Each command runs on drawn people in a process as a user starts it, without a setting that would keep a library silent.
 Counted is each address outside this machine, and each name server, that one of its processes connects or sends to.
-`facekd serve` is asked for its page before it ends; of `--engine ray` the cluster is the command's own. `quickstart`
-does what is here one by one.
+`facekd serve` is asked for its page before it ends; of `--engine ray` the cluster is the command's own.
 """
 
 from __future__ import annotations
@@ -44,6 +43,8 @@ train-teacher --data crops --net iresnet18-quarter {SMALL} --out teacher
 distill --data crops --net mobilefacenet-half {SMALL} --out alone
 distill --teacher teacher --data crops --net mobilefacenet-half {SMALL} --out student
 compare teacher alone student
+distill --data crops --net mobilefacenet {SMALL} --out wide
+narrow wide --net mobilefacenet-half --data crops --out narrow
 distill --teacher {MODEL} --data crops --net mobilefacenet-half {SMALL} --out onnx
 distill --teacher {MODEL} --teacher-backend openvino --data crops --net mobilefacenet-half {SMALL} --out openvino
 distill --teacher teacher --data crops --net mobilefacenet-half {SMALL} --augment occluded --out occluded
@@ -62,6 +63,14 @@ enroll drawn/photos people.gallery
 identify people.gallery drawn/photos --out names.csv
 gallery info people.gallery
 gallery export people.gallery templates.parquet
+gallery import imported.gallery templates.parquet
+gallery migrate people.gallery migrated.gallery --model {MODEL} --crops crops
+gallery merge imported.gallery person-0001 person-0002
+gallery rename imported.gallery person-0001 anna
+gallery delete imported.gallery anna
+gallery purge imported.gallery
+gallery index imported.gallery
+quickstart --out quickstart --teacher-views 100 --student-views 100
 serve people.gallery --port {PORT}
 align drawn/photos by-ray --engine ray
 cache build --teacher {MODEL} --data crops --views 1 --cache by-ray-cache --engine ray

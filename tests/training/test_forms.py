@@ -37,7 +37,7 @@ def test_bf16_is_tried_and_the_net_is_left_as_it_was() -> None:
     assert found[PLAIN].loss_apart == found[PLAIN].gradient_apart == 0
     assert 0 < found[LOW].gradient_apart < 0.5, "bfloat16 differs, and is no other network"
     assert found[LOW].loss_apart <= LOSS_APART
-    assert not found[LOW].agrees, "in a fresh MobileFaceNet it is too far off to be taken unasked"
+    assert found[LOW].agrees, "trainings of MobileFaceNets that began so ended no worse"
     assert all(one.seconds > 0 for one in found.values())
     assert all(torch.equal(value, net.state_dict()[key]) for key, value in before.items())
     assert all(parameter.grad is None for parameter in net.parameters())
