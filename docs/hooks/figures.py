@@ -11,7 +11,6 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from facekd.core.formats import FORMATS
-from facekd.deploy.targets.table import TARGETS
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "benchmarks" / "results"
@@ -33,17 +32,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     for name in re.findall(r"{{ file (\S+) }}", markdown):
         text = (ROOT / name).read_text(encoding="utf-8")
         markdown = markdown.replace(f"{{{{ file {name} }}}}", ROOT_LINK.sub(r"](../\1)", text))
-    return markdown.replace("{{ formats }}", formats_table()).replace("{{ targets }}", targets_table())
-
-
-def targets_table() -> str:
-    """What facekd export writes beside ONNX."""
-    rows = [
-        f"| `{one.ending}` | {one.name} | {', '.join(one.precisions)} | {one.fed(112)} | `facekd[{one.extra}]` |"
-        for one in TARGETS.values()
-    ]
-    head = "| file | runtime | precision | what an app feeds it | extra |"
-    return "\n".join([head, "|---|---|---|---|---|", *rows])
+    return markdown.replace("{{ formats }}", formats_table())
 
 
 def formats_table() -> str:

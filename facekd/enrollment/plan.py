@@ -32,7 +32,7 @@ from facekd.rates.open_set import Tail
 from facekd.settings.photos import EnrollDecision, read_date
 
 OK = ("ok", "duplicate")
-FEW = 3  # people who may be missing whatever the size of the gallery
+FEW = 3  # people who may be missing whatever the size of the gallery, unless nobody else is enrolled
 PHOTO_FAR = 1e-2  # of a photo and its person: compared once, where a stricter threshold would refuse their own
 MILDEST = 1e-3  # FAR at which two ids are suspected, however few are compared
 MANY = 0.5  # share of the people, changed in one run, from which their likeness to each other is measured anew
@@ -166,6 +166,7 @@ def make_plan(
     for person, values in (found.metadata or {}).items():
         if KEEP_UNTIL in values:
             read_date(values[KEEP_UNTIL], f"{KEEP_UNTIL} of {printable_line(person)}")
+    dated = any(KEEP_UNTIL in values for values in (found.metadata or {}).values())
     of_a_photo = _photo_limit(asked, meta)
     plan = EnrollPlan([], {}, {}, 0, [], [], Ledger(), 0, [], photo_limit=of_a_photo)
     for row in found.refused:
@@ -181,7 +182,7 @@ def make_plan(
         made = _without_gone(table, made, listed, of_a_photo, asked.accept_suspects)
         for fused in made:
             plan.kept += sum(photo.source not in listed[fused.person_id] for photo in fused.photos)
-            _take(plan, fused, enrolled.get(fused.person_id), found.metadata, asked.keep_until)
+            _take(plan, fused, enrolled.get(fused.person_id), found.metadata, asked.keep_until, dated)
         give_back_memory()
     _changed_people(plan, of_a_photo, asked.accept_suspects, _settled(table, found, decided))
     limit = _pair_limit(asked, home, meta, plan) if plan.changed else None
@@ -221,8 +222,8 @@ def _dated(
 
 
 def _check_missing(missing: list[str], enrolled: int, asked: EnrollDecision) -> None:
-    """Refuse to erase most of a gallery because a folder is not there."""
-    if asked.missing == "delete" and len(missing) > max(FEW, enrolled / 2):
+    """Refuse to erase most of a gallery, or all of a small one, because a folder is not there."""
+    if asked.missing == "delete" and missing and (len(missing) == enrolled or len(missing) > max(FEW, enrolled / 2)):
         raise UserError(
             f"--missing delete: {len(missing)} of {enrolled} enrolled people are not in PEOPLE; is all of it there? If "
             "they are to be erased, write their ids into a file for 'facekd gallery delete --from FILE'"
@@ -310,7 +311,13 @@ def _take(
     before: Person | None,
     metadata: Mapping[str, Mapping[str, str]] | None,
     keep_until: str | None,
+    dated: bool,
 ) -> None:
+    """Take a person's photos and template into the plan.
+
+    Args:
+        dated: PEOPLE is a CSV that says until when people are kept; one without that column takes nobody's day away.
+    """
     person_id = fused.person_id
     for photo, detail in zip(fused.photos, fused.details, strict=True):
         plan.ledger.add(photo.source, person_id, photo.status, photo.reason, detail)
@@ -322,9 +329,12 @@ def _take(
         decided = fused.photos and all(photo.status in (EXCLUDED, "duplicate") for photo in fused.photos)
         (plan.left_out if decided else plan.not_enrolled).append(person_id)
         return
-    told = dict(before.metadata if before and metadata is None else (metadata or {}).get(person_id, {}))
-    if keep_until is not None and (metadata is None or KEEP_UNTIL not in told):
+    own = (metadata or {}).get(person_id, {})
+    told = dict(before.metadata if before and metadata is None else own)
+    if keep_until is not None and KEEP_UNTIL not in own:
         told[KEEP_UNTIL] = keep_until
+    elif before is not None and not dated and KEEP_UNTIL in before.metadata:
+        told[KEEP_UNTIL] = before.metadata[KEEP_UNTIL]
     person = replace(fused.person, metadata=told)
     if before is not None and person.same(before):
         plan.unchanged += 1

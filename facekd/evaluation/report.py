@@ -14,6 +14,7 @@ from facekd.evaluation.glossary import PAIRS, glossary
 from facekd.evaluation.page import Page, cost_blocks, interval_at
 from facekd.evaluation.report_groups import acquisition_text, group_blocks, reject_blocks, texts
 from facekd.evaluation.report_tables import (
+    completed_table,
     differences_table,
     fixed_table,
     overall_table,
@@ -120,6 +121,8 @@ def _sections(report: PairReport, crops: CropSet | None) -> list[Section]:
     if report.differences:
         rates.append(differences_table(report.differences))
     rates += texts(_counted(report) + ".", acquisition_text(models[0].acquisition))
+    if any(one.failures_to_enroll.pairs and one.tar_without_failures for one in models):
+        rates.append(completed_table(models))
     sections = [Section("Rates", tuple(rates)), Section("Curves", tuple(_curves(report.models)))]
     thresholds: list[Block] = [points_table(models)]
     if any(one.fixed for one in models):

@@ -88,8 +88,33 @@ def requirements_table(requirements: Sequence[RequirementCheck]) -> Table:
         side, bound = ("upper", one.high) if one.high is not None else ("lower", one.low)
         shown = "–" if bound is None else f"{side} {100 * bound:.4g} %"
         required = one.require if one.group is None else f"{one.require} ({one.group})"
-        rows.append((one.model, required, shown, "holds" if one.met else "missed"))
-    return Table("Requirements", ("model", "required", "bound that decides", "result"), tuple(rows))
+        result = "holds" if one.met else "not shown" if bound is None else "missed"
+        rows.append((one.model, required, shown, result))
+    note = (
+        "What can't be shown is not met." if any(one.low is None and one.high is None for one in requirements) else ""
+    )
+    return Table("Requirements", ("model", "required", "bound that decides", "result"), tuple(rows), note)
+
+
+def completed_table(models: Sequence[ModelRates]) -> Table:
+    """The rates of the pairs that could be compared, for a report in ISO/IEC 19795-1's terms.
+
+    Source: ISO/IEC 19795-1: FMR and FNMR are of completed comparisons; with failures to acquire or enroll in them they
+    are generalized rates.
+    """
+    rows = []
+    for one in models:
+        for rate in one.tar_without_failures:
+            if rate.threshold is None or rate.tar is None:
+                continue
+            cells = (far_name(rate.far_asked) + mark(rate), f"{rate.threshold:.4f}", percent_small(rate.far))
+            rows.append((one.model, *cells, range_text(*_complement(rate)), percent(rate.tar)))
+    note = (
+        "The other tables count a pair that could not be compared as a non-match, so their rates are generalized ones; "
+        "here such pairs are left out."
+    )
+    columns = ("model", "FAR asked", "threshold", "FMR reached", "FNMR", "TAR")
+    return Table("Completed comparisons alone", columns, tuple(rows), note)
 
 
 def differences_table(differences: Sequence[ModelDifference]) -> Table:

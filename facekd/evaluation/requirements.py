@@ -9,7 +9,8 @@ from facekd.core.types import Rate
 from facekd.errors import UserError
 from facekd.evaluation.results import CROSS, FEW, FixedRate, GroupRates, Interval, ModelRates, RequirementCheck, rate_of
 from facekd.evaluation.search_results import SearchRates
-from facekd.evaluation.text import far_name
+from facekd.evaluation.text import BOUND, far_name
+from facekd.rates.rates import support_of
 from facekd.settings.requirements import Requirement
 
 NAMES = {"eer": "EER", "auc": "AUC", "accuracy": "accuracy"}
@@ -40,14 +41,21 @@ def check_groups(requirements: Iterable[Requirement], groups: Mapping[str, Colle
 
 def checks(requirement: Requirement, rates: ModelRates | SearchRates) -> list[RequirementCheck]:
     """Whether a model holds what is required; of all groups of a column, one answer for each."""
+    bounded = _bounded(requirement, rates)
     if requirement.column is None or isinstance(rates, SearchRates):
         found = _searched(requirement, rates) if isinstance(rates, SearchRates) else _of_pairs(requirement, rates)
-        return [_checked(requirement, rates.model, "", found)]
+        return [_checked(requirement, rates.model, "", found, bounded)]
     groups = rates.groups[requirement.column]
     alone = {name: group for name, group in groups.items() if CROSS not in name}
     chosen = alone if requirement.value == "*" else {str(requirement.value): groups[str(requirement.value)]}
     return [
-        _checked(requirement, rates.model, f", {requirement.column} {name}", _of_group(requirement, group), _few(group))
+        _checked(
+            requirement,
+            rates.model,
+            f", {requirement.column} {name}",
+            _of_group(requirement, group),
+            _few(group) + bounded,
+        )
         for name, group in chosen.items()
     ]
 
@@ -56,6 +64,15 @@ def check(requirement: Requirement, rates: ModelRates | SearchRates) -> Requirem
     """`checks` of a requirement that is not of all groups of a column."""
     (found,) = checks(requirement, rates)
     return found
+
+
+def _bounded(requirement: Requirement, rates: ModelRates | SearchRates) -> str:
+    """How a rate is marked whose FAR or FPIR the list only bounds, as its tables mark it."""
+    rate = rate_of(rates.tpir if isinstance(rates, SearchRates) else rates.tar, requirement.far)
+    if rate is None or support_of(rate) != "bound":
+        return ""
+    asked = "FPIR" if isinstance(rates, SearchRates) else "FAR"
+    return f" (marked {BOUND}: the list bounds this {asked} and does not estimate it)"
 
 
 def _few(group: GroupRates) -> str:

@@ -23,7 +23,8 @@ TIME = "time.json"  # in a run folder: what its steps took
 TAR = "held_out_tar@"  # begins the name of a metric; the FAR follows
 NOT_RECORDED = (
     "Not recorded: facekd reads crops, not their license. Ask whoever gave you the photos before you use this network "
-    "or hand it on, and write what they say into the exported file with 'facekd export --terms'."
+    "or hand it on, and write what they say into the exported file with 'facekd export --terms'. A student keeps the "
+    "terms of its teachers too."
 )
 COMPARED = (
     "Two faces score the cosine of their embeddings, higher is more alike. No threshold was calibrated: measure it on "

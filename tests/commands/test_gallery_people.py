@@ -161,6 +161,33 @@ def test_most_of_a_gallery_is_not_erased_because_a_folder_is_not_there(tmp_path:
     assert contents(gallery) == before
 
 
+def test_a_small_gallery_is_not_erased_whole_because_people_are_others(tmp_path: Path, model: Path) -> None:
+    gallery = tmp_path / "g"
+    enrolled(write_people(tmp_path / "all", 2, 1), gallery, model)
+    before = contents(gallery)
+    save(tmp_path / "others" / "new" / "0.png", pattern(30, 0))
+    with pytest.raises(UserError, match=r"--missing delete: 2 of 2 enrolled people are not in PEOPLE; is all of it"):
+        enrolled(tmp_path / "others", gallery, model, missing="delete")
+    assert contents(gallery) == before
+
+
+def test_a_csv_without_days_takes_nobodys_day_away(tmp_path: Path, folder: Path, model: Path) -> None:
+    gallery, listed = tmp_path / "g", tmp_path / "people.csv"
+
+    def days(text: str, keep_until: str | None = None) -> dict[str, str | None]:
+        listed.write_text(text)
+        enrolled(listed, gallery, model, root=folder, keep_until=keep_until)
+        return {person: one[2].get("keep_until") for person, one in contents(gallery).items()}
+
+    rows = "person,photo,office\np00,p00/0.png,Basel\np01,p01/0.png,Bern\n"
+    assert days(rows, "2999-01-01") == {"p00": "2999-01-01", "p01": "2999-01-01"}
+    assert days(rows) == {"p00": "2999-01-01", "p01": "2999-01-01"}
+    assert contents(gallery)["p00"][2]["office"] == "Basel"
+    assert days(rows, "2999-02-02") == {"p00": "2999-02-02", "p01": "2999-02-02"}  # another day replaces it
+    with_days = "person,photo,keep_until\np00,p00/0.png,2999-03-03\np01,p01/0.png,\n"
+    assert days(with_days) == {"p00": "2999-03-03", "p01": None}  # its empty cell says: no day
+
+
 def test_people_are_kept_until_a_day(tmp_path: Path, folder: Path, model: Path, capsys: Any) -> None:
     gallery = tmp_path / "g"
     today = datetime.datetime.now(datetime.UTC).date()

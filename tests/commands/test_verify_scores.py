@@ -87,6 +87,25 @@ def test_the_report_is_that_of_the_twin(tmp_path: Path) -> None:
     assert "taken as independent" in page
 
 
+def test_the_report_tells_of_completed_comparisons_apart(tmp_path: Path) -> None:
+    values, same = drawn()
+    rows = [f"{v},{int(s)}" for v, s in zip(values, same, strict=True)]
+    judged(tmp_path / "whole", "--scores", written(tmp_path / "s.csv", "score,label\n" + "\n".join(rows) + "\n"))
+    assert "Completed comparisons alone" not in (tmp_path / "whole" / "report.md").read_text()
+    blank = np.flatnonzero(same)[:10]  # genuine pairs
+    for row in blank:
+        rows[row] = ",1"
+    file = written(tmp_path / "s.csv", "score,label\n" + "\n".join(rows) + "\n")
+    judged(tmp_path / "blank", "--scores", file)
+    completed = np.delete(values, blank)[np.delete(same, blank)]
+    threshold = np.sort(values[~same])[::-1][30 - 1]  # at most 0.1 of 300 impostor pairs pass
+    threshold = values[values >= threshold].min()
+    generalized = 1 - (completed >= threshold).sum() / same.sum()
+    told = (tmp_path / "blank" / "report.md").read_text().split("Completed comparisons alone")
+    assert f"{100 * generalized:.2f} %" in told[0]
+    assert f"| {threshold:.4f} | 10 % | {100 * (completed < threshold).mean():.2f} %" in told[1].split("**")[1]
+
+
 def test_distances_are_turned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values, same = drawn()
     likes, far_apart = (

@@ -209,6 +209,9 @@ def test_a_requirement_is_held_against_the_lower_bound(
     shown = capsys.readouterr().err
     assert "a: tar@0.2>=0.01 holds: TAR" in shown
     assert "a: TAR@1e-3>=0.01 not shown: 700 impostor pairs are too few for FAR 0.001" in shown
+    told = (tmp_path / "3" / "report.md").read_text()
+    assert "| a | TAR@1e-3&gt;=0.01 | – | not shown |" in told
+    assert "What can't be shown is not met." in told
     result = json.loads((tmp_path / "3" / "report.json").read_text())
     assert 0.2 in [rate["far_asked"] for rate in result["models"][0]["tar"]]  # asked for by the requirement
 
@@ -227,6 +230,10 @@ def test_a_bound_that_just_misses_is_not_rounded_up() -> None:
     found = check(Requirement.parse("tar@1e-3>=0.95"), replace(judged(scores, 0.5, {}).rates, tar=(rate,)))
     assert not found.met
     assert "lower bound 0.949999" in found.line
+    assert "(marked †: the list bounds this FAR and does not estimate it)" in found.line  # 30 / FAR pairs are 30,000
+    rate = replace(rate, n_impostor=30_000)
+    found = check(Requirement.parse("tar@1e-3>=0.95"), replace(judged(scores, 0.5, {}).rates, tar=(rate,)))
+    assert "marked" not in found.line
 
 
 @pytest.mark.slow

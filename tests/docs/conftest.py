@@ -66,7 +66,13 @@ def _write_lists(folder: Path, names: list[str]) -> None:
             score = (same + number_of(one + other)) / 2
             scores.append([f"{score:.4f}", str(same), one, other, left, right, sex])
     write_csv(folder / "pairs.csv", ["a", "b", "same"], rows)
-    write_csv(folder / "vendor.csv", ["score", "label", "a", "b", "left_person", "right_person", "sex"], scores)
+    heading = ["score", "label", "a", "b", "left_person", "right_person", "sex"]
+    write_csv(folder / "vendor.csv", heading, scores)
+    (folder / "calibration").mkdir()
+    early = [row for row in scores if max(row[4:6]) <= f"person-{PEOPLE // 2:04d}"]
+    write_csv(folder / "calibration" / "vendor.csv", heading, early)
+    people = sorted({name.split("/")[0] for name in names})
+    write_csv(folder / "attributes.csv", ["person", "sex"], [[one, "fm"[k % 2]] for k, one in enumerate(people)])
     templates = sorted({f"{name.split('/')[0]}-{i % PHOTOS // 2}" for i, name in enumerate(names)})
     couples = [[a, b, str(int(a[:-2] == b[:-2]))] for i, a in enumerate(templates) for b in templates[:i]]
     write_csv(folder / "template-pairs.csv", ["a", "b", "same"], couples)

@@ -15,6 +15,7 @@ import yaml
 from pages import EMPTY, ROOT, Block, blocks, name_of, pages
 
 from facekd.cli import GROUPS, build_app, run
+from facekd.deploy.targets.table import TARGETS
 
 TRAINING = {"--epochs": "0.3", "--batch": "8", "--held-out": "0.3"}
 QUICK = {
@@ -101,3 +102,24 @@ def test_each_sentence_of_the_page_on_errors_is_one_that_facekd_says() -> None:
     code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "facekd").rglob("*.py"))
     for sentence in told:
         assert sentence in code, sentence
+
+
+@pytest.mark.parametrize("page", ["tutorials/phone.md", "how-to/devices.md"])
+def test_a_page_has_every_target_with_what_it_takes(page: str) -> None:
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    rows = {line.split("`")[1]: line for line in lines if line.startswith("| `.")}
+    assert rows.keys() >= TARGETS.keys()
+    heading = next(line for line in lines if line.startswith("| file "))
+    for ending, target in TARGETS.items():
+        row = rows[ending]
+        assert f"[{target.extra}]" in row
+        assert target.name.split()[0] in row
+        fed = target.fed(112).removeprefix("takes ").split(" as ")[-1]
+        shape = fed.removeprefix("float32")
+        assert shape in row.replace("×", "x") or (target.layout == "NCHW" and "three planes" in row), (ending, fed)
+        if "precisions" in heading:
+            cells = row.split("|")[4]
+            assert all((one in cells) == (one in target.precisions) for one in ("fp32", "fp16", "int8")), ending
+        else:  # a size, or a dash where there is no such file
+            sizes = [cell.strip() for cell in row.split("|")[4:7]]
+            assert [size != "–" for size in sizes] == [one in target.precisions for one in ("fp32", "fp16", "int8")]
