@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,6 +135,28 @@ def _load_saved(path: Path, threads: int | None) -> Network:
     return Network(path, saved.contract, run, run, 1, MANY, num_parameters(saved.net), macs, file.stat().st_size)
 
 
+def json_beside(model: Path) -> Path:
+    """Where the JSON of an exported model lies (deploy.model_json)."""
+    return model.with_name(f"{model.name}.json")
+
+
+def _check_described(path: Path, digest: str) -> None:
+    """Refuse a file that is not the one that its JSON describes: it is damaged, or somebody else's.
+
+    Args:
+        digest: 64 hex digits over the file.
+    """
+    try:
+        said = json.loads(json_beside(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # none there, or none of facekd's
+        return
+    if isinstance(said, dict) and "model_id" in said and said.get("sha256", digest) != digest:
+        raise UserError(
+            f"{path}: is not the file that {json_beside(path).name} beside it describes (its SHA-256 is another); copy "
+            "both again, or delete the JSON if the file is meant to be another"
+        )
+
+
 def read_onnx(path: Path) -> Any:
     """The ModelProto in a file, without weights that lie beside it.
 
@@ -194,6 +217,8 @@ def _open(path: Path, quick: bool) -> _Opened:
 def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: str, quick: bool) -> Network:
     opened = _open(path, quick and backend == "onnxruntime")
     facts = opened.facts
+    if not facts.beside:
+        _check_described(path, opened.digest)
     formats.check_format("exported network", facts.metadata.get(formats.METADATA), path)  # kept facts come unchecked
     takes = facts.metadata.get(INPUT)
     if takes not in (None, UINT8, STANDARD):

@@ -17,7 +17,7 @@ from toy import SIZE, contract_file, onnx_of, tiny_net
 from facekd.commands.export import export
 from facekd.core.contract import Contract
 from facekd.deploy.embedder import CropEmbedder
-from facekd.deploy.model_json import MODEL, described, digest_of, json_beside
+from facekd.deploy.model_json import MODEL, digest_of, json_beside
 from facekd.errors import UserError
 
 
@@ -76,19 +76,6 @@ def test_terms_and_thresholds_travel_on(tmp_path: Path, source: Path) -> None:
     first = export(source, tmp_path / "a.onnx", contract=contract, terms="research only", quiet=True)
     export(first.path, tmp_path / "b.onnx", quiet=True)
     assert json.loads((tmp_path / "b.onnx.json").read_text())["terms"] == "research only"
-
-
-def test_a_model_that_could_not_be_written_has_no_json_of_another(tmp_path: Path) -> None:
-    model = tmp_path / "m.onnx"
-    json_beside(model).write_text("{}")
-
-    def killed() -> None:
-        with described(model, {}):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        killed()
-    assert not json_beside(model).exists()
 
 
 def test_a_refused_export_leaves_the_former_one_whole(tmp_path: Path, source: Path) -> None:
