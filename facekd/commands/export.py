@@ -79,7 +79,7 @@ def export(
     """
     from facekd.core.run import versions
     from facekd.crops.read import read_crops
-    from facekd.deploy.card import CARD, TERMS, model_card, stated_terms
+    from facekd.deploy.card import CARD, KNOWN_TERMS, TERMS, model_card, stated_terms
     from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.export import PRECISIONS, bound, forms, serialized
     from facekd.deploy.model_json import MODEL, about_model, describe, input_of, output_of
@@ -104,7 +104,7 @@ def export(
     say(f"exporting {name} in {file.precision} …", quiet)
     asked = UINT8 if file.uint8_input else STANDARD if file.standard_input else None
     bits = "fp32" if target is not None and file.precision == "fp16" else file.precision  # fp16 is its converter's work
-    terms = file.terms or stated_terms(run)
+    terms = file.terms or stated_terms(run) or KNOWN_TERMS.get(source.contract.weights_sha256)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
     if terms is not None:
         about[TERMS] = terms

@@ -72,6 +72,20 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_free(folder: Path) -> bool:
+    """Whether nobody has `locked_folder`; False where that can't be known."""
+    if os.name == "nt":
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        lock(handle)
+    except OSError:  # another has it, or nothing is locked there
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
 def reserve(handle: int, size: int) -> None:
     """Take room on the disk for the first `size` bytes of a new, empty file, which are zeros.
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from facekd.core.system import locked_folder, sync_folder
+from facekd.core.system import is_free, locked_folder, sync_folder
 from facekd.errors import UserError
 from facekd.nets.files import json_beside
 
 PACKAGE = "Manifest.json"  # in every .mlpackage
+PART = ".part"  # ends the name of the folder where an export is made
 
 
 def check_place(out: Path, source: Path) -> None:
@@ -55,15 +58,22 @@ def _describes_an_export(path: Path) -> bool:
 
 @contextlib.contextmanager
 def aside(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that goes away, for what will have that name.
+    """A hidden folder beside `out` that goes away, for what will have that name; one that a kill left goes too.
 
     Raises:
         UserError: it, or anything in the block, can't be written.
     """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as name:
-            yield Path(name)
+        with contextlib.ExitStack() as stack:
+            with locked_folder(out.parent):  # a new one is not locked yet
+                for left in out.parent.glob(f".{glob.escape(out.name)}.*{PART}"):
+                    if left.is_dir() and is_free(left):
+                        shutil.rmtree(left, ignore_errors=True)
+                made = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=PART)
+                folder = Path(stack.enter_context(made))
+                stack.enter_context(locked_folder(folder))
+            yield folder
     except OSError as error:
         raise UserError(f"{out}: can't be written ({error.strerror or error}); free space or choose another") from error
 

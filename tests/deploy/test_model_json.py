@@ -15,7 +15,9 @@ import pytest
 from toy import SIZE, contract_file, onnx_of, tiny_net
 
 from facekd.commands.export import export
-from facekd.core.contract import Contract
+from facekd.core.contract import KNOWN, Contract, read_contract
+from facekd.deploy.card import KNOWN_TERMS
+from facekd.deploy.default import default_model
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.model_json import MODEL, digest_of, json_beside
 from facekd.errors import UserError
@@ -76,6 +78,17 @@ def test_terms_and_thresholds_travel_on(tmp_path: Path, source: Path) -> None:
     first = export(source, tmp_path / "a.onnx", contract=contract, terms="research only", quiet=True)
     export(first.path, tmp_path / "b.onnx", quiet=True)
     assert json.loads((tmp_path / "b.onnx.json").read_text())["terms"] == "research only"
+
+
+def test_the_terms_of_well_known_weights_are_said_where_nobody_else_does(tmp_path: Path) -> None:
+    for number, (given, said) in enumerate([(None, "Apache-2.0 (Intel"), ("mine", "mine")]):
+        done = export(default_model(), tmp_path / f"{number}.onnx", terms=given, quiet=True)
+        assert json.loads(json_beside(done.path).read_text())["terms"].startswith(said)
+        assert said in next(e.value for e in onnx.load(str(done.path)).metadata_props if e.key == "facekd.card")
+
+
+def test_the_terms_of_every_network_that_facekd_knows_are_known() -> None:
+    assert {read_contract(path).weights_sha256 for path in KNOWN.glob("*.yaml")} == KNOWN_TERMS.keys()
 
 
 def test_a_refused_export_leaves_the_former_one_whole(tmp_path: Path, source: Path) -> None:

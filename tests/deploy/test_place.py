@@ -146,6 +146,16 @@ def test_a_kill_while_it_is_put_in_place_leaves_no_wrong_pair(tmp_path: Path) ->
             assert json.loads(json_beside(out).read_text())["sha256"] == digest_of(out)
 
 
+def test_what_a_kill_left_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    out = tmp_path / "m[1].onnx"
+    for name in (".m[1].onnx.killed.part", ".m1.onnx.of another.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "graph.onnx").write_bytes(b"large")
+    with aside(out) as one, aside(out) as two:
+        assert sorted(tmp_path.iterdir()) == sorted([one, two, tmp_path / ".m1.onnx.of another.part"])
+    assert [path.name for path in tmp_path.iterdir()] == [".m1.onnx.of another.part"]
+
+
 def test_a_package_of_before_is_replaced_and_a_link_is_not_followed(tmp_path: Path) -> None:
     real, out = tmp_path / "real.mlpackage", tmp_path / "m.mlpackage"
     real.mkdir()
