@@ -104,7 +104,7 @@ def plan_of(asked: Sequence[Asked], earlier: Earlier) -> EmbedPlan:
     """What of an earlier run holds, and how much does not, by the reason."""
     kept = [earlier.find(one) for one in asked]
     known = [one for one, rows in zip(asked, kept, strict=True) if rows is None and one.key in earlier.rows]
-    again = sum(earlier.rows[one.key][0].stamp == one.stamp for one in known)
+    again = sum(row.stamp == one.stamp and row.status != "ok" for one in known for row in earlier.rows[one.key][:1])
     new = sum(rows is None for rows in kept) - len(known)
     gone = len(earlier.rows.keys() - {one.key for one in asked})
     return EmbedPlan(kept, new, len(known) - again, again, gone)

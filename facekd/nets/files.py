@@ -42,6 +42,7 @@ INPUT = "facekd.input"  # another; says what the graph takes where that is not w
 UINT8 = "uint8[N, S, S, 3] RGB crops"  # the crops themselves
 STANDARD = "float32[N, 3, S, S] RGB, (pixels - 127.5) / 127.5"  # what most software feeds a face embedder
 MANY = 64  # crops at a time for a runtime that spreads a call over the cores itself
+DEVICES = (".tflite", ".ncnn.zip", ".mlpackage", ".xml", ".pte")  # endings of deploy.targets
 LARGEST = 512 << 20  # bytes of a file that is held in memory to be rewritten
 
 
@@ -99,6 +100,11 @@ def load_network(
         raise UserError(f"no backend {backend!r}{nearest(backend, BACKENDS)}")
     if not path.exists():
         raise UserError(f"{path}: no such model; give a run folder or an .onnx file")
+    if path.name.endswith(DEVICES):
+        raise UserError(
+            f"{path}: is a file for a device, which facekd writes and does not run; give the run or .onnx file that it "
+            "was exported from"
+        )
     if path.is_dir() or path.suffix == ".safetensors":
         if contract_file is not None:
             raise UserError(f"{path}: a facekd network brings its own contract; leave --contract out")

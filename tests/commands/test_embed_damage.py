@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,21 @@ def test_what_is_no_embeddings_is_not_overwritten(
     assert "is there already and holds no embeddings of facekd's; choose another name" in capsys.readouterr().err
     assert out.read_bytes() == before
     assert not list(tmp_path.glob(".*")), "nothing is left beside it"
+
+
+def test_crops_that_changed_under_their_time_are_embedded_again(photos: Path, model: Path, tmp_path: Path) -> None:
+    images = [{"bytes": path.read_bytes(), "path": f"{n}.png"} for n, path in enumerate(sorted(photos.rglob("*.png")))]
+    crops, out, whole = (tmp_path / name for name in ("crops.parquet", "e.parquet", "whole.parquet"))
+    pq.write_table(pa.table({"image": images}), crops)
+    before = crops.stat()
+    embedded(crops, out, model)
+    images[0]["bytes"], images[1]["bytes"] = images[1]["bytes"], images[0]["bytes"]
+    pq.write_table(pa.table({"image": images}), crops)
+    os.utime(crops, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert crops.stat().st_size == before.st_size
+    assert embedded(crops, out, model).new == 40
+    embedded(crops, whole, model)
+    assert pq.read_table(out).equals(pq.read_table(whole))
 
 
 def test_a_folder_of_that_name_is_refused_before_any_work(photos: Path, model: Path, tmp_path: Path) -> None:

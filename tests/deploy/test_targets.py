@@ -32,6 +32,7 @@ from facekd.deploy.targets.module import PlainModule
 from facekd.deploy.targets.run import runner
 from facekd.deploy.targets.table import TARGETS, check_target, target_of
 from facekd.errors import UserError
+from facekd.nets.files import DEVICES
 from facekd.settings.evaluation import ExportedFile, NetworkContract
 
 DIM = 24
@@ -268,6 +269,14 @@ def test_the_ending_chooses_and_others_are_listed(source: Path, capsys: pytest.C
     said = capsys.readouterr().err
     assert "student.zip" in said
     assert all(ending in said for ending in (".onnx", *TARGETS))
+
+
+def test_a_file_for_a_device_is_no_model_for_facekd(source: Path, tmp_path: Path) -> None:
+    assert set(DEVICES) == set(TARGETS)
+    for ending in TARGETS:
+        (tmp_path / f"student{ending}").write_bytes(b"anything")
+        with pytest.raises(UserError, match="is a file for a device, which facekd writes and does not run"):
+            CropEmbedder.load(tmp_path / f"student{ending}", contract_of(source))
 
 
 def test_a_missing_converter_is_named_with_what_brings_it() -> None:
