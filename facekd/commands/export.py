@@ -153,6 +153,8 @@ def export(
             size, words = len(data), f"its card in the metadata {CARD}"
     found = "; ".join(f"{what} {value}" for what, value in checks.items())
     say(f"{model}: {size / 1e6:.2f} MB, model {own.model_id}, {words}; {found}", quiet)
+    if target is not None and file.few_bits and size > 2 * source.network.parameters:  # what is not int8 is fp32 there
+        say(f"{model}: is larger than fp16; judged on crops of more people, more layers may stay int8", quiet)
     if target is not None and target.advice:
         say(f"{model}: {target.advice}", quiet)
     differences = () if comparison is None else comparison.differences

@@ -17,6 +17,7 @@ from facekd.commands.embed import embed
 from facekd.deploy.embeddings import read_embeddings
 from facekd.errors import UserError
 from facekd.ingest import parts as embed_parts
+from facekd.ingest.earlier import Asked, Earlier, EmbedRow, plan_of
 from facekd.ingest.embedding import EmbedSummary
 
 
@@ -110,6 +111,12 @@ def test_crops_that_changed_under_their_time_are_embedded_again(photos: Path, mo
     assert embedded(crops, out, model).new == 40
     embedded(crops, whole, model)
     assert pq.read_table(out).equals(pq.read_table(whole))
+
+
+def test_a_new_label_is_a_change_and_no_unreadable_photo() -> None:
+    rows = {"1": [EmbedRow("a.png", "anna", None, "ok", "", "1", "")]}
+    plan = plan_of([Asked("1", "a.png", "boris", "")], Earlier(rows, {}, True))
+    assert str(plan) == "0 of 1 are as they were (1 changed)"
 
 
 def test_a_folder_of_that_name_is_refused_before_any_work(photos: Path, model: Path, tmp_path: Path) -> None:

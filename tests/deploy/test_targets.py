@@ -189,6 +189,17 @@ def test_pixels_are_all_that_a_device_feeds(
     np.testing.assert_allclose(got, to_input(given, contract), rtol=1e-5, atol=1e-5)
 
 
+def test_int8_that_saves_no_room_is_said(
+    source: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a network as small as this one the graph itself is most of the file."""
+    needed(".xml")
+    out = tmp_path / "m.xml"
+    arguments = [str(source), str(out), "--contract", str(contract_of(source)), "--crops", str(store)]
+    assert run(["export", *arguments, "--precision", "int8"]) == 0
+    assert "m.xml: is larger than fp16; judged on crops of more people" in capsys.readouterr().err
+
+
 def test_a_contract_that_adds_the_mirrored_crop_is_refused(source: Path) -> None:
     with pytest.raises(UserError, match="mirror image"):
         with_pixels(onnx.load(str(source)), Contract(dim=DIM, size=SIZE, flip=True))
