@@ -37,7 +37,7 @@ COMMANDS = {
     "sweep": ("facekd.commands.sweep:sweep", "Try terms and weights at equal budget, with controls."),
     "verify": ("facekd.commands.verify:verify", "Measure how well models tell people apart on a pair list."),
     "compare": ("facekd.commands.compare:compare", "Say how much of the gap to its teacher a student closes."),
-    "export": ("facekd.commands.export:export", "Write a trained network as one ONNX file, checked."),
+    "export": ("facekd.commands.export:export", "Write a network as a file for ONNX, phones or browsers, checked."),
     "embed": ("facekd.commands.embed:embed", "Embed crops or photos into a Parquet file."),
     "cluster": ("facekd.commands.cluster:cluster", "Sort faces of unnamed photos into people."),
     "enroll": ("facekd.commands.enroll:enroll", "Enroll people into a gallery."),

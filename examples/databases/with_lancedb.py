@@ -34,5 +34,5 @@ def search(file, query, k=5, place="faces.lancedb"):
 
 if __name__ == "__main__":
     first = pq.read_table(sys.argv[1], columns=["id"])["id"][0].as_py()
-    for one, score in search(sys.argv[1], first, place=sys.argv[2]):
+    for one, score in search(sys.argv[1], first, 5, *sys.argv[2:3]):
         print(f"{score:.4f}  {one}")

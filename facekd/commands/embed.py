@@ -47,7 +47,7 @@ def embed(
         quiet: Print nothing.
     """
     from facekd.crops.read import crops_at
-    from facekd.deploy.embeddings import check_suffix, write_embeddings
+    from facekd.deploy.embeddings import check_out, write_embeddings
     from facekd.engines.mapper import mapper
     from facekd.ingest.alignment import detector_of
     from facekd.ingest.earlier import (
@@ -66,7 +66,7 @@ def embed(
     from facekd.ingest.parts import missing_items, part_paths, parts_folder, write_parts
     from facekd.ingest.photos import in_batches, load_embedder, own_model, photos_at, tell_of_others
 
-    check_suffix(out)
+    check_out(out)
     model, contract = network.model or own_model(quiet), network.contract
     on_engine = mapper(cluster.engine, cluster.address)
     if cluster.engine == "ray":  # its workers run in other folders

@@ -77,22 +77,23 @@ def export(
         model: The file to write.
         quiet: Print nothing.
     """
-    from facekd.core.files import ORDINARY, write_bytes
     from facekd.core.run import versions
     from facekd.crops.read import read_crops
-    from facekd.deploy.card import CARD, TERMS, model_card, stated_terms
+    from facekd.deploy.card import CARD, KNOWN_TERMS, TERMS, model_card, stated_terms
     from facekd.deploy.embedder import CropEmbedder
     from facekd.deploy.export import PRECISIONS, bound, forms, serialized
-    from facekd.deploy.model_json import MODEL, about_model, described, input_of, output_of
+    from facekd.deploy.model_json import MODEL, about_model, describe, input_of, output_of
+    from facekd.deploy.place import aside, check_place, put_in_place
     from facekd.deploy.quantize import from_fp16
     from facekd.deploy.targets.table import check_target, target_of
-    from facekd.deploy.targets.write import LIMITS, converted, put_in_place
+    from facekd.deploy.targets.write import LIMITS, converted
     from facekd.deploy.thresholds import THRESHOLDS, known_thresholds, thresholds_text
     from facekd.nets.files import STANDARD, UINT8
 
     target = target_of(model)
     if target is not None:
         check_target(target, file.precision, file.uint8_input or file.standard_input)
+    check_place(model, run)
     source = CropEmbedder.load(run, foreign.contract, quick=False)  # what is written is checked against the file itself
     name, graph = _network(run)
     given = _given_thresholds(run, source, file)
@@ -103,7 +104,7 @@ def export(
     say(f"exporting {name} in {file.precision} …", quiet)
     asked = UINT8 if file.uint8_input else STANDARD if file.standard_input else None
     bits = "fp32" if target is not None and file.precision == "fp16" else file.precision  # fp16 is its converter's work
-    terms = file.terms or stated_terms(run)
+    terms = file.terms or stated_terms(run) or KNOWN_TERMS.get(source.contract.weights_sha256)
     about = {"facekd.net": name, "facekd.versions": json.dumps(versions())}
     if terms is not None:
         about[TERMS] = terms
@@ -136,19 +137,24 @@ def export(
         )
         checks = _checks(chosen, target, file)
         if target is not None:
-            with described(model, values):
-                put_in_place(chosen.written.path, model)
+            describe(chosen.written.path, values)
+            put_in_place(chosen.written.path, model)
             size, words = chosen.written.bytes, target.fed(own.size)
         else:
             card = model_card(name, own, source.contract, file.precision, checks, kept, terms)
             about |= {THRESHOLDS: thresholds_text(kept)} if kept else {}
             about |= {CARD: card, MODEL: json.dumps(values)}
             data = serialized(chosen.model, own, source.contract, file.precision, about)
-            with described(model, values):
-                write_bytes(model, data, mode=ORDINARY)
+            with aside(model) as folder:
+                made = folder / model.name
+                made.write_bytes(data)
+                describe(made, values)
+                put_in_place(made, model)
             size, words = len(data), f"its card in the metadata {CARD}"
     found = "; ".join(f"{what} {value}" for what, value in checks.items())
     say(f"{model}: {size / 1e6:.2f} MB, model {own.model_id}, {words}; {found}", quiet)
+    if target is not None and file.few_bits and size > 2 * source.network.parameters:  # what is not int8 is fp32 there
+        say(f"{model}: is larger than fp16; judged on crops of more people, more layers may stay int8", quiet)
     if target is not None and target.advice:
         say(f"{model}: {target.advice}", quiet)
     differences = () if comparison is None else comparison.differences

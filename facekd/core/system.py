@@ -11,6 +11,7 @@ import getpass
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 # Windows locks bytes, and whoever reads a locked one is refused: one far behind the end of any file is taken.
@@ -53,6 +54,36 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """The block has the folder for itself, among those that ask so; they wait. Windows, and file systems that lock no
+    folder, leave it to chance."""
+    if os.name == "nt":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            lock(handle, wait=True)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether nobody has `locked_folder`; False where that can't be known."""
+    if os.name == "nt":
+        return False
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        lock(handle)
+    except OSError:  # another has it, or nothing is locked there
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 def reserve(handle: int, size: int) -> None:

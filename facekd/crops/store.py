@@ -106,7 +106,10 @@ class CropStore:
             UserError: there is none.
         """
         if not (folder / "store.json").exists():
-            raise UserError(f"{folder}: no crop store; make one with 'facekd align PHOTOS {folder}'")
+            raise UserError(
+                f"{folder}: no crop store; make one with 'facekd align PHOTOS CROPS', of crops that are cut already "
+                "with --detector none"
+            )
         return cls(folder)
 
     @property

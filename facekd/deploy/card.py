@@ -12,6 +12,20 @@ from facekd.nets.files import read_onnx
 CARD = "facekd.card"  # key in an ONNX file's metadata; Markdown
 TERMS = "facekd.terms"  # another; plain text
 NOT_STATED = "not stated; ask who trained it before you use it"
+KNOWN_TERMS = {  # of the weights whose contracts facekd carries, by their digests
+    "5b7cf2e71189b7095cc1b64fed65356d1316dc07d85e79a5ef2892eb93b0391b": (
+        "Apache-2.0 (Intel, Open Model Zoo 2023.0); its training repository names VGGFace2"
+    ),
+    "8edd49816d8b9f5acdd76503fec37acb9129422883ac591e301ed8c3ddf722b0": (
+        "Apache-2.0 (OpenCV Zoo); what it was trained on is not stated there"
+    ),
+    "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f": (
+        "non-commercial research only (insightface); trained on WebFace600K"
+    ),
+    "ada25a2c0241171ce1637ae32e318e92325849f7f73125bdea00a3dc58fd9c7c": (
+        "Apache-2.0 (foamliu/MobileFaceNet); trained on MS-Celeb-1M"
+    ),
+}
 LIMITS = (  # of any face embedder; the card of a training says them too
     "It measures likeness, not identity: accept only above a threshold calibrated on people like yours, and let a "
     "person decide where a mistake does harm.",

@@ -57,9 +57,9 @@ def write_embeddings(
     """Write embeddings as they come; the file is there whole, when the last is written, or not at all.
 
     A ``.parquet`` file has the columns id, identity (null where unknown), source, embedding
-    (FixedSizeList<float32>[D]), int_id and uuid (`deploy.ids`), sha256 and stamp (null where unknown). An ``.npz`` file
-    has the arrays ids, identities, sources, embeddings, int_ids, uuids, sha256s and stamps (empty where unknown),
-    model_id, contract and format. Of neither are all embeddings in memory at once.
+    (FixedSizeList<float32>[D]), int_id and uuid (`deploy.ids`), sha256 and stamp (null where unknown), and a checksum
+    in each of its pages. An ``.npz`` file has the arrays ids, identities, sources, embeddings, int_ids, uuids, sha256s
+    and stamps (empty where unknown), model_id, contract and format. Of neither are all embeddings in memory at once.
 
     Args:
         run: JSON, how they were made; kept beside the contract in the Parquet file's metadata.
@@ -71,19 +71,21 @@ def write_embeddings(
     Raises:
         UserError: another suffix, or a file that can't be written.
     """
-    check_suffix(path)
+    check_out(path)
     with atomic_write(path) as file:
         if path.suffix == ".npz":
             return _write_npz(file, pieces, contract, path.parent, made)
         return _write_parquet(file, pieces, contract, {RUN: run, **{f"facekd.{key}": made[key] for key in made}})
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse names of files that embeddings are not written as.
+def check_out(path: Path) -> None:
+    """Refuse what embeddings are not written as, before they are made.
 
     Raises:
-        UserError: another suffix than .parquet or .npz.
+        UserError: another suffix than .parquet or .npz, or a folder of that name.
     """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the name of a file for the embeddings")
     if path.suffix not in (".parquet", ".npz"):
         raise UserError(f"{path}: embeddings are written as .parquet or .npz; give a name that ends in one of these")
 
@@ -167,7 +169,7 @@ def _write_parquet(file: IO[bytes], pieces: Iterable[Embedded], contract: Contra
     )
     total = 0
     waiting: list[pa.RecordBatch] = []
-    with pq.ParquetWriter(file, schema, use_dictionary=["identity"]) as writer:
+    with pq.ParquetWriter(file, schema, use_dictionary=["identity"], write_page_checksum=True) as writer:
         for piece in pieces:
             assert piece.embeddings.model_id == contract.model_id
             waiting.append(_record_batch(piece, schema))

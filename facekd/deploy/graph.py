@@ -69,8 +69,7 @@ def with_unit_norm(model: Any, dim: int) -> Any:
     """
     graph = Graph(model)
     (output,) = graph.proto.graph.output
-    raw = before_norm(graph)
-    if raw is not None:
+    while (raw := before_norm(graph)) is not None:  # some take it twice
         output.name = raw
         graph.prune()
         graph = Graph(graph.model())  # the names of what is gone are free again

@@ -25,24 +25,20 @@ JavaScript, Swift or Kotlin need to feed the model and to read what it gives:
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from facekd.core import formats
 from facekd.core.contract import Contract
-from facekd.core.files import ORDINARY, sha256_bytes, sha256_file, write_json
+from facekd.core.files import sha256_bytes, sha256_file
 from facekd.deploy.graph import CROPS, EMBEDDING, FED
 from facekd.nets.files import STANDARD, UINT8
+from facekd.nets.files import json_beside as json_beside
 
 MODEL = "facekd.model"  # key in an ONNX file's metadata
 FORMAT = 1  # of the JSON; facekd itself reads the metadata of before
-
-
-def json_beside(model: Path) -> Path:
-    """Where the JSON of a model lies."""
-    return model.with_name(f"{model.name}.json")
 
 
 def input_of(contract: Contract, takes: str | None) -> dict[str, Any]:
@@ -106,25 +102,16 @@ def about_model(
     }
 
 
-@contextlib.contextmanager
-def described(model: Path, about: Mapping[str, Any]) -> Iterator[None]:
-    """The block writes `model`; before it the JSON of a former one goes, after it the new one comes, whole.
-
-    So a kill leaves a model without a JSON at worst, never with another's.
-
-    Raises:
-        UserError: a folder that can't be written.
-    """
-    beside = json_beside(model)
-    beside.unlink(missing_ok=True)
-    yield
-    files = [model] if model.is_file() else [path for path in model.rglob("*") if path.is_file()]
-    values = {**about, "file": model.name, "bytes": sum(path.stat().st_size for path in files)}
-    values["sha256"] = digest_of(model)
-    weights = model.with_suffix(".bin")
-    if model.suffix == ".xml" and weights.exists():
+def describe(made: Path, about: Mapping[str, Any]) -> None:
+    """Write the JSON beside a model that is whole and has not got its place yet."""
+    files = [made] if made.is_file() else [path for path in made.rglob("*") if path.is_file()]
+    values = {**about, "file": made.name, "bytes": sum(path.stat().st_size for path in files)}
+    values["sha256"] = digest_of(made)
+    weights = made.with_suffix(".bin")
+    if made.suffix == ".xml" and weights.exists():
         values["weights"] = {"file": weights.name, "bytes": weights.stat().st_size, "sha256": digest_of(weights)}
-    write_json(beside, values, mode=ORDINARY)
+    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
+    json_beside(made).write_text(f"{text}\n", encoding="utf-8")
 
 
 def digest_of(model: Path) -> str:

@@ -18,6 +18,8 @@ Columns = dict[str, list[str | None]]
 class StoredRows:
     """The rows of a Parquet file, or of a ``.npz``, whose vectors are all in memory.
 
+    Bytes that are not those that facekd wrote raise OSError when they are read: its Parquet pages have checksums.
+
     Attributes:
         metadata: what is written beside the rows, by its key.
     """
@@ -25,7 +27,7 @@ class StoredRows:
     def __init__(self, path: Path) -> None:
         self._arrays = _arrays(path) if path.suffix == ".npz" else None
         if self._arrays is None:
-            self._file = pq.ParquetFile(path)
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
             found = self._file.schema_arrow.metadata or {}
             self.metadata = {key.decode(): value.decode() for key, value in found.items()}
             groups = range(self._file.num_row_groups)
@@ -49,6 +51,15 @@ class StoredRows:
         if missing := set(names) - set(self._file.schema_arrow.names):
             raise KeyError(*missing)
         return dict(self._file.read(list(names)).to_pydict())
+
+    def check(self) -> None:
+        """Read everything once, so that damage is seen before it is wanted; a ``.npz`` was read.
+
+        Raises:
+            OSError, pa.ArrowException: damage.
+        """
+        for group in range(0 if self._arrays is not None else self._file.num_row_groups):
+            self._file.read_row_group(group)
 
     def vectors(self, rows: Array) -> Array:
         """float32[n, D] of int[n] rows, which have one."""

@@ -50,7 +50,7 @@ def vectors_at(path: Path) -> Vectors:
 
 def _of_parquet(path: Path) -> Vectors:
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException, UnicodeDecodeError, MemoryError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({_line(error)}); embed again") from error
     metadata = table.schema.metadata or {}

@@ -20,6 +20,7 @@ from facekd.core.formats import FORMATS, KEY, METADATA, check_format
 from facekd.core.types import Embeddings
 from facekd.deploy.embeddings import Embedded
 from facekd.deploy.stored import StoredRows
+from facekd.deploy.vectors import MODEL_ID
 from facekd.errors import UserError
 
 SETTINGS, FAILURES = "settings", "failures"  # what an OUT says beside its rows
@@ -103,7 +104,7 @@ def plan_of(asked: Sequence[Asked], earlier: Earlier) -> EmbedPlan:
     """What of an earlier run holds, and how much does not, by the reason."""
     kept = [earlier.find(one) for one in asked]
     known = [one for one, rows in zip(asked, kept, strict=True) if rows is None and one.key in earlier.rows]
-    again = sum(earlier.rows[one.key][0].stamp == one.stamp for one in known)
+    again = sum(row.stamp == one.stamp and row.status != "ok" for one in known for row in earlier.rows[one.key][:1])
     new = sum(rows is None for rows in kept) - len(known)
     gone = len(earlier.rows.keys() - {one.key for one in asked})
     return EmbedPlan(kept, new, len(known) - again, again, gone)
@@ -116,17 +117,22 @@ def read_earlier(out: Path, settings: str, by: str, quiet: bool) -> Earlier:
         by: the column that tells what was asked for apart: source or id.
 
     Raises:
-        UserError: a file of a newer facekd.
+        UserError: a file of a newer facekd, or one that is no file of embeddings, which would be lost.
     """
     if not out.is_file():
         return NOTHING
     try:
         stored = StoredRows(out)
         check_format("embeddings", stored.metadata.get(METADATA, stored.metadata.get(f"facekd.{KEY}")), out)
+        if MODEL_ID not in stored.metadata:
+            raise UserError(
+                f"{out}: is there already and holds no embeddings of facekd's; choose another name, or delete it first"
+            )
         if stored.metadata.get(f"facekd.{SETTINGS}") != settings:
             say(f"{out}: is of another model, of other settings or of an older facekd; everything is embedded", quiet)
             return NOTHING
         columns = stored.texts(("source", "identity", "sha256", "id", "stamp"))
+        stored.check()
     except UserError:
         raise
     except Exception as error:  # of a damaged file numpy, zipfile and Arrow raise what they come by

@@ -20,7 +20,7 @@ from facekd.faces.detect import weights_digest
 from facekd.ingest.alignment import BATCH
 from facekd.ingest.earlier import Asked, EmbedRow, failures_path
 from facekd.ingest.photos import embed_batch
-from facekd.photos.find import PhotoFile, stamp
+from facekd.photos.find import PhotoFile, file_stamp, stamp
 from facekd.settings.group import flat
 from facekd.settings.photos import FaceChoice
 
@@ -118,7 +118,7 @@ def crop_work(path: Path, embedder: CropEmbedder, make_embedder: Callable[[], Cr
     crops = _crops(path)
     crops.check_fits(embedder.contract)
     function = partial(_embed_crops, path=path, make_embedder=make_embedder)
-    made = (path / "store.json").read_text(encoding="utf-8") if path.is_dir() else path.stat().st_mtime_ns
+    made = (path / "store.json").read_text(encoding="utf-8") if path.is_dir() else file_stamp(path)
     settings: dict[str, object] = {"made": made, "model_id": embedder.model_id}
     crop_rows = zip(crops.ids, crops.sources, crops.identities, strict=True)
     asked = [Asked(one, source, identity, "") for one, source, identity in crop_rows]  # an id is of one image
@@ -139,11 +139,11 @@ def _embed_crops(places: Sequence[int], *, path: Path, make_embedder: Callable[[
 def _crops(path: Path) -> CropSet:
     """The crops at `path`, opened once in each process."""
     changes = path / "ledger" if path.is_dir() else path
-    return _opened(path, changes.stat().st_mtime_ns if changes.exists() else 0)
+    return _opened(path, file_stamp(changes) if changes.exists() else "")
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: Path, changed: int) -> CropSet:
+def _opened(path: Path, changed: str) -> CropSet:
     return read_crops(path)
 
 

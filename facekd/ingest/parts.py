@@ -68,7 +68,7 @@ def write_parts(
             # Runs of items never cross a part: PART is a multiple of every batch's size.
             assert done == sizes[path], (done, sizes[path])
             with atomic_write(path) as file:
-                pq.write_table(pa.concat_tables([schema.empty_table(), *waiting]), file)
+                pq.write_table(pa.concat_tables([schema.empty_table(), *waiting]), file, write_page_checksum=True)
             waiting, done = [], 0
             path = next(place, None)
         yield items
@@ -78,6 +78,8 @@ def write_parts(
 @contextlib.contextmanager
 def parts_folder(out: Path) -> Iterator[Path]:
     """The folder for the parts of the file `out`, for its owner only; one process has it at a time.
+
+    A part that can't be read any more, as after a power cut, is taken away.
 
     It goes when the block ends well, because the file is there then, and when it holds no part.
 
@@ -89,6 +91,9 @@ def parts_folder(out: Path) -> Iterator[Path]:
         folder.chmod(0o700)
         for torn in folder.glob(f".*{ASIDE}"):
             torn.unlink()
+        for part in folder.glob("*.parquet"):
+            if not _readable(part):
+                part.unlink()
         try:
             yield folder
         except BaseException:
@@ -96,3 +101,11 @@ def parts_folder(out: Path) -> Iterator[Path]:
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)
+
+
+def _readable(part: Path) -> bool:
+    try:
+        pq.read_table(part, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ INPUT = "facekd.input"  # another; says what the graph takes where that is not w
 UINT8 = "uint8[N, S, S, 3] RGB crops"  # the crops themselves
 STANDARD = "float32[N, 3, S, S] RGB, (pixels - 127.5) / 127.5"  # what most software feeds a face embedder
 MANY = 64  # crops at a time for a runtime that spreads a call over the cores itself
+DEVICES = (".tflite", ".ncnn.zip", ".mlpackage", ".xml", ".pte")  # endings of deploy.targets
 LARGEST = 512 << 20  # bytes of a file that is held in memory to be rewritten
 
 
@@ -98,6 +100,11 @@ def load_network(
         raise UserError(f"no backend {backend!r}{nearest(backend, BACKENDS)}")
     if not path.exists():
         raise UserError(f"{path}: no such model; give a run folder or an .onnx file")
+    if path.name.endswith(DEVICES):
+        raise UserError(
+            f"{path}: is a file for a device, which facekd writes and does not run; give the run or .onnx file that it "
+            "was exported from"
+        )
     if path.is_dir() or path.suffix == ".safetensors":
         if contract_file is not None:
             raise UserError(f"{path}: a facekd network brings its own contract; leave --contract out")
@@ -132,6 +139,28 @@ def _load_saved(path: Path, threads: int | None) -> Network:
     file = path / MODEL if path.is_dir() else path
     macs = num_macs(saved.net, saved.contract.size)
     return Network(path, saved.contract, run, run, 1, MANY, num_parameters(saved.net), macs, file.stat().st_size)
+
+
+def json_beside(model: Path) -> Path:
+    """Where the JSON of an exported model lies (deploy.model_json)."""
+    return model.with_name(f"{model.name}.json")
+
+
+def _check_described(path: Path, digest: str) -> None:
+    """Refuse a file that is not the one that its JSON describes: it is damaged, or somebody else's.
+
+    Args:
+        digest: 64 hex digits over the file.
+    """
+    try:
+        said = json.loads(json_beside(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # none there, or none of facekd's
+        return
+    if isinstance(said, dict) and "model_id" in said and said.get("sha256", digest) != digest:
+        raise UserError(
+            f"{path}: is not the file that {json_beside(path).name} beside it describes (its SHA-256 is another); copy "
+            "both again, or delete the JSON if the file is meant to be another"
+        )
 
 
 def read_onnx(path: Path) -> Any:
@@ -194,6 +223,8 @@ def _open(path: Path, quick: bool) -> _Opened:
 def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: str, quick: bool) -> Network:
     opened = _open(path, quick and backend == "onnxruntime")
     facts = opened.facts
+    if not facts.beside:
+        _check_described(path, opened.digest)
     formats.check_format("exported network", facts.metadata.get(formats.METADATA), path)  # kept facts come unchecked
     takes = facts.metadata.get(INPUT)
     if takes not in (None, UINT8, STANDARD):

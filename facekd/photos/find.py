@@ -142,9 +142,14 @@ def stamp(photo: PhotoFile) -> str | None:
         root = os.stat(photo.root)
         if not stat.S_ISDIR(root.st_mode):
             return member_stamp(photo.root, photo.member)
-        status = os.stat(os.path.join(photo.root, photo.member))
+        return file_stamp(os.path.join(photo.root, photo.member))
     except OSError:
         return None
+
+
+def file_stamp(path: str | Path) -> str:
+    """What changes when a file does, whatever time it is given: size, and the times of its last change."""
+    status = os.stat(path)
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 

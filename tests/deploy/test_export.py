@@ -297,7 +297,7 @@ def test_an_export_of_an_export_is_the_same_graph(tmp_path: Path, folder: Path) 
     assert [node.op_type for node in first.graph.node] == [node.op_type for node in second.graph.node]
 
 
-@pytest.mark.parametrize("norm", ["ReduceL2", "clamped", "LpNormalization", "summed", "of another"])
+@pytest.mark.parametrize("norm", ["ReduceL2", "clamped", "LpNormalization", "summed", "twice", "of another"])
 def test_a_norm_that_is_there_is_not_taken_twice(tmp_path: Path, norm: str) -> None:
     """Networks whose output is called as an export's input, and already has unit norm."""
     graph = Graph(onnx.load(str(onnx_of(tiny_net().eval(), tmp_path / "net.onnx"))))
@@ -323,6 +323,11 @@ def test_a_norm_that_is_there_is_not_taken_twice(tmp_path: Path, norm: str) -> N
             node("Max", ["tail_n", least], ["tail_c"]),
             node("Div", [raw, "tail_c"], ["input"]),
         ],
+        "twice": [
+            node("ReduceL2", [raw, axes], ["tail_n"], keepdims=1),
+            node("Div", [raw, "tail_n"], ["tail_u"]),
+            node("LpNormalization", ["tail_u"], ["input"], axis=1, p=2),
+        ],
         # no unit norm: what it is divided by is another number, and has to stay
         "of another": [
             node("Abs", [raw], ["tail_p"]),
@@ -346,6 +351,7 @@ def test_a_norm_that_is_there_is_not_taken_twice(tmp_path: Path, norm: str) -> N
     assert kinds.count("Sqrt") == 1
     assert kinds.count("Div") == (2 if norm == "of another" else 1)
     assert not {"Expand", "Clip", "LpNormalization"} & set(kinds)
+    assert ("ReduceL2" in kinds) == (norm == "of another")
     wanted = CropEmbedder.load(tmp_path / "normed.onnx", contract).embed(crops(5))
     np.testing.assert_allclose(CropEmbedder.load(done.path).embed(crops(5)), wanted, atol=1e-6)
 

@@ -15,9 +15,11 @@ import pytest
 from toy import SIZE, contract_file, onnx_of, tiny_net
 
 from facekd.commands.export import export
-from facekd.core.contract import Contract
+from facekd.core.contract import KNOWN, Contract, read_contract
+from facekd.deploy.card import KNOWN_TERMS
+from facekd.deploy.default import default_model
 from facekd.deploy.embedder import CropEmbedder
-from facekd.deploy.model_json import MODEL, described, digest_of, json_beside
+from facekd.deploy.model_json import MODEL, digest_of, json_beside
 from facekd.errors import UserError
 
 
@@ -78,17 +80,15 @@ def test_terms_and_thresholds_travel_on(tmp_path: Path, source: Path) -> None:
     assert json.loads((tmp_path / "b.onnx.json").read_text())["terms"] == "research only"
 
 
-def test_a_model_that_could_not_be_written_has_no_json_of_another(tmp_path: Path) -> None:
-    model = tmp_path / "m.onnx"
-    json_beside(model).write_text("{}")
+def test_the_terms_of_well_known_weights_are_said_where_nobody_else_does(tmp_path: Path) -> None:
+    for number, (given, said) in enumerate([(None, "Apache-2.0 (Intel"), ("mine", "mine")]):
+        done = export(default_model(), tmp_path / f"{number}.onnx", terms=given, quiet=True)
+        assert json.loads(json_beside(done.path).read_text())["terms"].startswith(said)
+        assert said in next(e.value for e in onnx.load(str(done.path)).metadata_props if e.key == "facekd.card")
 
-    def killed() -> None:
-        with described(model, {}):
-            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        killed()
-    assert not json_beside(model).exists()
+def test_the_terms_of_every_network_that_facekd_knows_are_known() -> None:
+    assert {read_contract(path).weights_sha256 for path in KNOWN.glob("*.yaml")} == KNOWN_TERMS.keys()
 
 
 def test_a_refused_export_leaves_the_former_one_whole(tmp_path: Path, source: Path) -> None:

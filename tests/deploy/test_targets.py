@@ -32,6 +32,7 @@ from facekd.deploy.targets.module import PlainModule
 from facekd.deploy.targets.run import runner
 from facekd.deploy.targets.table import TARGETS, check_target, target_of
 from facekd.errors import UserError
+from facekd.nets.files import DEVICES
 from facekd.settings.evaluation import ExportedFile, NetworkContract
 
 DIM = 24
@@ -188,6 +189,17 @@ def test_pixels_are_all_that_a_device_feeds(
     np.testing.assert_allclose(got, to_input(given, contract), rtol=1e-5, atol=1e-5)
 
 
+def test_int8_that_saves_no_room_is_said(
+    source: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a network as small as this one the graph itself is most of the file."""
+    needed(".xml")
+    out = tmp_path / "m.xml"
+    arguments = [str(source), str(out), "--contract", str(contract_of(source)), "--crops", str(store)]
+    assert run(["export", *arguments, "--precision", "int8"]) == 0
+    assert "m.xml: is larger than fp16; judged on crops of more people" in capsys.readouterr().err
+
+
 def test_a_contract_that_adds_the_mirrored_crop_is_refused(source: Path) -> None:
     with pytest.raises(UserError, match="mirror image"):
         with_pixels(onnx.load(str(source)), Contract(dim=DIM, size=SIZE, flip=True))
@@ -268,6 +280,14 @@ def test_the_ending_chooses_and_others_are_listed(source: Path, capsys: pytest.C
     said = capsys.readouterr().err
     assert "student.zip" in said
     assert all(ending in said for ending in (".onnx", *TARGETS))
+
+
+def test_a_file_for_a_device_is_no_model_for_facekd(source: Path, tmp_path: Path) -> None:
+    assert set(DEVICES) == set(TARGETS)
+    for ending in TARGETS:
+        (tmp_path / f"student{ending}").write_bytes(b"anything")
+        with pytest.raises(UserError, match="is a file for a device, which facekd writes and does not run"):
+            CropEmbedder.load(tmp_path / f"student{ending}", contract_of(source))
 
 
 def test_a_missing_converter_is_named_with_what_brings_it() -> None:

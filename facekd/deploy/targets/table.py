@@ -77,13 +77,11 @@ def target_of(path: Path) -> Target | None:
     """The target that a file's name asks for; None for an ONNX file.
 
     Raises:
-        UserError: another ending.
+        UserError: another ending, or nothing before it.
     """
-    if path.name.endswith(ONNX):
-        return None
-    for ending, target in TARGETS.items():
-        if path.name.endswith(ending):
-            return target
+    ending = next((one for one in (ONNX, *TARGETS) if path.name.endswith(one)), None)
+    if ending is not None and path.name != ending:
+        return TARGETS.get(ending)
     raise UserError(f"{path}: the exported file's name has to end in {_listed((ONNX, *TARGETS))}; the ending chooses")
 
 

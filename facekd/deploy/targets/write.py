@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from facekd.core.files import sha256_bytes, sha256_file
 from facekd.core.types import Array
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.export import Precision
+from facekd.deploy.place import aside, files_of
 from facekd.deploy.targets.feed import with_pixels
 from facekd.deploy.targets.run import runner
 from facekd.deploy.targets.table import Target
@@ -59,39 +61,18 @@ def converted(model: Any, source: Network, target: Target, precision: str, out: 
     if precision != "int8":  # PReLU as one operator: what it is rewritten in is quicker in ONNX Runtime alone
         model = restore_prelu(folded(model))[0]
     fed = with_pixels(model, source.fed)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as name:
-            graph, made = Path(name) / "graph.onnx", Path(name) / out.name
-            graph.write_bytes(fed.SerializeToString())
-            _convert(target, graph, made, precision)
-            own = source.contract
-            if not LIMITS[precision].same_model:
-                own = replace(own, weights_sha256=_digest(made))
-            call = runner(made, target.ending, precision)
-            together = TOGETHER if target.free_batch else 1
-            size = sum(path.stat().st_size for path in _parts(made))
-            network = Network(made, own, _no_input, call, 1, together, source.parameters, None, size, takes=UINT8)
-            yield Written(made, CropEmbedder(network), size, _checked_by(target))
-    except OSError as error:
-        raise UserError(f"{out}: can't be written ({error.strerror or error}); free space or choose another") from error
-
-
-def put_in_place(made: Path, out: Path) -> None:
-    """Give a converted file, or folder, the name that was asked for; what had it before is gone.
-
-    An .xml names no .bin, its own name does: it is away while its .bin changes, so that a kill leaves no wrong pair.
-    """
-    for part in _parts(made):
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-    if out.is_dir():
-        out.rename(made.with_name("before"))
-    weights = made.with_suffix(".bin")
-    if weights.exists():
-        out.unlink(missing_ok=True)
-        weights.replace(out.with_suffix(".bin"))
-    made.replace(out)
+    with aside(out) as folder:
+        graph, made = folder / "graph.onnx", folder / out.name
+        graph.write_bytes(fed.SerializeToString())
+        _convert(target, graph, made, precision)
+        own = source.contract
+        if not LIMITS[precision].same_model:
+            own = replace(own, weights_sha256=_digest(made))
+        call = runner(made, target.ending, precision)
+        together = TOGETHER if target.free_batch else 1
+        size = sum(path.stat().st_size for path in files_of(made))
+        network = Network(made, own, _no_input, call, 1, together, source.parameters, None, size, takes=UINT8)
+        yield Written(made, CropEmbedder(network), size, _checked_by(target))
 
 
 def _convert(target: Target, source: Path, out: Path, precision: str) -> None:
@@ -100,6 +81,8 @@ def _convert(target: Target, source: Path, out: Path, precision: str) -> None:
     done = subprocess.run(command, env=os.environ | QUIET, capture_output=True, text=True, errors="replace")
     if done.returncode == 0 and out.exists():
         return
+    if shutil.disk_usage(out.parent).free < source.stat().st_size:  # which a converter says in words of its own
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     said = lines[-1].strip() if lines else f"exit code {done.returncode}"
     if done.returncode == 2:
@@ -107,15 +90,8 @@ def _convert(target: Target, source: Path, out: Path, precision: str) -> None:
     raise UserError(f"{target.name}: its converter could not convert this network ({said}); nothing was written")
 
 
-def _parts(made: Path) -> list[Path]:
-    """The files that a converted file is."""
-    if made.is_dir():
-        return sorted(path for path in made.rglob("*") if path.is_file())
-    return [path for path in (made, made.with_suffix(".bin")) if path.exists()]
-
-
 def _digest(made: Path) -> str:
-    parts = [sha256_file(path) for path in _parts(made)]
+    parts = [sha256_file(path) for path in files_of(made)]
     return parts[0] if len(parts) == 1 else sha256_bytes("\n".join(parts).encode())
 
 
