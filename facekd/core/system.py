@@ -76,7 +76,10 @@ def is_free(folder: Path) -> bool:
     """Whether nobody has `locked_folder`; False where that can't be known."""
     if os.name == "nt":
         return False
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # it went meanwhile
+        return False
     try:
         lock(handle)
     except OSError:  # another has it, or nothing is locked there

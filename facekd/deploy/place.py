@@ -70,9 +70,9 @@ def aside(out: Path) -> Iterator[Path]:
                 for left in out.parent.glob(f".{glob.escape(out.name)}.*{PART}"):
                     if left.is_dir() and is_free(left):
                         shutil.rmtree(left, ignore_errors=True)
-                made = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=PART)
-                folder = Path(stack.enter_context(made))
+                folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=PART))
                 stack.enter_context(locked_folder(folder))
+                stack.callback(shutil.rmtree, folder, ignore_errors=True)  # before it is free
             yield folder
     except OSError as error:
         raise UserError(f"{out}: can't be written ({error.strerror or error}); free space or choose another") from error
