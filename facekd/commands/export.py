@@ -101,7 +101,8 @@ def export(
     trial = None if crops is None else _trial(file, crops)
     calibrated, checked = _drawn(source, crops, trial)
 
-    say(f"exporting {name} in {file.precision} …", quiet)
+    waits = "" if target is None else f" for {target.name}, whose converter takes a minute or more each time"
+    say(f"exporting {name} in {file.precision}{waits} …", quiet)
     asked = UINT8 if file.uint8_input else STANDARD if file.standard_input else None
     bits = "fp32" if target is not None and file.precision == "fp16" else file.precision  # fp16 is its converter's work
     terms = file.terms or stated_terms(run) or KNOWN_TERMS.get(source.contract.weights_sha256)
