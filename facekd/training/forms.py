@@ -16,8 +16,8 @@ from facekd.training.speed import compiled
 TIMED, WARM = 3, 1  # steps of each form, in turns
 CLASSES, SCALE = 64, 16.0  # of the trial's loss: as many fixed directions, and what cosines to them are multiplied by
 LOSS_APART = 0.01  # share of the loss in float32, at most
-# Length of the difference as a share of float32's gradient. bfloat16 comes to under 0.1 in an IResNet, and to 0.3 to 0.4
-# in a fresh MobileFaceNet, to which all faces look much the same: trainings that began so ended no worse than in float32
+# Length of the difference as a share of float32's gradient. bfloat16 comes to under 0.1 in an IResNet, to 0.3 to 0.4
+# in a fresh MobileFaceNet, to which all faces look much the same: trainings that began so ended no worse than float32's
 # (benchmarks/distill_defaults.py --beside). What computes something else comes to 1 and more.
 GRADIENT_APART = 0.5
 
