@@ -47,6 +47,7 @@ distill --data crops --net mobilefacenet {SMALL} --out wide
 narrow wide --net mobilefacenet-half --data crops --out narrow
 distill --teacher {MODEL} --data crops --net mobilefacenet-half {SMALL} --out onnx
 distill --teacher {MODEL} --teacher-backend openvino --data crops --net mobilefacenet-half {SMALL} --out openvino
+distill --teacher {MODEL} --teacher-backend torch --data crops --net mobilefacenet-half {SMALL} --out torch
 distill --teacher teacher --data crops --net mobilefacenet-half {SMALL} --augment occluded --out occluded
 cache build --teacher teacher --data crops --views 1 --cache cache
 cache verify --teacher teacher --data crops --views 1 --cache cache
