@@ -76,7 +76,8 @@ def run(asked: argparse.Namespace, work: Path, steps: int) -> None:
     if asked.beside is not None:
         result["beside"] = beside(work, asked.beside, held)
     for name in PARTS:
-        result[name]["training"] = progress_of(work / name / "run", work / name)
+        training = progress_of(work / name / "run", work / name)
+        result[name]["training"] = {key: value for key, value in training.items() if key != "curve"}  # the run has it
     if not asked.quick:
         record("distill_defaults", {"teacher": asked.teacher, "steps": steps, "batch": BATCH, **result})
 
