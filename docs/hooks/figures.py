@@ -15,6 +15,9 @@ from facekd.core.formats import FORMATS
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "benchmarks" / "results"
 WIDE = ("results/", "reference/commands")  # pages of wide tables, without a column beside them
+SENTENCE = 16  # characters from which a cell is given room
+FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+MARKUP = re.compile(r"(<pre.*?</pre>|<[^>]+>)", re.DOTALL)
 ROOT_LINK = re.compile(r"\]\(docs/([^)]+)\)")  # of a page of the repository's root that stands in the manual too
 
 
@@ -40,7 +43,22 @@ def formats_table() -> str:
     return "\n".join(["| kind of file | format |", "|---|---|", *rows])
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Keep a number and its interval on one line, and a flag."""
+def on_page_content(html: str, page: Page, **_: Any) -> str:
+    """Keep a flag, and a number with its interval, on one line; give sentences in tables room.
+
+    A page without headings has no table of contents; its text takes that room.
+    """
+    if not any(top.children for top in page.toc.items):
+        page.meta["hide"] = [*page.meta.get("hide", []), "toc"]
     html = re.sub(r"<td><code>([^<>]{1,22})</code></td>", r'<td class="figure"><code>\1</code></td>', html)
-    return re.sub(r"<td([^>]*)>([+−\d†][^<>]{0,25})</td>", r'<td class="figure"\1>\2</td>', html)
+    html = re.sub(r"<td([^>]*)>([+−\d†][^<>]{0,25})</td>", r'<td class="figure"\1>\2</td>', html)
+    html = re.sub(r"<td>((?:(?!</td>).)+)</td>", _words, html)
+    return "".join(
+        part if part.startswith("<") else FLAG.sub(r'<span class="flag">\g<0></span>', part)
+        for part in MARKUP.split(html)
+    )
+
+
+def _words(cell: re.Match[str]) -> str:
+    told = re.sub(r"<[^>]+>", "", cell[1])
+    return f'<td class="words">{cell[1]}</td>' if len(told) > SENTENCE else cell[0]
