@@ -154,7 +154,7 @@ def run(tokens: list[str]) -> int:
         result: Any = _call_as_json(app, tokens, private) if as_json else _call(app, tokens)
     except (UserError, cyclopts.CycloptsError) as error:
         # Parsers of YAML and networks explain themselves over several lines; a user gets one sentence.
-        print("facekd:", printable_line(" ".join(str(error).split())), file=sys.stderr)
+        print("facekd:", printable_line(" ".join(_said(error).split())), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("facekd: interrupted; the same command goes on where it stopped", file=sys.stderr)
@@ -163,6 +163,19 @@ def run(tokens: list[str]) -> int:
         sys.stderr.close()  # the reader of our output has gone: nothing is left to say
         return 0
     return int(getattr(result, "exit_code", 0))
+
+
+def _said(error: UserError | cyclopts.CycloptsError) -> str:
+    """The mistake and what to do; where something is missing, by the name that --help and the examples have for it."""
+    told = str(error)
+    if not isinstance(error, cyclopts.MissingArgumentError) or error.argument is None or "Did you mean" in told:
+        return told
+    command = " ".join(error.command_chain or ())
+    if error.keyword is not None:
+        return f"{error.keyword} needs a value after it; see 'facekd {command} --help'"
+    place = error.argument.field_info.is_positional
+    name = error.argument.name.removeprefix("--").upper() if place else error.argument.name
+    return f"{command} needs {name}; see 'facekd {command} --help'"
 
 
 def _call(app: cyclopts.App, tokens: list[str]) -> Any:

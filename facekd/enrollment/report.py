@@ -144,7 +144,7 @@ def print_summary(summary: EnrollSummary, found: People, private: bool, quiet: b
     _people(f"enrolled, and not in PEOPLE ({gone})", summary.missing, names, quiet)
     _suspects(summary, names, quiet)
     what = "would be held back" if summary.dry_run else "held back (an earlier template stays)"
-    _people(f"{what}; --accept-suspects writes them", summary.held_back, names, quiet)
+    _people(f"{what}; --review FILE.html shows them, --accept-suspects writes them", summary.held_back, names, quiet)
     if summary.promise is not None:
         say(summary.promise.said(), quiet)
         say(summary.promise.warning(), quiet or not summary.promise.warning())

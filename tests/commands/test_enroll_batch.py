@@ -121,7 +121,7 @@ def test_a_dry_run_says_what_the_run_will_do_and_writes_nothing(
     shown = capsys.readouterr()
     assert "nothing was written (dry run)" in shown.out
     assert "would change:\n  p01\n" in shown.err
-    assert "would be held back; --accept-suspects writes them:\n  p77\n" in shown.err
+    assert "would be held back; --review FILE.html shows them, --accept-suspects writes them:\n  p77\n" in shown.err
     wet = enrolled(folder, gallery, model)
     for name in ("new", "changed", "unchanged", "held_back", "statuses", "embedded", "suspects", "exit_code"):
         assert getattr(dry, name) == getattr(wet, name), name
