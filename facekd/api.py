@@ -1,6 +1,6 @@
 """The Python face of facekd: the embedder and the gallery in three lines.
 
-Example::
+For example:
 
     from facekd import Embedder, Gallery
 
@@ -62,7 +62,7 @@ class Comparison:
 class Embedder(CropEmbedder):
     """A network ready to embed crops and photos; any thread and any forked process may use it.
 
-    Example::
+    For example:
 
         embedder = Embedder.load("model.onnx")
         vectors = embedder.embed(crops)  # uint8[N, 112, 112, 3] RGB -> float32[N, D] of unit norm
@@ -167,7 +167,7 @@ class Gallery:
     wrote it. Any thread may use it; one at a time may enroll or delete. A process that forks may open it before the
     fork, as it may load the embedder, but may use it only afterwards: the threads of LanceDB do not come along.
 
-    Example::
+    For example:
 
         gallery = Gallery.open("people.gallery", embedder)
         gallery.enroll("photos/")

@@ -24,7 +24,7 @@ class FaceTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     A photo that gives no embedding has a row of NaN, which the next step refuses or imputes; ``statuses_`` says why.
 
-    Example::
+    For example:
 
         make_pipeline(FaceTransformer("model.onnx"), KNeighborsClassifier()).fit(paths, names)
 

@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 def examples() -> dict[str, str]:
     """The lines of the issue, and every Python block of the README and the package that begins from facekd itself."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    blocks += [re.sub(r"(?m)^    ", "", (facekd.api.__doc__ or "").split("Example::")[1]).strip()]
+    blocks += [re.sub(r"(?m)^    ", "", (facekd.api.__doc__ or "").split("For example:")[1]).strip()]
     found = {f"block {n}": text for n, text in enumerate(blocks) if "from facekd import" in text}
     assert found
     return {"issue": LINES, **found}

@@ -15,7 +15,7 @@ from facekd.core.formats import FORMATS
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "benchmarks" / "results"
 WIDE = ("results/", "reference/commands")  # pages of wide tables, without a column beside them
-SENTENCE = 16  # characters from which a cell is given room
+SENTENCE = 20  # characters from which a cell is given room
 FLAG = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 MARKUP = re.compile(r"(<pre.*?</pre>|<[^>]+>)", re.DOTALL)
 ROOT_LINK = re.compile(r"\]\(docs/([^)]+)\)")  # of a page of the repository's root that stands in the manual too

@@ -20,7 +20,7 @@ from facekd.nets.runtimes import pieces, spread
 class CropEmbedder:
     """A network ready to embed; any thread and any forked process may use it.
 
-    Example::
+    For example:
 
         embedder = CropEmbedder.load("model.onnx")
         vectors = embedder.embed(crops)  # uint8[N, 112, 112, 3] RGB -> float32[N, D] of unit norm
