@@ -10,7 +10,7 @@ from facekd.core.calibration import known_calibration
 from facekd.core.contract import Contract
 from facekd.core.files import read_json
 from facekd.errors import UserError
-from facekd.nets.files import read_onnx
+from facekd.nets.files import is_exported, read_onnx
 
 THRESHOLDS = "facekd.thresholds"  # key in an ONNX file's metadata; its value is JSON, {far: threshold}
 USUAL_FAR = 1e-3  # of a comparison of two, where none is asked for
@@ -44,13 +44,13 @@ def read_thresholds(model: Path) -> dict[float, float]:
     Raises:
         UserError: no ONNX file, or metadata of another form.
     """
-    if model.suffix != ".onnx":
+    if not is_exported(model):
         return {}
     entries = read_onnx(model).metadata_props
     text = next((entry.value for entry in entries if entry.key == THRESHOLDS), "{}")
     try:
         thresholds = {float(far): float(threshold) for far, threshold in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{model}: its metadata {THRESHOLDS} is not {{far: threshold}} ({error}); export it again"
         ) from error

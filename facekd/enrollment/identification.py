@@ -27,6 +27,7 @@ from facekd.gallery.meta import check_model, exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
 from facekd.ingest.photos import EmbeddedPhoto, Item, embed_photos, in_batches, load_embedder, own_model
+from facekd.nets.files import is_exported
 from facekd.rates.open_set import COHORT
 from facekd.settings.photos import ModelFile, check_threshold
 
@@ -92,7 +93,7 @@ def gallery_embedder(
     if given is None and not path.exists():
         raise UserError(f"{home.place}: its model is no longer at {path}; say where it is with {flag}")
     # A foreign ONNX file knows nothing of its contract: the gallery kept the one it was enrolled with.
-    foreign = path.suffix == ".onnx" and path.exists() and sha256_file(path) == home.meta.contract.weights_sha256
+    foreign = is_exported(path) and sha256_file(path) == home.meta.contract.weights_sha256
     with tempfile.TemporaryDirectory(prefix="facekd-") as folder:
         contract = Path(folder) / "contract.json" if foreign else None
         if contract is not None:

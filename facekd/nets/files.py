@@ -24,7 +24,7 @@ from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.errors import UserError
 from facekd.nets.facts import UNKNOWN, Facts
-from facekd.nets.fit import check_fit, check_kind, check_shape, contract_of, embedding_output
+from facekd.nets.fit import check_fit, check_kind, check_rows, check_shape, contract_of, embedding_output
 from facekd.nets.quick import quick_form, quick_key, trial_inputs
 from facekd.nets.runtimes import (
     BACKENDS,
@@ -141,6 +141,11 @@ def _load_saved(path: Path, threads: int | None) -> Network:
     return Network(path, saved.contract, run, run, 1, MANY, num_parameters(saved.net), macs, file.stat().st_size)
 
 
+def is_exported(path: Path) -> bool:
+    """Whether `load_network` takes what lies there for an ONNX file, whatever it is called."""
+    return path.is_file() and path.suffix != ".safetensors"
+
+
 def json_beside(model: Path) -> Path:
     """Where the JSON of an exported model lies (deploy.model_json)."""
     return model.with_name(f"{model.name}.json")
@@ -199,6 +204,7 @@ class _Opened:
     key: str  # of its quick form
     form: bytes | None  # the quick form
     tried: bool  # whether there is none because there can't be
+    found: bool = False  # whether an earlier load kept this, and with it that the network is sound
 
 
 def _open(path: Path, quick: bool) -> _Opened:
@@ -212,7 +218,7 @@ def _open(path: Path, quick: bool) -> _Opened:
     found = kept(key) if key else None
     if found is not None:
         with contextlib.suppress(KeyError, TypeError):
-            return _Opened(Facts.from_values(found[0]), own, data, key, found[1] or None, tried=True)
+            return _Opened(Facts.from_values(found[0]), own, data, key, found[1] or None, tried=True, found=True)
     facts = Facts.of(read_onnx(path))
     if facts.beside:
         parts = [own, *(sha256_file(path.parent / name) for name in facts.beside)]
@@ -230,10 +236,10 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
     if takes not in (None, UINT8, STANDARD):
         raise UserError(f"{path}: its metadata {INPUT} is {takes!r}, which this facekd can't feed; export it again")
     uint8 = takes == UINT8
+    check_kind(path, facts, uint8)
     session = None
     if backend == "onnxruntime":
         session = onnxruntime_session(opened.form or opened.data or path, path)
-    check_kind(path, facts, uint8)
     contract = contract_of(path, facts.metadata.get(METADATA), contract_file, opened.digest)
     fed = contract.standard() if takes == STANDARD else contract
     check_shape(path, facts.inputs[0], fed, uint8)
@@ -253,7 +259,6 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
 
         check_fit(path, fed, call, batch or 1, uint8)  # else the trial is of no network
         form = quick_form(opened.data, call, started, trial_inputs(fed, uint8, batch or 1))
-        keep(opened.key, facts.to_values(), form or b"")
         if form is not None:
             call = started(form)
 
@@ -270,7 +275,7 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
             missing = batch - len(piece)
             if missing:
                 piece = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])
-            found.append(call(piece)[: batch - missing].reshape(batch - missing, -1))
+            found.append(call(piece).reshape(batch, -1)[: batch - missing])
         return np.concatenate(found)
 
     def run(inputs: Array) -> Array:
@@ -285,6 +290,10 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
         return np.concatenate([np.zeros((0, contract.dim), np.float32), *found])
 
     check_fit(path, fed, step, 1, uint8)
+    if not opened.found:
+        check_rows(path, fed, step, trial_inputs(fed, uint8, 1)[-2:])
+    if opened.data is not None and not opened.tried:
+        keep(opened.key, facts.to_values(), form or b"")  # of a network that all of this found sound
     size = path.stat().st_size + sum((path.parent / name).stat().st_size for name in facts.beside)
     parameters, rewritten = facts.parameters, form is not None
     return Network(path, contract, run, step, threads, few, parameters, None, size, rewritten, takes)

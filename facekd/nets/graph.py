@@ -116,7 +116,7 @@ def folded(model: Any, *, norms: bool = True) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="facekd-fold-") as folder:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
         onnxruntime.InferenceSession(

@@ -18,7 +18,7 @@ from facekd.core.pixels import to_input
 from facekd.core.types import Array
 from facekd.nets.facts import processor
 
-VERSION = 1  # of what is done here; a higher one is kept under other keys
+VERSION = 2  # of what is done here and checked before it is kept; a higher one is kept under other keys
 MOST_APART = 1e-5  # between two numbers of unit embeddings
 RUNS, WARM = 7, 2  # of each form, in turns, for the time that it takes
 LEAST_GAIN = 0.97  # of the file's own time: a form that is no quicker than that stays away
