@@ -79,8 +79,10 @@ def threshold_at(known: Mapping[float, float], far: float | None, whose: Path, f
         flag: what gives a threshold instead, for the sentence.
 
     Raises:
-        UserError: none is known at `far`, or none at all.
+        UserError: `far` is no rate, none is known there, or none at all.
     """
+    if far is not None and not 0 < far < 1:
+        raise UserError(f"FAR {far:g}: is no share of pairs; give one between 0 and 1, such as {USUAL_FAR:g}")
     if far is None and known:
         far = usual_far(known)
     if far is None or far not in known:

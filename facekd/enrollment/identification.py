@@ -102,8 +102,17 @@ def gallery_embedder(
 
 
 def changed_weights(home: GalleryTable) -> str:
-    """A sentence where the detector's weights are no longer those of the enrollment, or empty."""
+    """A sentence where the detector's weights are no longer those of the enrollment, or empty.
+
+    Raises:
+        UserError: they are gone.
+    """
     meta, search = home.meta, search_in(home.meta)
+    if search.weights is not None and not search.weights.is_file():
+        raise UserError(
+            f"{home.place}: the weights of {meta.detector} that its people were enrolled with are no longer at "
+            f"{search.weights}; put them back there"
+        )
     if not other_weights(meta, weights_digest(search.detector_name, search.weights)):
         return ""
     return (
