@@ -23,7 +23,7 @@ from facekd.core.suggest import nearest
 from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.errors import UserError
-from facekd.nets.facts import UNKNOWN, Facts
+from facekd.nets.facts import UNKNOWN, Facts, digest_of_weights
 from facekd.nets.fit import check_fit, check_kind, check_rows, check_shape, contract_of, embedding_output
 from facekd.nets.quick import quick_form, quick_key, trial_inputs
 from facekd.nets.runtimes import (
@@ -39,6 +39,7 @@ from facekd.nets.runtimes import (
 
 METADATA = "facekd.contract"  # key in the metadata of an ONNX file that facekd wrote
 INPUT = "facekd.input"  # another; says what the graph takes where that is not what the contract asks for
+WEIGHTS = "facekd.weights"  # another; facts.digest_of_weights when it was written: its contract names its source's
 UINT8 = "uint8[N, S, S, 3] RGB crops"  # the crops themselves
 STANDARD = "float32[N, 3, S, S] RGB, (pixels - 127.5) / 127.5"  # what most software feeds a face embedder
 MANY = 64  # crops at a time for a runtime that spreads a call over the cores itself
@@ -219,7 +220,14 @@ def _open(path: Path, quick: bool) -> _Opened:
     if found is not None:
         with contextlib.suppress(KeyError, TypeError):
             return _Opened(Facts.from_values(found[0]), own, data, key, found[1] or None, tried=True, found=True)
-    facts = Facts.of(read_onnx(path))
+    model = read_onnx(path)
+    facts = Facts.of(model)
+    said = facts.metadata.get(WEIGHTS)
+    if said is not None and not facts.beside and said != digest_of_weights(model):
+        raise UserError(
+            f"{path}: its weights are not those that facekd wrote into it, so it is another network than it says; copy "
+            "it again, or export the changed network from its own source"
+        )
     if facts.beside:
         parts = [own, *(sha256_file(path.parent / name) for name in facts.beside)]
         return _Opened(facts, sha256_bytes("\n".join(parts).encode()), None, "", None, tried=True)
