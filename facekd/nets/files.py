@@ -259,14 +259,16 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
         call = openvino_call(path, output_name, threads)
     else:
         call = onnxruntime_call(session, input_name, output_name)
-    form = opened.form
+    form, told = opened.form, False
     if opened.data is not None and not opened.tried:
 
         def started(data: bytes) -> Callable[[Array], Array]:
             return onnxruntime_call(onnxruntime_session(data, path), input_name, output_name)
 
         check_fit(path, fed, call, batch or 1, uint8)  # else the trial is of no network
-        form = quick_form(opened.data, call, started, trial_inputs(fed, uint8, batch or 1))
+        with contextlib.suppress(OSError, MemoryError):  # for want of room: the next load tries again
+            form = quick_form(opened.data, call, started, trial_inputs(fed, uint8, batch or 1))
+            told = True
         if form is not None:
             call = started(form)
 
@@ -300,7 +302,7 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
     check_fit(path, fed, step, 1, uint8)
     if not opened.found:
         check_rows(path, fed, step, trial_inputs(fed, uint8, 1)[-2:])
-    if opened.data is not None and not opened.tried:
+    if told:
         keep(opened.key, facts.to_values(), form or b"")  # of a network that all of this found sound
     size = path.stat().st_size + sum((path.parent / name).stat().st_size for name in facts.beside)
     parameters, rewritten = facts.parameters, form is not None

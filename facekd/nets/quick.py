@@ -45,6 +45,9 @@ def quick_form(data: bytes, plain: Call, started: Callable[[bytes], Call], input
         plain: runs it as it comes.
         started: what runs a file given as bytes.
         inputs: what a network of this kind takes, of the batch that the graph takes.
+
+    Raises:
+        OSError, MemoryError: it could not be told, for want of room.
     """
     try:
         form = _rewritten(data)
@@ -55,6 +58,8 @@ def quick_form(data: bytes, plain: Call, started: Callable[[bytes], Call], input
         if not all(_apart(plain(one), quick(one)) <= MOST_APART for one in inputs):
             return None
         return form if _seconds_ratio(plain, quick, inputs[0]) <= LEAST_GAIN else None
+    except (OSError, MemoryError):
+        raise
     except Exception:  # a graph of a kind that the rewriting does not know, in one of many ways
         return None
 
