@@ -40,6 +40,7 @@ from facekd.gallery.gallery import GalleryTable
 from facekd.gallery.protect import open_sealed
 from facekd.ingest.earlier import read_failures
 from facekd.nets import build
+from facekd.nets.files import json_beside
 from facekd.nets.heads import Head, load_head, save_head
 from facekd.nets.saved import load_model, save_model
 from facekd.teachers.cache import CacheKey, caches, open_cache
@@ -175,6 +176,7 @@ class Made:
     def exported(self) -> tuple[Callable[[Change], None], Callable[[], Any]]:
         path = self.home / "exported.onnx"
         export(self.model, path, quiet=True)
+        json_beside(path).unlink()  # it describes this very file, and none that is altered
 
         def alter(change: Change) -> None:
             model = onnx.load(str(path))

@@ -62,7 +62,13 @@ def same(
         search = FaceSearch(detector=faces.detector, weights=faces.weights, min_face=min_face)
         result = compare_photos(photo, other, embedder, search, faces.choose, decision)
     else:
-        given = {"contract": network.contract, "detector": faces.detector, "weights": faces.weights}
+        if is_gallery(photo):
+            raise UserError(f"{photo}: a gallery, where a photo is wanted; give the photo first, and then the gallery")
+        if not is_gallery(other):
+            raise UserError(f"{other}: no gallery, which --person is asked of; leave --person out to compare photos")
+        if network.contract is not None:
+            raise UserError(f"--contract {network.contract}: {other} keeps its network's own; leave --contract out")
+        given = {"detector": faces.detector, "weights": faces.weights}
         for flag, value in {**given, "min-face": faces.min_face}.items():
             if value is not None:
                 raise UserError(f"--{flag} {value}: {other} looks for faces as at the enrollment; leave --{flag} out")
@@ -70,7 +76,7 @@ def same(
 
         if person is None:
             raise UserError(f"{other}: is a gallery; say with --person whom of it to compare, or ask 'facekd identify'")
-        result = compare_with_person(photo, other, person, network.model, faces.choose, decision)
+        result = compare_with_person(photo, other, person, network.model, faces.choose, decision, quiet)
     _print(result, faces.choose, json, quiet)
     return result
 

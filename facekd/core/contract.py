@@ -47,6 +47,7 @@ class Contract:
         object.__setattr__(self, "std", tuple(float(v) for v in self.std))
         problems = [
             (type(self.dim) is not int or type(self.size) is not int, "dim and size are whole numbers, such as 512"),
+            (not isinstance(self.weights_sha256, str), "weights_sha256 is no text of 64 hex digits: leave it out"),
             (type(self.flip) is not bool, f"flip is {self.flip!r}: use true or false"),
             (self.channels not in ("RGB", "BGR"), f"channels is {self.channels!r}: use RGB or BGR"),
             (self.layout not in ("NCHW", "NHWC"), f"layout is {self.layout!r}: use NCHW or NHWC"),
@@ -91,6 +92,14 @@ class Contract:
             UserError: an unknown or missing key, or a value of the wrong kind.
         """
         names = [field.name for field in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise UserError(f"{where}: a contract is 'key: value' pairs, not {type(values).__name__}; write one anew")
+        for name in ("mean", "std"):
+            if name in values and not isinstance(values[name], list | tuple):
+                raise UserError(
+                    f"{where}: {name} is {values[name]!r}, of the wrong kind; give three numbers, one for each "
+                    "channel, such as [127.5, 127.5, 127.5]"
+                )
         for key in values:
             if key not in names:
                 raise UserError(f"{where}: a contract has no key {key!r}{nearest(str(key), names)}")

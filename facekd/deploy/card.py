@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from facekd.core.contract import Contract
-from facekd.nets.files import read_onnx
+from facekd.nets.files import is_exported, read_onnx
 
 CARD = "facekd.card"  # key in an ONNX file's metadata; Markdown
 TERMS = "facekd.terms"  # another; plain text
@@ -35,7 +35,7 @@ LIMITS = (  # of any face embedder; the card of a training says them too
 
 def stated_terms(model: Path) -> str | None:
     """The terms that an ONNX file carries; None for any other model and where it has none."""
-    if model.suffix != ".onnx":
+    if not is_exported(model):
         return None
     return next((entry.value for entry in read_onnx(model).metadata_props if entry.key == TERMS), None)
 

@@ -32,7 +32,7 @@ def costliest(costs: Mapping[str, float]) -> Iterator[set[str]]:
 def embedded(model: Any, inputs: Sequence[Array]) -> Array:
     """float32[N, D] embeddings of unit norm that a graph gives of these batches."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (fed,) = session.get_inputs()
     vectors = [session.run(None, {fed.name: batch})[0] for batch in inputs]

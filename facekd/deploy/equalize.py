@@ -162,7 +162,7 @@ def _ranges(model: Any, names: Sequence[str], inputs: Sequence[Array]) -> list[A
     made = probe.model()
     made.graph.output.extend(helper.make_tensor_value_info(f"{n}_range", TensorProto.FLOAT, None) for n in names)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
     fed = session.get_inputs()[0].name
     found = [session.run([f"{name}_range" for name in names], {fed: batch}) for batch in inputs] if names else []

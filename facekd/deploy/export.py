@@ -32,7 +32,8 @@ from facekd.deploy.mixed import int8_forms
 from facekd.deploy.quantize import holds_fp16, large_images, to_fp16, with_node_names
 from facekd.errors import UserError
 from facekd.nets.activation import restore_prelu, rewrite_prelu, split_prelu, tame_prelu
-from facekd.nets.files import INPUT, METADATA, STANDARD, UINT8, read_onnx
+from facekd.nets.facts import digest_of_weights
+from facekd.nets.files import INPUT, METADATA, STANDARD, UINT8, WEIGHTS, read_onnx
 from facekd.nets.graph import Graph, folded, set_metadata
 from facekd.nets.grouped import widen_groups
 
@@ -156,7 +157,8 @@ def bound(model: Any, source: Contract, precision: str) -> Contract:
 def serialized(model: Any, contract: Contract, source: Contract, precision: str, about: dict[str, str]) -> bytes:
     """The bytes of an export with its metadata."""
     number = {formats.METADATA: str(formats.FORMATS["exported network"])}
-    values = {**number, METADATA: contract.to_json(), PRECISION: precision, **about}
+    weights = {WEIGHTS: digest_of_weights(model)}
+    values = {**number, **weights, METADATA: contract.to_json(), PRECISION: precision, **about}
     if contract != source:
         values[SOURCE] = source.model_id
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key == INPUT}

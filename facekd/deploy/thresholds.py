@@ -10,7 +10,7 @@ from facekd.core.calibration import known_calibration
 from facekd.core.contract import Contract
 from facekd.core.files import read_json
 from facekd.errors import UserError
-from facekd.nets.files import read_onnx
+from facekd.nets.files import is_exported, read_onnx
 
 THRESHOLDS = "facekd.thresholds"  # key in an ONNX file's metadata; its value is JSON, {far: threshold}
 USUAL_FAR = 1e-3  # of a comparison of two, where none is asked for
@@ -44,13 +44,13 @@ def read_thresholds(model: Path) -> dict[float, float]:
     Raises:
         UserError: no ONNX file, or metadata of another form.
     """
-    if model.suffix != ".onnx":
+    if not is_exported(model):
         return {}
     entries = read_onnx(model).metadata_props
     text = next((entry.value for entry in entries if entry.key == THRESHOLDS), "{}")
     try:
         thresholds = {float(far): float(threshold) for far, threshold in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{model}: its metadata {THRESHOLDS} is not {{far: threshold}} ({error}); export it again"
         ) from error
@@ -79,8 +79,10 @@ def threshold_at(known: Mapping[float, float], far: float | None, whose: Path, f
         flag: what gives a threshold instead, for the sentence.
 
     Raises:
-        UserError: none is known at `far`, or none at all.
+        UserError: `far` is no rate, none is known there, or none at all.
     """
+    if far is not None and not 0 < far < 1:
+        raise UserError(f"FAR {far:g}: is no share of pairs; give one between 0 and 1, such as {USUAL_FAR:g}")
     if far is None and known:
         far = usual_far(known)
     if far is None or far not in known:

@@ -103,7 +103,10 @@ def faces_of(
     embedded = embed_batch([_file(path) for path in photos], lambda: embedder, search, choose)
     for path, photo in zip(photos, embedded, strict=True):
         if not photo.ok:
-            raise UserError(f"{path}: {photo.status}, {photo.reason}; give a photo that shows a face")
+            remedy = "; give another photo, or another --model if all end so"
+            if photo.status != "no_embedding":
+                remedy = "" if ";" in photo.reason else "; give a photo that shows a face"
+            raise UserError(f"{path}: {photo.status}, {photo.reason}{remedy}")
         record = photo.record
         side = Side(str(path), len(record.boxes), record.crops[0].box, record.sha256)
         found.append((side, photo.vectors[0]))

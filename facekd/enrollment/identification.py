@@ -27,6 +27,7 @@ from facekd.gallery.meta import check_model, exists, other_weights
 from facekd.ingest.alignment import detector_of
 from facekd.ingest.embedding import Outcome
 from facekd.ingest.photos import EmbeddedPhoto, Item, embed_photos, in_batches, load_embedder, own_model
+from facekd.nets.files import is_exported
 from facekd.rates.open_set import COHORT
 from facekd.settings.photos import ModelFile, check_threshold
 
@@ -92,7 +93,7 @@ def gallery_embedder(
     if given is None and not path.exists():
         raise UserError(f"{home.place}: its model is no longer at {path}; say where it is with {flag}")
     # A foreign ONNX file knows nothing of its contract: the gallery kept the one it was enrolled with.
-    foreign = path.suffix == ".onnx" and path.exists() and sha256_file(path) == home.meta.contract.weights_sha256
+    foreign = is_exported(path) and sha256_file(path) == home.meta.contract.weights_sha256
     with tempfile.TemporaryDirectory(prefix="facekd-") as folder:
         contract = Path(folder) / "contract.json" if foreign else None
         if contract is not None:
@@ -101,8 +102,17 @@ def gallery_embedder(
 
 
 def changed_weights(home: GalleryTable) -> str:
-    """A sentence where the detector's weights are no longer those of the enrollment, or empty."""
+    """A sentence where the detector's weights are no longer those of the enrollment, or empty.
+
+    Raises:
+        UserError: they are gone.
+    """
     meta, search = home.meta, search_in(home.meta)
+    if search.weights is not None and not search.weights.is_file():
+        raise UserError(
+            f"{home.place}: the weights of {meta.detector} that its people were enrolled with are no longer at "
+            f"{search.weights}; put them back there"
+        )
     if not other_weights(meta, weights_digest(search.detector_name, search.weights)):
         return ""
     return (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from facekd.console import say
 from facekd.core.printable import printable_line
 from facekd.enrollment.calibration import gallery_thresholds
 from facekd.enrollment.comparison import Same, Side, answer, faces_of, threshold_for
-from facekd.enrollment.identification import gallery_embedder
+from facekd.enrollment.identification import changed_weights, gallery_embedder
 from facekd.enrollment.request import search_in
 from facekd.errors import UserError
 from facekd.gallery.gallery import GalleryTable
@@ -31,7 +32,7 @@ def enrolled_person(home: GalleryTable, person: str) -> Person:
 
 
 def compare_with_person(
-    photo: Path, gallery: Path, person: str, model: Path | None, choose: str, decision: PairDecision
+    photo: Path, gallery: Path, person: str, model: Path | None, choose: str, decision: PairDecision, quiet: bool
 ) -> Same:
     """A photo, by one face of it, and a person of a gallery; noted in its audit log.
 
@@ -41,6 +42,8 @@ def compare_with_person(
     home = GalleryTable.open(gallery)
     threshold, far = threshold_for(decision, gallery_thresholds(home.meta), gallery)
     enrolled = enrolled_person(home, person)
+    if note := changed_weights(home):
+        say(note, quiet)
     embedder = gallery_embedder(home, model)
     GalleryTable.open(home.place, embedder.model_id)
     ((side, vector),) = faces_of([photo], embedder, search_in(home.meta), choose)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -91,6 +92,17 @@ def _tensors(graph: Any) -> Iterator[Any]:
             for inner in (attribute.g, *attribute.graphs):
                 if inner.node or inner.initializer:
                     yield from _tensors(inner)
+
+
+def digest_of_weights(model: Any) -> str:
+    """64 hex digits over names, types, shapes and numbers of a ModelProto's weights, all inside it, in any order."""
+    from onnx import numpy_helper
+
+    total = hashlib.sha256()
+    for tensor in sorted(model.graph.initializer, key=lambda one: str(one.name)):
+        total.update(f"{tensor.name} {tensor.data_type} {list(tensor.dims)}\n".encode())
+        total.update(tensor.raw_data or numpy_helper.to_array(tensor).tobytes())
+    return total.hexdigest()
 
 
 def _parameters(model: Any) -> int:

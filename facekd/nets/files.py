@@ -23,8 +23,8 @@ from facekd.core.suggest import nearest
 from facekd.core.system import cores
 from facekd.core.types import Array
 from facekd.errors import UserError
-from facekd.nets.facts import UNKNOWN, Facts
-from facekd.nets.fit import check_fit, check_kind, check_shape, contract_of, embedding_output
+from facekd.nets.facts import UNKNOWN, Facts, digest_of_weights
+from facekd.nets.fit import check_fit, check_kind, check_rows, check_shape, contract_of, embedding_output
 from facekd.nets.quick import quick_form, quick_key, trial_inputs
 from facekd.nets.runtimes import (
     BACKENDS,
@@ -39,6 +39,7 @@ from facekd.nets.runtimes import (
 
 METADATA = "facekd.contract"  # key in the metadata of an ONNX file that facekd wrote
 INPUT = "facekd.input"  # another; says what the graph takes where that is not what the contract asks for
+WEIGHTS = "facekd.weights"  # another; facts.digest_of_weights when it was written: its contract names its source's
 UINT8 = "uint8[N, S, S, 3] RGB crops"  # the crops themselves
 STANDARD = "float32[N, 3, S, S] RGB, (pixels - 127.5) / 127.5"  # what most software feeds a face embedder
 MANY = 64  # crops at a time for a runtime that spreads a call over the cores itself
@@ -141,6 +142,11 @@ def _load_saved(path: Path, threads: int | None) -> Network:
     return Network(path, saved.contract, run, run, 1, MANY, num_parameters(saved.net), macs, file.stat().st_size)
 
 
+def is_exported(path: Path) -> bool:
+    """Whether `load_network` takes what lies there for an ONNX file, whatever it is called."""
+    return path.is_file() and path.suffix != ".safetensors"
+
+
 def json_beside(model: Path) -> Path:
     """Where the JSON of an exported model lies (deploy.model_json)."""
     return model.with_name(f"{model.name}.json")
@@ -199,6 +205,7 @@ class _Opened:
     key: str  # of its quick form
     form: bytes | None  # the quick form
     tried: bool  # whether there is none because there can't be
+    found: bool = False  # whether an earlier load kept this, and with it that the network is sound
 
 
 def _open(path: Path, quick: bool) -> _Opened:
@@ -212,8 +219,15 @@ def _open(path: Path, quick: bool) -> _Opened:
     found = kept(key) if key else None
     if found is not None:
         with contextlib.suppress(KeyError, TypeError):
-            return _Opened(Facts.from_values(found[0]), own, data, key, found[1] or None, tried=True)
-    facts = Facts.of(read_onnx(path))
+            return _Opened(Facts.from_values(found[0]), own, data, key, found[1] or None, tried=True, found=True)
+    model = read_onnx(path)
+    facts = Facts.of(model)
+    said = facts.metadata.get(WEIGHTS)
+    if said is not None and not facts.beside and said != digest_of_weights(model):
+        raise UserError(
+            f"{path}: its weights are not those that facekd wrote into it, so it is another network than it says; copy "
+            "it again, or export the changed network from its own source"
+        )
     if facts.beside:
         parts = [own, *(sha256_file(path.parent / name) for name in facts.beside)]
         return _Opened(facts, sha256_bytes("\n".join(parts).encode()), None, "", None, tried=True)
@@ -230,10 +244,10 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
     if takes not in (None, UINT8, STANDARD):
         raise UserError(f"{path}: its metadata {INPUT} is {takes!r}, which this facekd can't feed; export it again")
     uint8 = takes == UINT8
+    check_kind(path, facts, uint8)
     session = None
     if backend == "onnxruntime":
         session = onnxruntime_session(opened.form or opened.data or path, path)
-    check_kind(path, facts, uint8)
     contract = contract_of(path, facts.metadata.get(METADATA), contract_file, opened.digest)
     fed = contract.standard() if takes == STANDARD else contract
     check_shape(path, facts.inputs[0], fed, uint8)
@@ -245,15 +259,16 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
         call = openvino_call(path, output_name, threads)
     else:
         call = onnxruntime_call(session, input_name, output_name)
-    form = opened.form
+    form, told = opened.form, False
     if opened.data is not None and not opened.tried:
 
         def started(data: bytes) -> Callable[[Array], Array]:
             return onnxruntime_call(onnxruntime_session(data, path), input_name, output_name)
 
         check_fit(path, fed, call, batch or 1, uint8)  # else the trial is of no network
-        form = quick_form(opened.data, call, started, trial_inputs(fed, uint8, batch or 1))
-        keep(opened.key, facts.to_values(), form or b"")
+        with contextlib.suppress(OSError, MemoryError):  # for want of room: the next load tries again
+            form = quick_form(opened.data, call, started, trial_inputs(fed, uint8, batch or 1))
+            told = True
         if form is not None:
             call = started(form)
 
@@ -270,7 +285,7 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
             missing = batch - len(piece)
             if missing:
                 piece = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])
-            found.append(call(piece)[: batch - missing].reshape(batch - missing, -1))
+            found.append(call(piece).reshape(batch, -1)[: batch - missing])
         return np.concatenate(found)
 
     def run(inputs: Array) -> Array:
@@ -285,6 +300,10 @@ def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: st
         return np.concatenate([np.zeros((0, contract.dim), np.float32), *found])
 
     check_fit(path, fed, step, 1, uint8)
+    if not opened.found:
+        check_rows(path, fed, step, trial_inputs(fed, uint8, 1)[-2:])
+    if told:
+        keep(opened.key, facts.to_values(), form or b"")  # of a network that all of this found sound
     size = path.stat().st_size + sum((path.parent / name).stat().st_size for name in facts.beside)
     parameters, rewritten = facts.parameters, form is not None
     return Network(path, contract, run, step, threads, few, parameters, None, size, rewritten, takes)

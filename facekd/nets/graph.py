@@ -111,21 +111,27 @@ def folded(model: Any, *, norms: bool = True) -> Any:
 
     Args:
         norms: false leaves the norms, so that no weight of a convolution changes.
+
+    Raises:
+        OSError: no room for a copy of the model in the folder for temporary files.
     """
     import onnxruntime
 
+    data = model.SerializeToString()
     with tempfile.TemporaryDirectory(prefix="facekd-fold-") as folder:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        place = Path(folder) / "folded.onnx"
+        place.write_bytes(data)  # ONNX Runtime writes as much over it; where there is no room, it does not say so
+        options.optimized_model_filepath = str(place)
         onnxruntime.InferenceSession(
-            model.SerializeToString(),
+            data,
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=[] if norms else ["ConvBNFusion", "ConvMulFusion", "ConvAddFusion"],
         )
-        made = onnx.load(options.optimized_model_filepath)
+        made = onnx.load(str(place))
     zeros = {t.name for t in made.graph.initializer if t.dims and not numpy_helper.to_array(t).all()}
     for node in made.graph.node:
         if node.op_type == "Reshape":

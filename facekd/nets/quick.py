@@ -18,7 +18,7 @@ from facekd.core.pixels import to_input
 from facekd.core.types import Array
 from facekd.nets.facts import processor
 
-VERSION = 1  # of what is done here; a higher one is kept under other keys
+VERSION = 2  # of what is done here and checked before it is kept; a higher one is kept under other keys
 MOST_APART = 1e-5  # between two numbers of unit embeddings
 RUNS, WARM = 7, 2  # of each form, in turns, for the time that it takes
 LEAST_GAIN = 0.97  # of the file's own time: a form that is no quicker than that stays away
@@ -45,6 +45,9 @@ def quick_form(data: bytes, plain: Call, started: Callable[[bytes], Call], input
         plain: runs it as it comes.
         started: what runs a file given as bytes.
         inputs: what a network of this kind takes, of the batch that the graph takes.
+
+    Raises:
+        OSError, MemoryError: it could not be told, for want of room.
     """
     try:
         form = _rewritten(data)
@@ -55,6 +58,8 @@ def quick_form(data: bytes, plain: Call, started: Callable[[bytes], Call], input
         if not all(_apart(plain(one), quick(one)) <= MOST_APART for one in inputs):
             return None
         return form if _seconds_ratio(plain, quick, inputs[0]) <= LEAST_GAIN else None
+    except (OSError, MemoryError):
+        raise
     except Exception:  # a graph of a kind that the rewriting does not know, in one of many ways
         return None
 

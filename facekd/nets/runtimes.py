@@ -54,7 +54,7 @@ def onnxruntime_session(source: Path | bytes, where: Path) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # shape warnings of old exporters are not the user's business
+    options.log_severity_level = 4  # its exceptions say what fails; shape warnings are not the user's business
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     given = source if isinstance(source, bytes) else str(source)
     try:

@@ -21,6 +21,7 @@ from facekd.photos.kinds import COMMON, HEAD, is_photo_head, is_photo_name
 
 LFW_NAME = re.compile(r"(.+)_\d{4}")
 CFP_PATH = re.compile(r"(?:.*/)?([^/]+)/(?:frontal|profile)/[^/]+")
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # as pathlib leaves https://host/photo.jpg
 BYTE = re.compile(r"\\(?=x[0-9a-f]{2})")  # begins what `printable` writes for a byte that is no text
 
 
@@ -64,7 +65,7 @@ def find_photos(root: Path) -> FoundPhotos:
         UserError: nothing at `root`, no folder or archive, or no photo in it.
     """
     if not root.exists():
-        raise UserError(f"{root}: no such file or folder; check the path")
+        raise _nothing_at(root, "file or folder")
     found = _in_folder(root) if root.is_dir() else _in_archive(root, members(root))
     if not found.photos:
         kinds = ", ".join(COMMON)
@@ -103,8 +104,14 @@ def one_photo(path: Path) -> FoundPhotos:
         UserError: no such file.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such photo; check the path")
+        raise _nothing_at(path, "photo")
     return FoundPhotos((PhotoFile(path.parent, path.name, printable(path.name), None),), ())
+
+
+def _nothing_at(path: Path, what: str) -> UserError:
+    if ADDRESS.match(str(path)):
+        return UserError(f"{path}: an address, and photos are read from files; download it and give its path")
+    return UserError(f"{path}: no such {what}; check the path")
 
 
 def is_photo(path: Path) -> bool:

@@ -83,7 +83,7 @@ def read_source(source: Path, out: Path | None) -> Source:
         raise UserError(f"{flag}: is not there; give a finished run folder, its {MODEL} or an ONNX file")
     if out is not None and source.resolve().is_relative_to(out.resolve()):
         raise UserError(f"{flag}: lies in --out itself; --resume {out} goes on with it, a new run needs another --out")
-    if source.suffix == ".onnx":
+    if source.suffix.lower() == ".onnx":
         network = load_network(source)
         return Source(source, source, network.contract, True, None, network)
     if source.is_file() and source.suffix != ".safetensors":

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from people import NEAR, pattern, save, write_model, write_people
 
@@ -18,6 +19,7 @@ from facekd.commands.enroll import enroll
 from facekd.commands.same import same
 from facekd.enrollment.comparison import one_in
 from facekd.errors import UserError
+from facekd.faces.yunet import WEIGHTS
 from facekd.gallery.audit import read
 from facekd.gallery.place import Place
 from facekd.photos.decode import decode
@@ -93,6 +95,7 @@ def test_what_gives_no_face_is_a_mistake_on_either_side(photos: Path, name: str,
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
         assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.count("; ") == 1  # one remedy
 
 
 def test_of_several_faces_it_says_which_was_taken(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,6 +139,9 @@ def test_the_threshold_is_given_or_one_of_the_networks(
     for words, said in {
         ("--threshold", "2"): "is no cosine",
         ("--threshold", "0.5", "--far", "0.1"): "give one of them",
+        ("--far", "2"): "FAR 2: is no share of pairs; give one between 0 and 1",
+        ("--far", "nan"): "FAR nan: is no share of pairs",
+        ("--far", "0"): "FAR 0: is no share of pairs",
         ("--far", "0.25"): "carries thresholds at FAR 1e-06, 0.001, 0.01, 0.1",
     }.items():
         code, shown = asked(a, b, *words)
@@ -171,6 +177,7 @@ def test_a_photo_and_a_person_of_a_gallery(
         ("--person", "nobody"): "nobody called nobody is enrolled",
         ("--person", "p01", "--detector", "none"): "looks for faces as at the enrollment; leave --detector out",
         ("--person", "p01", "--min-face", "30"): "leave --min-face out",
+        ("--person", "p01", "--contract", "c.yaml"): "keeps its network's own; leave --contract out",
         ("--person", "p01", "--far", "0.3"): "carries thresholds at FAR",
         (
             "--person",
@@ -184,8 +191,35 @@ def test_a_photo_and_a_person_of_a_gallery(
     for no_gallery in (tmp_path, probe):
         assert run(["same", str(probe), str(no_gallery), "--person", "p01"]) == 2
         assert f"{no_gallery}: no gallery" in capsys.readouterr().err
+    assert run(["same", str(gallery), str(probe), "--person", "p01"]) == 2
+    assert f"{gallery}: a gallery, where a photo is wanted; give the photo first" in capsys.readouterr().err
     assert run(["same", str(gallery), str(probe)]) == 2
     assert "a folder, where a photo is wanted" in capsys.readouterr().err
+
+
+def test_a_gallery_whose_detector_has_changed(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    yunet = tmp_path / "yunet.onnx"
+    shutil.copy(WEIGHTS, yunet)
+    for name in ("a1", "b1"):
+        (tmp_path / "people" / name).mkdir(parents=True)
+        shutil.copy(photos / f"{name}.jpg", tmp_path / "people" / name)
+    gallery, probe = tmp_path / "staff.gallery", str(photos / "a2.jpg")
+    enroll(tmp_path / "people", gallery, weights=yunet, accept_suspects=True, quiet=True)
+    asked = {"same": [probe, str(gallery), "--person", "a1"], "identify": [str(gallery), probe]}
+    for command, words in asked.items():
+        assert run([command, *words]) == 0
+        assert "other weights" not in capsys.readouterr().err
+    file = onnx.load(str(yunet))
+    file.producer_name = "another"
+    onnx.save(file, str(yunet))
+    for command, words in asked.items():
+        assert run([command, *words]) == 0
+        assert "were enrolled with other weights of yunet than those at hand" in capsys.readouterr().err
+    yunet.unlink()
+    for command, words in asked.items():
+        assert run([command, *words]) == 2
+        said = capsys.readouterr().err
+        assert f"were enrolled with are no longer at {yunet}; put them back there" in said
 
 
 def test_from_python(folder: Path, model: Path) -> None:

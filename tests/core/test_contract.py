@@ -106,7 +106,11 @@ def test_json_round_trip() -> None:
         ({"dim": 128, "channels": "rgb"}, "channels is 'rgb': use RGB or BGR"),
         ({"dim": 128, "layout": "CHW"}, "layout is 'CHW': use NCHW or NHWC"),
         ({"dim": 128, "template": "arcfcae"}, "template is 'arcfcae': use arcface"),
-        ({"dim": 128, "mean": 127.5}, "kind"),
+        ({"dim": 128, "mean": 127.5}, r"mean is 127.5, of the wrong kind; give three numbers"),
+        ({"dim": 128, "std": "127.5"}, "std is '127.5', of the wrong kind; give three numbers"),
+        ({"dim": 128, "mean": None}, "mean is None, of the wrong kind"),
+        ({"dim": 128, "weights_sha256": ["x"]}, "weights_sha256 is no text of 64 hex digits"),
+        ({"dim": 128, "weights_sha256": None}, "weights_sha256 is no text of 64 hex digits"),
         ({"dim": 128, "mean": [1, 2]}, "three numbers"),
         ({"dim": 128, "mean": [1, 2, float("nan")]}, "finite"),
         ({"dim": 128, "std": [1, 1, 0]}, "above zero"),
@@ -119,6 +123,12 @@ def test_a_wrong_value_is_refused_with_its_place(values: dict, sentence: str) ->
     with pytest.raises(UserError, match=sentence) as error:
         Contract.from_mapping(values, "model.yaml")
     assert str(error.value).startswith("model.yaml: ")
+
+
+@pytest.mark.parametrize("values", [None, 5, "dim", ["dim"]])
+def test_what_is_no_mapping_is_no_contract(values: object) -> None:
+    with pytest.raises(UserError, match=r"model\.onnx: a contract is 'key: value' pairs, not"):
+        Contract.from_mapping(values, "model.onnx")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -13,12 +14,15 @@ import pytest
 from toy import person
 
 from facekd.cli import run
+from facekd.core.contract import Contract
 from facekd.core.pixels import encode_crop
 from facekd.deploy import default
 from facekd.deploy.default import default_model
 from facekd.deploy.embedder import CropEmbedder
 from facekd.deploy.embeddings import read_embeddings
 from facekd.deploy.thresholds import model_thresholds
+from facekd.errors import UserError
+from facekd.nets.files import json_beside
 
 WEIGHTS = Path(default.__file__).parents[1] / "weights"
 PLAIN = {"Slice", "Resize", "Mul", "Add", "Conv", "LeakyRelu", "GlobalAveragePool", "Sigmoid", "Flatten", "Reshape"}
@@ -37,6 +41,22 @@ def test_it_is_small_carries_its_contract_and_thresholds_and_says_what_it_is_mad
     for word in (embedder.model_id, "Intel", "Apache-2.0", "VGGFace2", "TAR", "children"):
         assert word in card
     assert "face-reidentification-retail-0095" in (WEIGHTS / "NOTICE.md").read_text(encoding="utf-8")
+
+
+def test_a_damaged_copy_of_it_is_refused(tmp_path: Path) -> None:
+    said = json_beside(default_model())
+    about = json.loads(said.read_text(encoding="utf-8"))
+    embedder = CropEmbedder.load(default_model())
+    assert about["model_id"] == embedder.model_id
+    assert Contract.from_mapping(about["contract"], "") == embedder.contract
+    known = model_thresholds(default_model(), embedder.contract)
+    assert {one["far"]: one["threshold"] for one in about["thresholds"]["far"]} == known
+    data = bytearray(default_model().read_bytes())
+    data[len(data) // 2] ^= 0x40  # in the weights: what it would give is another network's, under this one's thresholds
+    (tmp_path / "m.onnx").write_bytes(data)
+    json_beside(tmp_path / "m.onnx").write_bytes(said.read_bytes())
+    with pytest.raises(UserError, match=r"m\.onnx: is not the file that m\.onnx\.json beside it describes"):
+        CropEmbedder.load(tmp_path / "m.onnx")
 
 
 def test_it_is_package_data() -> None:

@@ -112,10 +112,15 @@ def test_thresholds_come_from_the_models_metadata(tmp_path: Path) -> None:
     assert read_thresholds(model_with(tmp_path / "plain.onnx", {})) == {}
     given = model_with(tmp_path / "given.onnx", {THRESHOLDS: '{"0.001": 0.25, "1e-4": 0.375}'})
     assert read_thresholds(given) == {1e-3: 0.25, 1e-4: 0.375}
+    for name in ("given.ONNX", "given.onnx.1", "given"):  # it runs under any name, so its thresholds count under any
+        assert read_thresholds(given.rename(tmp_path / name)) == {1e-3: 0.25, 1e-4: 0.375}
+        given = tmp_path / name
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "{", '{"often": 0.5}', '{"0.1": null}', '{"0.1": 7}', '{"0.1": NaN}', '{"3": 0.5}']
+    "text",
+    ["[]", "{", '{"often": 0.5}', '{"0.1": null}', '{"0.1": 7}', '{"0.1": NaN}', '{"3": 0.5}', "[" * 100_000],
+    ids=lambda text: text[:9],
 )
 def test_bad_thresholds_are_no_thresholds(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"facekd\.thresholds.*export it again"):

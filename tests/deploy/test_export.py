@@ -25,7 +25,7 @@ from facekd.deploy.export import PRECISION, SOURCE, check_parity
 from facekd.deploy.thresholds import read_thresholds
 from facekd.deploy.traced import to_onnx
 from facekd.errors import UserError
-from facekd.nets.files import INPUT, METADATA, UINT8, load_network
+from facekd.nets.files import INPUT, METADATA, UINT8, json_beside, load_network
 from facekd.nets.graph import Graph
 from facekd.nets.saved import MODEL, SavedModel, load_model, save_model
 
@@ -139,6 +139,35 @@ def test_the_embedder_of_the_file_is_the_runs(exported: Exported, folder: Path) 
     assert one.model_id == two.model_id == exported.model_id
     np.testing.assert_allclose(one.embed(crops(9)), two.embed(crops(9)), atol=1e-4)
     assert two.network.parameters == pytest.approx(one.network.parameters, rel=0.01)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_weights_that_were_changed_are_not_taken_for_the_exported_ones(
+    tmp_path: Path, folder: Path, precision: str
+) -> None:
+    path = export(folder, tmp_path / "m.onnx", precision=precision, quiet=True).path
+    wanted = CropEmbedder.load(path)
+    json_beside(path).unlink()  # which would tell it too, and is not always copied along
+    model = onnx.load(str(path))
+    model.producer_name = "another"  # what is no weight may change
+    for entry in model.metadata_props:
+        if entry.key == CARD:
+            entry.value += "\nOurs since May."
+    model.graph.initializer.sort(key=lambda tensor: tensor.name)
+    onnx.save(model, str(path))
+    assert CropEmbedder.load(path).model_id == wanted.model_id
+    np.testing.assert_allclose(CropEmbedder.load(path).embed(crops(2)), wanted.embed(crops(2)), atol=1e-6)
+    onnx.save(model, str(tmp_path / "large.onnx"), save_as_external_data=True, location="w.bin")
+    assert CropEmbedder.load(tmp_path / "large.onnx").contract == wanted.contract
+    model = onnx.load(str(path))
+    largest = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    data = bytearray(largest.raw_data)
+    data[len(data) // 2] ^= 1
+    largest.raw_data = bytes(data)
+    onnx.save(model, str(path))
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"m\.onnx: its weights are not those that facekd wrote into it"):
+            CropEmbedder.load(path)
 
 
 def test_the_parity_check_tells_how_far_apart_the_two_are(exported: Exported, folder: Path) -> None:

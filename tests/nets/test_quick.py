@@ -114,6 +114,24 @@ def test_a_damaged_entry_and_a_cache_that_cant_be_written(tmp_path: Path, contra
     np.testing.assert_array_equal(network.run(images(3)), wanted)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX's")
+def test_where_there_was_no_room_for_it_the_next_load_tries_again(tmp_path: Path, contract: Path, cache: Path) -> None:
+    import resource
+
+    path = onnx_of(tiny_net().eval(), tmp_path / "net.onnx")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # as a full disk, for files of more than this
+    try:
+        cramped = load_network(path, contract)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not cramped.rewritten
+    assert not list(cache.iterdir())
+    again = load_network(path, contract)
+    assert again.rewritten
+    np.testing.assert_allclose(cramped.run(images(3)), again.run(images(3)), atol=1e-5)
+
+
 def test_weights_beside_the_file_run_as_they_come(tmp_path: Path, contract: Path, cache: Path) -> None:
     path = onnx_of(tiny_net().eval(), tmp_path / "net.onnx")
     wanted = load_network(path, contract, quick=False).run(images(3))

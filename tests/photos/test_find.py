@@ -359,3 +359,12 @@ def test_a_compressed_tar_is_read_from_its_end_as_fast_as_from_its_start(tmp_pat
         read_bytes(photo)
     # Unpacking 9 MB takes about 0.1 s; unpacking them again for each step back would take about 15.
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.jpg", "s3://bucket/a.jpg", "HTTP://x/y"])
+def test_an_address_is_told_from_a_missing_file(address: str) -> None:
+    for find in (one_photo, find_photos):
+        with pytest.raises(UserError, match=r"an address, and photos are read from files; download it"):
+            find(Path(address))
+    with pytest.raises(UserError, match="no such photo; check the path"):
+        one_photo(Path("C:/photos/a.jpg"))
