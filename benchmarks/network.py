@@ -60,12 +60,12 @@ embed crops crops.parquet
 embed drawn/photos photos.parquet
 cluster crops --out clusters
 same FIRST SECOND
-enroll drawn/photos people.gallery
+enroll drawn/photos people.gallery --accept-suspects
 identify people.gallery drawn/photos --out names.csv
 gallery info people.gallery
 gallery export people.gallery templates.parquet
 gallery import imported.gallery templates.parquet
-gallery migrate people.gallery migrated.gallery --model {MODEL} --crops crops
+gallery migrate people.gallery migrated.gallery --model student.onnx --crops crops --threshold 0.5
 gallery merge imported.gallery person-0001 person-0002
 gallery rename imported.gallery person-0001 anna
 gallery delete imported.gallery anna
