@@ -63,9 +63,10 @@ def test_the_lines_run_as_written(name: str, tmp_path: Path) -> None:
     """On photos with faces to be found, in a process that knows nothing else."""
     write_model(tmp_path / "model.onnx", {1e-3: 0.9999})
     for number in (0, 1):
-        path = tmp_path / "photos" / f"person-{number}" / "badge.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg(render(person(0, number), 0, 0)))
+        for folder in ("photos", "people"):
+            path = tmp_path / folder / f"person-{number}" / "badge.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpeg(render(person(0, number), 0, 0)))
     (tmp_path / "who.jpg").write_bytes((tmp_path / "photos" / "person-1" / "badge.jpg").read_bytes())
     for name_used in re.findall(r'"([\w./-]+\.(?:jpg|png))"', examples()[name]):
         (tmp_path / name_used).write_bytes((tmp_path / "who.jpg").read_bytes())
