@@ -63,7 +63,7 @@ def test_the_lines_run_as_written(name: str, tmp_path: Path) -> None:
     """On photos with faces to be found, in a process that knows nothing else."""
     write_model(tmp_path / "model.onnx", {1e-3: 0.9999})
     for number in (0, 1):
-        for folder in ("photos", "people"):  # each example enrolls from one of them
+        for folder in ("photos", "people"):
             path = tmp_path / folder / f"person-{number}" / "badge.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(jpeg(render(person(0, number), 0, 0)))

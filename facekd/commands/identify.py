@@ -33,6 +33,8 @@ def identify(
     the gallery's promise, --fpir: it rises as the gallery grows, and for a face that looks like many people. One given
     with --threshold is the same for every face. Exits with 1 when a photo could not be read.
 
+    Children are named for each other far more often than adults, with every network tried. Don't rely on their names.
+
     Example: facekd identify staff.gallery visitors/ --out who.json
 
     Args:

@@ -98,8 +98,9 @@ def crops_problem(crops: Any, size: int) -> str:
 
 def unit(vectors: Array) -> Array:
     """float32[N, D] vectors scaled to unit norm; a zero row stays zero and is refused by Embeddings."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+    with np.errstate(all="ignore"):  # numbers that are not finite are refused with a sentence, as a zero row is
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)

@@ -29,6 +29,8 @@ KNOWN_TERMS = {  # of the weights whose contracts facekd carries, by their diges
 LIMITS = (  # of any face embedder; the card of a training says them too
     "It measures likeness, not identity: accept only above a threshold calibrated on people like yours, and let a "
     "person decide where a mistake does harm.",
+    "Two people of one sex and one origin match more often than any two, and children far more, with every network "
+    "that facekd measured: don't rely on a match between children.",
     "Embeddings are biometric data; whoever has them can compare them.",
 )
 

@@ -102,7 +102,7 @@ def test_the_group_has_its_help_and_a_wrong_word_one_sentence(capsys: pytest.Cap
     for tokens, words in (
         (["gallery", "delte", "x"], "no command 'gallery delte'; did you mean 'delete'?"),
         (["gallry"], "did you mean 'gallery'?"),
-        (["gallery", "info"], "--gallery"),
+        (["gallery", "info"], "gallery info needs GALLERY; see 'facekd gallery info --help'"),
         (["gallery", "info", "nowhere"], "nowhere: no gallery; make one"),
     ):
         assert run(tokens) == 2

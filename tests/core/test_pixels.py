@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import cv2
 import numpy as np
 import pytest
@@ -104,6 +106,10 @@ def test_unit() -> None:
     np.testing.assert_allclose(unit(vectors), [[0.6, 0.8], [0, 0], [1, 0]])
     assert unit(vectors).dtype == np.float32
     assert np.isnan(unit(np.array([[np.nan, 1.0]]))).any()  # never hidden
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # what has no direction is told by Embeddings, not by NumPy
+        for row in ([np.inf, 1], [3e38, 3e38], [1e-38, 0]):
+            assert not abs(np.linalg.norm(unit(np.array([row], np.float32))) - 1) < 1e-3
 
 
 def test_a_stored_crop_comes_back_almost_unchanged() -> None:
