@@ -98,7 +98,6 @@ def main() -> None:
             print(f"skipped, {lacks[0]} is not installed: {line}")
             rows.append({"command": line.replace(MODEL, "MODEL"), "skipped": f"{lacks[0]} is not installed"})
             continue
-        start = time.monotonic()
         if "FIRST" in line:
             photos = sorted((folder / "drawn" / "photos").rglob("*.jpg"))
             line = line.replace("FIRST", str(photos[0])).replace("SECOND", str(photos[1]))
@@ -108,7 +107,6 @@ def main() -> None:
         row = {
             "command": line.replace(MODEL, "MODEL").replace(f"{folder}/", ""),
             "exit_code": code,
-            "seconds": round(time.monotonic() - start, 1),
             "inside_this_machine": len(PLACE.findall(text)),
             "outside": found,
         }
@@ -122,7 +120,7 @@ def main() -> None:
         "commands": len(ran),
         "that_ended_well": sum(row["exit_code"] in (0, 1) for row in ran),
         "look_ups_and_connections_outside": sum(len(row["outside"]) for row in ran),
-        "rows": rows,
+        "rows": [{key: value for key, value in row.items() if value != []} for row in rows],
     }
     print({key: value for key, value in result.items() if key != "rows"})
     if not sys.argv[1:]:
