@@ -50,7 +50,7 @@ def quickstart(*, line: WholeLine = WholeLine(), quiet: bool = False) -> Quickst
     """Run the whole line once: photos, crops, a teacher, a student with and one without it, rates, export, a gallery.
 
     Without --photos it draws people who do not exist. The rates are of people whom no training saw. A killed run
-    goes on where it stopped; a finished one is not done again. Takes about three minutes on two cores.
+    goes on where it stopped; a finished one is not done again. Takes two to three minutes on two cores.
 
     Example: facekd quickstart --photos people.zip --out runs/mine
 

@@ -327,9 +327,9 @@ class WholeLine:
     """A folder, zip or tar with a folder of photos for each person."""
     out: Path | None = None
     """The folder for everything it makes."""
-    teacher_views: int = 3600
+    teacher_views: int = 3200
     """Crops the teacher sees in its training, each time as another view."""
-    student_views: int = 1500
+    student_views: int = 1400
     """Crops each student sees."""
     seed: int = 0
     """Of the people drawn, the split, the initializations, the order and the views."""
