@@ -215,6 +215,7 @@ def _open(path: Path, quick: bool) -> _Opened:
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); check the path") from error
     own = sha256_file(path) if data is None else sha256_bytes(data)
+    _check_described(path, own)
     key = quick_key(own) if quick and data is not None else ""
     found = kept(key) if key else None
     if found is not None:
@@ -237,8 +238,6 @@ def _open(path: Path, quick: bool) -> _Opened:
 def _load_onnx(path: Path, contract_file: Path | None, threads: int, backend: str, quick: bool) -> Network:
     opened = _open(path, quick and backend == "onnxruntime")
     facts = opened.facts
-    if not facts.beside:
-        _check_described(path, opened.digest)
     formats.check_format("exported network", facts.metadata.get(formats.METADATA), path)  # kept facts come unchecked
     takes = facts.metadata.get(INPUT)
     if takes not in (None, UINT8, STANDARD):
