@@ -134,8 +134,9 @@ class Place:
     def clear_torn(self) -> None:
         """Remove what killed writers left half-written beside its files; for the one that may write."""
         if not self.remote:
-            for torn in self.folder.glob(f".*{ASIDE}"):
-                torn.unlink()
+            # LanceDB's too: what it noted of an erasure names the erased.
+            for torn in (*self.folder.glob(f".*{ASIDE}"), *self.folder.glob("*.lance/**/.tmp*")):
+                torn.unlink(missing_ok=True)
 
     def _key(self, name: str) -> str:
         return "/".join(filter(None, [self.uri.removeprefix("s3://"), name]))
