@@ -227,3 +227,12 @@ def test_a_killed_erasure_is_finished_by_the_next(tmp_path: Path) -> None:
         assert [a.person_id for a in again.identify(probes(vectors[9:12]), 0.9)] == ids[9:12]
     print(killed, "of 6 were killed before they were done")
     assert killed >= 2
+
+
+def test_what_a_killed_lancedb_left_half_written_is_gone_after_the_next_writer(tmp_path: Path) -> None:
+    gallery = filled(tmp_path / "g", ["anna", "ben"], directions(2))
+    left = gallery.folder / "people.lance" / "_transactions" / ".tmp9QdEPl"
+    left.write_bytes(b"person_id IN ('anna')")
+    with gallery.writing():
+        pass
+    assert not left.exists()
