@@ -74,12 +74,13 @@ def distill(
         make_plan,
         make_sampler,
         one_process,
+        read_resolution,
         stepper,
     )
     from facekd.recipes.runtime import settle_runtime
     from facekd.recipes.step import step_loss
     from facekd.recipes.teachers import check_views, kept_rows, save_joint
-    from facekd.recipes.terms import check_terms, read_resolution
+    from facekd.recipes.terms import check_terms
     from facekd.recipes.train import SETTLING, save_trained, train
     from facekd.recipes.watch import Watched, data_warnings
     from facekd.training.parallel import num_processes, rank
@@ -93,7 +94,7 @@ def distill(
     learner = plan_learner(student, crops.train, out)
     plan = make_plan(len(crops.train), optimization, begun=learner.source is not None)
     sample = make_sampler(optimization, crops, seed, views.views)
-    phases = read_resolution(optimization.resolution, student.net, crops.train.size)
+    phases = read_resolution(optimization.resolution, crops.train.size)
     goal = set_goal(objective, teacher, optimization, learner, crops, out, seed, state.device, quiet)
     joint = [] if teacher.joint is None else [f"--joint {teacher.joint}"]
     judge = judged_by(goal, crops, learner, quiet)

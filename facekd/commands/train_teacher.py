@@ -53,6 +53,7 @@ def train_teacher(
         make_plan,
         make_sampler,
         one_process,
+        read_resolution,
         stepper,
     )
     from facekd.recipes.runtime import settle_runtime
@@ -60,6 +61,7 @@ def train_teacher(
     from facekd.recipes.train import judge_crops, save_trained, train
     from facekd.recipes.watch import Watched, data_warnings
     from facekd.training.parallel import num_processes, rank
+    from facekd.training.schedule import side_at
 
     device = join(runtime.precision).device
     quiet = quiet or rank() > 0
@@ -73,10 +75,12 @@ def train_teacher(
     contract = learner.contract
     plan = make_plan(len(crops.train), optimization, begun=learner.source is not None)
     sample = make_sampler(optimization, crops, seed)
+    phases = read_resolution(optimization.resolution, crops.train.size)
     backbone = learner.build(seed)
     classes = Head(head.head, contract.dim, len(crops.names), head.margin, head.scale)
     start = learner.begin(backbone, classes, crops)
-    shape = (optimization.batch // optimization.accumulate // num_processes(), 3, contract.size, contract.size)
+    side_of = partial(side_at, steps=plan.steps, phases=phases, full=contract.size)
+    shape = (optimization.batch // optimization.accumulate // num_processes(), 3, side_of(0), side_of(0))
     runtime = settle_runtime(
         runtime, out, learner.kind, backbone, partial(first_crops, crops, contract, shape), plan.steps, device, quiet
     )
@@ -93,11 +97,13 @@ def train_teacher(
     load = batch_loader(crops, contract, sample, seed, augment=views.augment)
     forward = stepper(backbone, runtime.compile, shape, accelerator, quiet)
     balance = balance_classes(optimization.class_balance, crops.labels)
-    loss = label_loss(forward, classes, None if balance is None else balance.to(accelerator.device))
+    balance = None if balance is None else balance.to(accelerator.device)
+    loss = label_loss(forward, classes, balance, side_of)
     numbers = f"margin={classes.margin} scale={classes.scale} class_balance={optimization.class_balance:g}"
     about = {
         "net": learner.name,
         "head": f"{head.head} {numbers}",
+        **({"resolution": f"{phases}"} if phases else {}),  # a checkpoint of before knows no such key
         "batch": f"{optimization.batch} {optimization.sampler} {optimization.per_person} {views.augment}",
         **about_run(learner, start, crops, accelerator.mixed_precision, seed),
     }

@@ -4,6 +4,7 @@ BN-Conv-BN-PReLU-Conv-BN, no stride in the stem), with insightface's output: BN-
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 # Blocks in the four groups.
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 200: (6, 26, 60, 6)}
@@ -23,6 +24,7 @@ class IResNet(nn.Module):
     def __init__(self, depth: int, dim: int = 512, size: int = 112, width: float = 1.0, dropout: float = 0.0) -> None:
         super().__init__()
         assert size % 16 == 0, size
+        self.side = size // 16  # of the last map
         widths = [max(8, round(c * width / 8) * 8) for c in (64, 128, 256, 512)]
         channels = widths[0]
         self.stem = nn.Sequential(
@@ -38,7 +40,7 @@ class IResNet(nn.Module):
             nn.BatchNorm2d(channels),
             nn.Dropout(dropout),
             nn.Flatten(),
-            nn.Linear(channels * (size // 16) ** 2, dim),
+            nn.Linear(channels * self.side**2, dim),
             nn.BatchNorm1d(dim),
         )
         # The norm's scale would only stretch embeddings that are compared by angle.
@@ -48,8 +50,15 @@ class IResNet(nn.Module):
                 nn.init.normal_(module.weight, 0, 0.1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """float[B, dim] embeddings, not of unit norm, for float[B, 3, size, size]."""
-        embeddings: Tensor = self.output(self.blocks(self.stem(x_BCHW)))
+        """float[B, dim] embeddings, not of unit norm, for float[B, 3, size, size] or fewer pixels.
+
+        The map of a smaller image, as in the first part of a training that grows its images, is stretched to the places
+        that the last layer has weights for.
+        """
+        map_BCHW: Tensor = self.blocks(self.stem(x_BCHW))
+        if map_BCHW.shape[-1] != self.side:
+            map_BCHW = F.interpolate(map_BCHW, (self.side, self.side), mode="bilinear")
+        embeddings: Tensor = self.output(map_BCHW)
         return embeddings
 
 

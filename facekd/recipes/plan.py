@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from facekd.console import say
 from facekd.core.choices import Augment, Precision
@@ -22,6 +21,8 @@ from facekd.core.types import Array
 from facekd.crops.training import TrainingCrops
 from facekd.crops.views import view_batch
 from facekd.errors import UserError
+from facekd.recipes.step import resized
+from facekd.recipes.terms import number_of
 from facekd.settings.training import PEAK_LR, Optimization
 from facekd.training import samplers
 from facekd.training.loop import Batch, Plan
@@ -67,6 +68,27 @@ def make_plan(crops: int, asked: Optimization, begun: bool = False) -> Plan:
     )
 
 
+def read_resolution(asked: list[str] | None, size: int) -> list[tuple[int, float]]:
+    """Sides in pixels, and for which share of the run each, in their order.
+
+    Raises:
+        UserError: no SIDE=SHARE, a side that no network takes, or shares beyond the whole run.
+    """
+    phases = []
+    for text in asked or []:
+        pixels, _, number = text.partition("=")
+        side, share = int(pixels) if pixels.isdecimal() else 0, number_of(number)
+        if side % 16 or not 16 <= side < size or not 0 < share <= 1:
+            raise UserError(
+                f"--resolution {text}: write SIDE=SHARE, a multiple of 16 pixels below the crops' {size} and a share "
+                "of the run above 0, such as 64=0.6"
+            )
+        phases.append((side, share))
+    if sum(share for _, share in phases) > 1:
+        raise UserError("--resolution: the shares are more than the whole run; make them sum to 1 or less")
+    return phases
+
+
 def join(precision: Precision | None) -> PartialState:
     """The device, and the other processes of this run: from here on they know of each other.
 
@@ -88,8 +110,7 @@ def first_crops(data: TrainingCrops, contract: Contract, shape: tuple[int, ...])
     """float32 of `shape`: crops as the network takes them, without views; what a step is tried on."""
     places = np.arange(shape[0]) % len(data.train)
     images_BCHW = torch.from_numpy(to_input(data.train.batch(places), contract, template=data.train.template))
-    side = (shape[-1], shape[-1])
-    return images_BCHW if images_BCHW.shape[2:] == side else F.interpolate(images_BCHW, side, mode="area")
+    return resized(images_BCHW, shape[-1])
 
 
 def stepper(

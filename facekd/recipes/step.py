@@ -18,18 +18,30 @@ from facekd.training.schedule import ramp
 OWN = "teacher_labels"  # beside the terms: what a joint teacher learns by
 
 
+def resized(images_BCHW: Tensor, side: int) -> Tensor:
+    """The images in `side` × `side` pixels, fewer than they have or as many, each the mean of those it stands for."""
+    if side == images_BCHW.shape[-1]:
+        return images_BCHW
+    smaller = F.interpolate(images_BCHW, (side, side), mode="area")
+    return smaller.contiguous(memory_format=torch.channels_last)
+
+
 def label_loss(
-    forward: Callable[[Tensor], Tensor], head: Head, class_weights_C: Tensor | None
+    forward: Callable[[Tensor], Tensor],
+    head: Head,
+    class_weights_C: Tensor | None,
+    side_of: Callable[[int], int],
 ) -> Callable[[Batch], Mapping[str, Tensor]]:
     """A function from a batch to a teacher's loss on its labels.
 
     Args:
         forward: the teacher's call, plain or compiled.
         class_weights_C: how much a crop of each class counts; None is all alike.
+        side_of: step -> side in pixels of the images that the teacher sees.
     """
 
     def loss(batch: Batch) -> Mapping[str, Tensor]:
-        embeddings = forward(batch.images_BCHW).float()
+        embeddings = forward(resized(batch.images_BCHW, side_of(batch.step))).float()
         with torch.autocast(embeddings.device.type, enabled=False):  # margins are small differences
             outputs = head(embeddings)
             return {"labels": head_loss(head, outputs, embeddings, batch.labels_B, class_weights_C)}
@@ -57,11 +69,7 @@ def step_loss(
     table, needs = term_table(), needs_of(terms)
 
     def loss(batch: Batch) -> Mapping[str, Tensor]:
-        images_BCHW, side = batch.images_BCHW, side_of(batch.step)
-        if side != images_BCHW.shape[-1]:
-            smaller = F.interpolate(images_BCHW, (side, side), mode="area")
-            images_BCHW = smaller.contiguous(memory_format=torch.channels_last)
-        embeddings = forward(images_BCHW).float()
+        embeddings = forward(resized(batch.images_BCHW, side_of(batch.step))).float()
         mapped = projection(embeddings).float()
         outputs = logits = None
         if tools.head is not None:

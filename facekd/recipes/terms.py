@@ -117,7 +117,7 @@ def read_terms(asked: list[str] | None, flag: str = "--term") -> dict[str, float
         name, equals, number = text.partition("=")
         if name not in table:
             raise UserError(f"{flag} {text}: no term {name!r}{nearest(name, table)}")
-        value = _number(number) if equals else math.nan
+        value = number_of(number) if equals else math.nan
         if not 0 <= value < math.inf:
             raise UserError(f"{flag} {text}: give NAME=NUMBER with zero or a number above it, such as {name}=1")
         if name in found:
@@ -150,35 +150,12 @@ def check_terms(terms: list[str] | None, ramps: list[str] | None) -> None:
     read_ramps(ramps, read_terms(terms) or DEFAULTS)
 
 
-def _number(text: str) -> float:
+def number_of(text: str) -> float:
     """NaN where it is none."""
     try:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def read_resolution(asked: list[str] | None, net: str, size: int) -> list[tuple[int, float]]:
-    """Sides in pixels, and for which share of the run each, in their order.
-
-    Raises:
-        UserError: no SIDE=SHARE, a side that the network does not take, or shares beyond the whole run.
-    """
-    phases = []
-    for text in asked or []:
-        pixels, _, number = text.partition("=")
-        side, share = int(pixels) if pixels.isdecimal() else 0, _number(number)
-        if side % 16 or not 16 <= side < size or not 0 < share <= 1:
-            raise UserError(
-                f"--resolution {text}: write SIDE=SHARE, a multiple of 16 pixels below the crops' {size} and a share "
-                "of the run above 0, such as 64=0.6"
-            )
-        phases.append((side, share))
-    if phases and not net.startswith("mobilefacenet"):
-        raise UserError(f"--resolution: {net} takes crops of one size only; leave it out, or choose mobilefacenet")
-    if sum(share for _, share in phases) > 1:
-        raise UserError("--resolution: the shares are more than the whole run; make them sum to 1 or less")
-    return phases
 
 
 def fit_terms(

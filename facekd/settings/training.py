@@ -85,6 +85,9 @@ class Optimization:
     """Decay of a running average of the weights, such as 0.999, that is kept in place of the last; 0 is none."""
     accumulate: int = 1
     """Parts of a batch that go through the networks one after another, where memory is short."""
+    resolution: list[str] | None = None
+    """SIDE=SHARE of the run in which the network sees images of fewer pixels, such as 64=0.6; give it again for a next
+    part. The rest of the run is of full size."""
 
     def __post_init__(self) -> None:
         problems = [
@@ -120,9 +123,6 @@ class StudentOptimization(Optimization):
 
     weight_decay: float = 4e-5
     """On convolutions and linear layers."""
-    resolution: list[str] | None = None
-    """SIDE=SHARE of the run in which the student sees images of fewer pixels, such as 64=0.6; give it again for a next
-    part. MobileFaceNet only; the rest of the run is of full size."""
 
 
 @settings("Network")
