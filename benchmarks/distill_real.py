@@ -1,15 +1,20 @@
 """A MobileFaceNet taught by networks of others on faces of others: how much of the gap to its teachers it closes.
 
     python benchmarks/distill_real.py --work DIR [--parts w600k sface both alone] [--epochs 20] [--minutes 9]
+    python benchmarks/distill_real.py --work DIR --own RUN [--parts own own-logits own-embedding alone]
     python benchmarks/distill_real.py --quick       # 600 crops, a few steps, prints only; about 2 minutes on one core
 
 MobileFaceNet (512 numbers 1.19 M parameters, 128 0.99 M) learns on CelebA's crops, less 15 % of the people and
 everybody who is in LFW too, and on FairFace's, from w600k_mbf alone, from sface alone, from both; the control learns
-CelebA's labels alone, for as many steps; by request a teacher of our own (--own RUN) teaches. Each is one ``facekd
-distill`` whose command is kept beside its log. What each then knows is judged on LFW and on all pairs of the people
-whom none saw, and the share of the gap closed is (student - alone) / (teacher - alone), with people resampled. A few
-further people of the training set are held out by facekd itself for the curves; nothing is chosen by the people that
-judge. By request (--parts gated gated-all) the gated MobileFaceNet learns, begun at the default model's layers.
+CelebA's labels alone, for as many steps. Each is one ``facekd distill`` whose command is kept beside its log. What
+each then knows is judged on LFW and on all pairs of the people whom none saw, and the share of the gap closed is
+(student - alone) / (teacher - alone), with people resampled. A few further people of the training set are held out by
+facekd itself for the curves; nothing is chosen by the people that judge. By request (--parts gated gated-all) the
+gated MobileFaceNet learns, begun at the default model's layers.
+
+With --own RUN a teacher of our own teaches, a run of ``train-teacher`` on the same crops of CelebA, and students and
+control see these alone: labels and logits, labels and embeddings, all three, labels alone, from the same random
+weights, and all three begun at the default model's layers (own-se). That is ``results/distill_own.json``.
 
 It can be stopped and goes on: --minutes ends the training after so long, and the same command goes on with it. Only a
 finished part is judged, of the others the result says how far they are. The parts that w600k_mbf teaches begin at its
@@ -64,10 +69,15 @@ PARTS: dict[str, tuple[tuple[str, ...], int, str]] = {
     # By request: the gated network, begun at the layers of facekd's default model, by w600k_mbf and by three.
     "gated": (("w600k",), 256, GATED),
     "gated-all": (("w600k", "sface", "reid"), 256, GATED),
-    # By request: a run of train-teacher, --own, on the same crops of CelebA; and an untrained network as a control.
+    # Of --own: the method's own terms, each beside the labels.
     "own": (("own",), 512, f"--term labels=1 --term logits=1 --term embedding=10 --lr 0.01 {GROWING}"),
+    "own-logits": (("own",), 512, f"--term labels=1 --term logits=1 --lr 0.01 {GROWING}"),
+    "own-embedding": (("own",), 512, f"--term labels=1 --term embedding=10 --lr 0.01 {GROWING}"),
+    "own-se": (("own",), 256, "--net mobilefacenet-se --lr 0.0002 --term labels=1 --term logits=1 --term embedding=10"),
+    # By request: an untrained network as a control.
     "random": (("random",), 512, f"{COSINE} {GROWING}"),
 }
+OF_OTHERS, OF_OURS = ["w600k", "sface", "both", "alone"], ["own", "own-logits", "own-embedding", "alone"]
 WATCHED = 0.02  # share of the training people that the curves are drawn on
 
 
@@ -90,8 +100,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="where runs, caches and embeddings are kept and gone on with")
     parser.add_argument("--begin", action="append", default=[], help="NAME=RUN: a part and where its weights begin")
     parser.add_argument("--sets", type=Path, default=Path("runs/teachers_real"), help="whose sets/ holds the crops")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS)[:4], help="what is trained")
-    parser.add_argument("--own", type=Path, help="the teacher of the part own, a run folder")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what is trained")
+    parser.add_argument("--own", type=Path, help="the teacher of our own, a run folder")
     parser.add_argument("--epochs", type=float, default=20, help="times that a taught student sees each crop")
     parser.add_argument("--minutes", type=float, help="end the training after so long; the same command goes on")
     parser.add_argument("--no-judge", action="store_true", help="train only")
@@ -102,6 +112,7 @@ def main() -> None:
     parser.add_argument("--flags", action="append", default=[], help="NAME=FLAGS: a part's, in place of its own")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few crops, prints only")
     asked = parser.parse_args()
+    asked.parts = asked.parts or (OF_OTHERS if asked.own is None else OF_OURS)
     if asked.quick:
         asked.sets = asked.sets.with_name(f"{asked.sets.name}-quick")
         asked.epochs, asked.common = 0.1, f"--net mobilefacenet-half --batch 16 {asked.common}"
@@ -139,29 +150,33 @@ def run(asked: argparse.Namespace, work: Path) -> None:
     if "own" in teachers:
         kept["own (teacher)"] = told(teacher_path("own", asked))
     result |= {"epochs": asked.epochs, "trained": kept, "data": sets.about}
+    path = (work if asked.quick else RESULTS) / ("distill_real" if asked.own is None else "distill_own")
     if asked.quick:
-        write_json(work / "distill_real.json", result)
+        write_json(path.with_suffix(".json"), result)
     else:
-        record("distill_real", result)
-    draw({name: one["curve"] for name, one in trained.items()}, found, work if asked.quick else RESULTS)
+        record(path.name, result)
+    draw({name: one["curve"] for name, one in trained.items()}, found, path)
 
 
-def draw(curves: dict[str, Any], found: dict[str, AllPairs], folder: Path) -> None:
+def draw(curves: dict[str, Any], found: dict[str, AllPairs], path: Path) -> None:
     """How the students got on, and the ROC of all networks on the held-out people."""
     watched = "held_out_tar@0.01"
     if any(watched in row for rows in curves.values() for row in rows):
         svg = plots.training(curves, y=watched, y_label="TAR at FAR 1e-2 on watched people")
-        write_picture(folder / "distill_real.svg", svg, "TAR on watched people while training")
+        write_picture(path.with_suffix(".svg"), svg, "TAR on watched people while training")
     roc = plots.roc({name: one.curve for name, one in found.items()}, {name: one.band for name, one in found.items()})
-    write_picture(folder / "distill_real_roc.svg", roc, "Teachers and students on held-out people")
+    write_picture(path.with_name(f"{path.name}_roc.svg"), roc, "Teachers and students on held-out people")
 
 
 def part_of(name: str, asked: argparse.Namespace, work: Path, sets: Sets) -> Part:
-    """A part's run of distill; the control sees CelebA alone, as often as makes the same number of steps."""
+    """A part's run of distill; who learns labels alone sees CelebA alone, as often as makes the same number of steps,
+    and beside a teacher of our own all do."""
     teachers, dim, own = PARTS[name]
     own = dict(text.split("=", 1) for text in asked.flags).get(name, own)
     files, epochs = [*sets.named, *sets.nameless], asked.epochs
-    if not teachers:
+    if asked.own is not None:
+        files = sets.named
+    elif not teachers:
         epochs *= sets.count(files) / sets.count(sets.named)
         files = sets.named
     folder = work / "parts" / f"{name}-{dim}"
