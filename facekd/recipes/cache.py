@@ -21,7 +21,7 @@ from facekd.errors import UserError
 from facekd.teachers.cache import CacheKey, TeacherCache, open_cache
 from facekd.teachers.teacher import Teacher
 
-Task = tuple[int, slice]  # a view's number, and the crops of a block  # a view's number, and the crops of a block
+Task = tuple[int, slice]  # a view's number, and the crops of a block
 
 
 def fill_cache(
