@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from facekd.core.files import PRIVATE, read_yaml, sha256_file, write_json, write_text
+from facekd.core.files import PRIVATE, no_stream, read_yaml, sha256_file, write_json, write_text
 from facekd.core.formats import FORMATS, KEY, check_format
 from facekd.core.system import NO_LINK, cores
 from facekd.errors import UserError
@@ -151,6 +151,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
         UserError: the file can't be read, another line of it is damaged, or holds something else than this.
     """
     path = out / "metrics.jsonl"
+    no_stream(path)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
