@@ -139,14 +139,23 @@ def begin(out: Path | None, command: str, config: Mapping[str, Any], inputs: tup
         raise UserError("several processes train one run: name its folder with --out")
     out = out or default_out(command)
     if rank() == 0:
-        hold_folder(out)
-        for folder in (out / name for name in FOLDERS):
-            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-                raise UserError(f"{folder}: is no folder of the run's own; remove it, or choose another --out")
+        hold_run(out)
     refuse_other_run(out, config)
     if rank() == 0:
         start_run(out, command, {**config, "out": out}, inputs)
     return out
+
+
+def hold_run(out: Path) -> None:
+    """Be the one command that writes a run's folder, until this one ends.
+
+    Raises:
+        UserError: another command writes it, or a link or a file lies in place of one of FOLDERS.
+    """
+    hold_folder(out)
+    for folder in (out / name for name in FOLDERS):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise UserError(f"{folder}: is no folder of the run's own; remove it, or choose another --out")
 
 
 def one_process(parts: Sequence[str]) -> None:
