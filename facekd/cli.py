@@ -188,16 +188,14 @@ def _call_as_json(app: cyclopts.App, tokens: list[str], private: bool) -> Any:
     Args:
         private: leave the result out, for it has the names that the tables have not.
     """
-    import json
-
     from facekd.console import tables_kept
-    from facekd.core.plain_json import plain_json
+    from facekd.core.plain_json import json_line, plain_json
 
     with tables_kept() as tables:
         result = _call(app, tokens)
     shown = {"command": tokens[0], "exit_code": getattr(result, "exit_code", 0)}
     shown |= {} if private else {"result": plain_json(result)}
-    print(json.dumps({**shown, "tables": tables}, allow_nan=False, ensure_ascii=False))
+    print(json_line({**shown, "tables": tables}))
     return result
 
 

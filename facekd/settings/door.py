@@ -53,6 +53,12 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
                 raise
             # Any question about such a path, even whether it is there, ends so.
             raise UserError(f"{str(error.filename)[:80]}…: longer than a file's name may be; check the path") from error
+        except UnicodeEncodeError as error:
+            if error.reason != "surrogates not allowed":
+                raise
+            # So Python holds bytes of a file's name that are no UTF-8; what facekd writes and libraries read is UTF-8.
+            place = str(error.object)[max(0, error.start - 60) : error.end + 20]
+            raise UserError(f"{place}: a name here is no UTF-8 text; rename that file or folder") from error
 
     # The command line asks what a command takes; what it gives may be of a room that takes long to load.
     entered.__annotations__ = {name: kind for name, kind in command.__annotations__.items() if name != "return"}
