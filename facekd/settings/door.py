@@ -15,6 +15,7 @@ from facekd.errors import UserError
 from facekd.settings.group import as_paths, grouped, groups_of, takes_paths
 
 R = TypeVar("R")
+GALLERIES = ("gallery", "photo", "other")  # arguments that may be one, or say themselves that they may not
 
 
 def door(command: Callable[..., R]) -> Callable[..., R]:
@@ -42,7 +43,7 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
             raise TypeError(f"{command.__name__}() {error}") from None
         for name, value in given.arguments.items():
             if name in paths:
-                given.arguments[name] = as_paths(value, several=paths[name] == "several")
+                given.arguments[name] = as_paths(value, paths[name] == "several", name in GALLERIES)
             elif isinstance(value, os.PathLike):  # a gallery is text, for it may lie in an object store
                 given.arguments[name] = os.fspath(value)
         try:
