@@ -13,10 +13,10 @@ import cyclopts
 
 from facekd.core.files import read_yaml
 from facekd.core.formats import KEY, check_format
-from facekd.core.printable import printable_line
+from facekd.core.printable import printable_line, without_keys
 from facekd.core.suggest import nearest
 from facekd.errors import UserError
-from facekd.settings.group import panel
+from facekd.settings.group import as_paths, panel
 
 # In the order of the work.
 COMMANDS = {
@@ -154,7 +154,7 @@ def run(tokens: list[str]) -> int:
         result: Any = _call_as_json(app, tokens, private) if as_json else _call(app, tokens)
     except (UserError, cyclopts.CycloptsError) as error:
         # Parsers of YAML and networks explain themselves over several lines; a user gets one sentence.
-        print("facekd:", printable_line(" ".join(_said(error).split())), file=sys.stderr)
+        print("facekd:", printable_line(without_keys(" ".join(_said(error).split()))), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("facekd: interrupted; the same command goes on where it stopped", file=sys.stderr)
@@ -188,16 +188,14 @@ def _call_as_json(app: cyclopts.App, tokens: list[str], private: bool) -> Any:
     Args:
         private: leave the result out, for it has the names that the tables have not.
     """
-    import json
-
     from facekd.console import tables_kept
-    from facekd.core.plain_json import plain_json
+    from facekd.core.plain_json import json_line, plain_json
 
     with tables_kept() as tables:
         result = _call(app, tokens)
     shown = {"command": tokens[0], "exit_code": getattr(result, "exit_code", 0)}
     shown |= {} if private else {"result": plain_json(result)}
-    print(json.dumps({**shown, "tables": tables}, allow_nan=False, ensure_ascii=False))
+    print(json_line({**shown, "tables": tables}))
     return result
 
 
@@ -227,7 +225,7 @@ def _take_config(tokens: list[str]) -> tuple[list[str], Path | None]:
         value = value if equals else next(waiting, "")
         if not value:
             raise UserError(f"{flag} needs {CONFIG_FLAGS[flag]} after it")
-        path = Path(value)
+        path: Path = as_paths(value)
         if flag == "--resume":
             path = path / RUN_FILE
             if not path.is_file():

@@ -117,7 +117,7 @@ def table(title: str, columns: list[str], rows: list[list[str]], quiet: bool = F
     print(printable_line(title), flush=True)
     shown = Table()
     for i, column in enumerate(columns):
-        shown.add_column(column, justify="right" if figures and i > 0 else "left", overflow="fold")
+        shown.add_column(printable_line(column), justify="right" if figures and i > 0 else "left", overflow="fold")
     for row in rows:
         shown.add_row(*map(printable_line, row))
     Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False).print(shown)

@@ -286,3 +286,37 @@ def test_commands_are_found_where_they_lay_before() -> None:
 def test_json_without_a_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--json"]) == 2
     assert "--json needs a command before it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["distill", "--out", "{}"],
+        ["distill", "--data", "{}"],
+        ["distill", "--data", "crops", "--teacher", "{}"],
+        ["distill", "--data", "crops", "--drop", "{}"],
+        ["distill", "--resume", "{}"],
+        ["distill", "--config={}"],
+        ["align", "{}"],
+        ["export", "run", "{}"],
+        ["compare", "a", "{}"],
+        ["identify", "{}", "photos"],
+        ["gallery", "info", "{}"],
+        ["same", "{}", "{}"],
+        ["nets", "{}"],
+    ],
+)
+@pytest.mark.parametrize(
+    "address",
+    ["s3://user:hidden@bucket/x", "s3://KEY:hid/hidden@bucket", "https://u:hidden@127.0.0.1:1/x?token=hidden"],
+)
+def test_an_address_is_refused_and_its_password_shown_nowhere(
+    words: list[str], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--out s3://…`` made a folder called s3: and trained into it."""
+    monkeypatch.chdir(tmp_path)
+    assert run([word.format(address) for word in words]) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1
+    assert "hidden" not in said.out + said.err
+    assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ import os
 import pickle
 import shutil
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from recordio import write_set
-from toy import person
+from toy import person, write_store
 
 from facekd.cli import run
 from facekd.core.pixels import encode_crop
@@ -413,3 +414,14 @@ def test_an_archive_within_an_npz(tmp_path: Path) -> None:
 def test_a_name_longer_than_the_system_takes(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", "--scores", "n" * 300 + ".csv"]) == 2
     assert capsys.readouterr().err.startswith("facekd: " + "n" * 80 + "…: longer than a file's name may be")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_a_name_that_is_no_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """pyarrow, which reads crops, takes no such path: it was a traceback."""
+    store = write_store(tmp_path / os.fsdecode(b"crops-\xff"), people=2, photos=2)
+    assert run(["train-teacher", "--data", str(store), "--out", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("facekd: ")
+    assert "crops-\\udcff" in line
+    assert line.endswith("a name here is no UTF-8 text; rename that file or folder")

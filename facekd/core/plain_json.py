@@ -1,8 +1,9 @@
-"""Any result as JSON can hold it."""
+"""Any result as JSON can hold it, and as a terminal can show it."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from collections.abc import Mapping, Set
@@ -10,6 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+
+def json_line(value: Any) -> str:
+    """`value`, which is plain, as JSON on one line; what could steer a terminal, or is no UTF-8, is an escape in it."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
 
 
 def plain_json(value: Any) -> Any:

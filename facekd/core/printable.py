@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
+# As pathlib leaves https://host/photo.jpg, with one slash.
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+KEYS = re.compile(rf"(\b{ADDRESS.pattern}/*)[^\s'\"]*@", re.IGNORECASE)
+QUERY = re.compile(rf"(\b{ADDRESS.pattern}[^\s'\"?]*\?)[^\s'\"]*", re.IGNORECASE)
+
 
 def printable_line(text: str) -> str:
     """`text` that can't break the line or steer a terminal: what is not printable is written as an escape."""
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def without_keys(text: str) -> str:
+    """`text` without what addresses in it hold before an @, such as a password, and behind a ?, such as a token."""
+    return QUERY.sub(r"\1…", KEYS.sub(r"\1…@", text))
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -19,8 +19,9 @@ from typing import Any
 
 import yaml
 
-from facekd.core.files import PRIVATE, read_yaml, sha256_file, write_json, write_text
+from facekd.core.files import PRIVATE, no_stream, read_yaml, sha256_file, write_json, write_text
 from facekd.core.formats import FORMATS, KEY, check_format
+from facekd.core.printable import without_keys
 from facekd.core.system import NO_LINK, cores
 from facekd.errors import UserError
 
@@ -89,7 +90,7 @@ def environment(inputs: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Versions, machine, git commit, date, command line and input digests of this process."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [Path(sys.argv[0]).name, *map(without_keys, sys.argv[1:])],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
@@ -151,6 +152,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
         UserError: the file can't be read, another line of it is damaged, or holds something else than this.
     """
     path = out / "metrics.jsonl"
+    no_stream(path)
     try:
         data = path.read_bytes()
     except FileNotFoundError:

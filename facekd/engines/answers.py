@@ -18,6 +18,7 @@ class SiteAnswer:
     numbers: dict[str, float] = field(default_factory=dict)
     problem: str = ""  # a sentence, where there is nothing else
     sites: int = 1  # whose mean it is
+    node: str = ""  # what the carrier knows it by, which it can't choose; empty where there is only its name
 
 
 Ask: TypeAlias = "Callable[[str, Mapping[str, Array], int], list[SiteAnswer]]"  # task, arrays, first step

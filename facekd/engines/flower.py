@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -21,6 +22,7 @@ from facekd.engines.answers import Ask, SiteAnswer
 from facekd.errors import UserError
 
 ARRAYS, TASK, NUMBERS = "arrays", "task", "numbers"  # names of records in a message
+LONGEST = 500  # characters of a site's name, or of what it can't do
 FAILED = 100  # Flower's code is for its own errors; a site's sentence comes as one of this number
 
 # task, what all do alike as JSON, first step, arrays, the site's own settings -> arrays, numbers
@@ -176,24 +178,22 @@ def _packed(arrays: Mapping[str, Array]) -> ArrayRecord:
 
 
 def _answer(reply: Message) -> SiteAnswer:
+    node = f"node {reply.metadata.src_node_id}"
     if reply.has_error():
-        site, _, problem = reply.error.reason.rpartition("\n")
+        site, _, problem = (reply.error.reason or "").rpartition("\n")
         own = reply.error.code == FAILED
-        return SiteAnswer(
-            site if own else f"node {reply.metadata.src_node_id}", problem=problem.strip() or "it stopped"
-        )
+        return SiteAnswer(site if own else node, problem=problem.strip()[:LONGEST] or "it stopped", node=node)
     try:
         task, packed, numbers = (reply.content[name] for name in (TASK, ARRAYS, NUMBERS))
         assert isinstance(task, ConfigRecord)
         assert isinstance(packed, ArrayRecord)
         assert isinstance(numbers, MetricRecord)
         arrays = {name: array.numpy() for name, array in packed.items()}
+        assert all(isinstance(array, np.ndarray) for array in arrays.values())  # an archive of them is read as well
         values = {name: float(value) for name, value in numbers.items()}
-        return SiteAnswer(str(task["site"]), arrays, values)
+        return SiteAnswer(str(task["site"])[:LONGEST], arrays, values, node=node)
     except Exception as error:  # a site may send anything
-        return SiteAnswer(
-            f"node {reply.metadata.src_node_id}", problem=f"its answer can't be read ({type(error).__name__})"
-        )
+        return SiteAnswer(node, problem=f"its answer can't be read ({type(error).__name__})", node=node)
 
 
 @contextmanager

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 from ray._private import node, ray_constants
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
+from facekd.core.system import is_free, is_own, locked_folder
 from facekd.errors import UserError
 
 T = TypeVar("T")
@@ -118,15 +122,32 @@ def _connect(address: str, quiet: dict[str, Any]) -> None:
 def session_folder() -> Iterator[str]:
     """A folder for a cluster's logs, sockets and spilled objects, which may hold crops: its owner's alone, gone after.
 
-    Ray's own lie in /tmp/ray, are everybody's to read, and stay.
+    Ray's own lie in /tmp/ray, are everybody's to read, and stay. One that a killed process left goes with the next.
     """
     home = tempfile.gettempdir()
     short = "/tmp" if len(home) > LONGEST_SESSION - len("/ray-12345678/r") and os.path.isdir("/tmp") else home
+    for left in Path(short).glob("ray-????????"):
+        if _abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
     # A process of the cluster may still write its last line.
     with tempfile.TemporaryDirectory(prefix="ray-", dir=short, ignore_cleanup_errors=True) as folder:
         inner = os.path.join(folder, "r")  # Ray opens the folder that it is given to everybody
         os.mkdir(inner)
-        yield inner
+        with locked_folder(Path(folder)):
+            yield inner
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether nobody works in what looks like a folder of `session_folder`: Ray writes into its name who began it."""
+    try:
+        about = folder.lstat()
+        if not (stat.S_ISDIR(about.st_mode) and is_own(about)) or os.listdir(folder) != ["r"]:
+            return False
+        began = [name.rpartition("_")[2] for name in os.listdir(folder / "r") if name.startswith("session_2")]
+    except OSError:
+        return False
+    gone = [pid.isdecimal() and not os.path.exists(f"/proc/{pid}") for pid in began]
+    return bool(gone) and all(gone) and os.path.exists("/proc/self") and is_free(folder)
 
 
 def local_settings(folder: str) -> dict[str, Any]:

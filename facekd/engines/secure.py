@@ -55,11 +55,20 @@ def secure_asker(grid: Grid, context: Context, assignment: str, minutes: float) 
         workflow = SecAggPlusWorkflow(
             1.0, 0.5, max_weight=1.0, clipping_range=RANGE, quantization_range=LEVELS, timeout=60 * minutes
         )
-        workflow(grid, legacy)
+        try:
+            workflow(grid, legacy)
+        except Exception as error:  # Flower takes on trust what a site sends
+            return [
+                SiteAnswer(
+                    "all sites together", problem=f"what one of them sent can't be read ({type(error).__name__})"
+                )
+            ]
         answers = [SiteAnswer(*_sentence(failure)) for failure in round_.failures]
         if round_.results:
             names = _sent_back(asked, arrays)
             mean = parameters_to_ndarrays(round_.results[0].parameters)
+            if [value.shape for value in mean] != [arrays[name].shape for name in names]:
+                return [*answers, SiteAnswer("all sites together", problem="their weights are of another network")]
             changed = {
                 name: (arrays[name] + value * _scale(arrays[name])).astype(np.float32)
                 for name, value in zip(names, mean, strict=True)
@@ -73,7 +82,10 @@ def secure_asker(grid: Grid, context: Context, assignment: str, minutes: float) 
                 return [
                     SiteAnswer("all sites together", problem=f"what their norms see did not settle in {TRIES} tries")
                 ]
-            numbers = {name: fmean(one[name] for one in told) for name in told[0]}
+            # A site tells what it can: one without held-out pairs knows no rates.
+            known = [{k: float(v) for k, v in one.items() if isinstance(v, int | float)} for one in told]
+            said = dict.fromkeys(key for one in known for key in one)
+            numbers = {name: fmean(one[name] for one in known if name in one) for name in said}
             answers.append(SiteAnswer("all sites together", changed, {**numbers, "crops": 1.0}, sites=len(told)))
         elif not answers:
             answers = [SiteAnswer("all sites together", problem="too few of them answered for the masks to cancel")]

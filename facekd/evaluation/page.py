@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from facekd.console import say, table
 from facekd.core.files import write_json, write_text
+from facekd.core.printable import printable_line
 from facekd.core.types import Rate
 from facekd.evaluation.results import Cost, plain, rate_of
 from facekd.reports import plots
@@ -50,9 +51,9 @@ class Page:
         for one in self.terminal:
             table(one.caption, list(one.columns), [list(row) for row in one.rows], quiet)
             if one.note and not quiet:
-                print(one.note)
+                print(printable_line(one.note))
         if not quiet:
-            print(self.lead)  # the tables above have no room for intervals
+            print(printable_line(self.lead))  # the tables above have no room for intervals
         for line in (*self.lines, f"report: {pages[-1]}"):
             say(line, quiet)
 

@@ -37,7 +37,7 @@ class Place:
         """
         if isinstance(where, Place):
             return where
-        if re.match(r"s3:/+[^/]*@", str(where)):
+        if re.match(r"s3:/+([^/]*@|[^/]*:.*@)", str(where)):
             raise UserError(
                 "s3://…@…: a gallery's place holds no keys; give s3://BUCKET/PREFIX, and the keys as AWS_ACCESS_KEY_ID "
                 "and AWS_SECRET_ACCESS_KEY in the environment"

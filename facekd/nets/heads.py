@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facekd.core.choices import HEADS, HeadName
-from facekd.core.files import write_bytes
+from facekd.core.files import no_stream, write_bytes
 from facekd.core.formats import FORMATS, KEY, check_format
 from facekd.errors import UserError
+from facekd.nets.saved import digest
 
 HEAD = "head.safetensors"  # its name in a run folder
 ABOUT = "facekd"  # the one key of its metadata
+WEIGHTS = "weights_sha256"  # in what lies there
 SUB_CENTERS = 3  # of an identity in sub-center ArcFace; the paper's choice
 
 
@@ -99,8 +101,8 @@ class SavedHead:
 def save_head(path: Path, head: Head, identities: tuple[str, ...], model_id: str) -> None:
     """Write a head to `path`."""
     about: dict[str, object] = {KEY: FORMATS["head"], "head": head.name, "margin": head.margin, "scale": head.scale}
-    about |= {"identities": identities, "model": model_id}
     weights = {key: value.detach().cpu().contiguous() for key, value in head.state_dict().items()}
+    about |= {"identities": identities, "model": model_id, WEIGHTS: digest(weights)}
     write_bytes(path, safetensors.torch.save(weights, {ABOUT: json.dumps(about)}))
 
 
@@ -110,6 +112,7 @@ def load_head(path: Path) -> SavedHead:
     Raises:
         UserError: a file of another kind, or weights that do not fit the head they name.
     """
+    no_stream(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[ABOUT])
@@ -119,6 +122,8 @@ def load_head(path: Path) -> SavedHead:
         identities = tuple(str(name) for name in about["identities"])
         head = Head(about["head"], weight.shape[-1], len(identities), about["margin"], about["scale"])
         head.load_state_dict(weights)
+        if WEIGHTS in about and about[WEIGHTS] != digest(weights):  # a head of before has no digest
+            raise ValueError("its weights are not those that were written")
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: not a readable facekd head ({error}); copy it again or train it again") from error
     return SavedHead(head.eval().requires_grad_(False), identities, about["model"])

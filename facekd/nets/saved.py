@@ -13,7 +13,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from facekd.core.contract import Contract
-from facekd.core.files import write_bytes
+from facekd.core.files import no_stream, write_bytes
 from facekd.core.formats import FORMATS, KEY, check_format
 from facekd.errors import UserError
 from facekd.nets import build
@@ -55,6 +55,7 @@ def load_model(path: Path) -> SavedModel:
         path = path / MODEL
     if not path.exists():
         raise UserError(f"{path}: no trained network there; give a finished run folder or an .onnx file")
+    no_stream(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})[ABOUT])

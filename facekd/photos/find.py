@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from facekd.core.choices import IdentityFrom
+from facekd.core.printable import ADDRESS, without_keys
 from facekd.errors import UserError
 from facekd.photos.archives import MAX_BYTES as MAX_BYTES
 from facekd.photos.archives import TOO_LARGE, Members, member_stamp, members, read_member
@@ -21,7 +22,6 @@ from facekd.photos.kinds import COMMON, HEAD, is_photo_head, is_photo_name
 
 LFW_NAME = re.compile(r"(.+)_\d{4}")
 CFP_PATH = re.compile(r"(?:.*/)?([^/]+)/(?:frontal|profile)/[^/]+")
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # as pathlib leaves https://host/photo.jpg
 BYTE = re.compile(r"\\(?=x[0-9a-f]{2})")  # begins what `printable` writes for a byte that is no text
 
 
@@ -110,7 +110,9 @@ def one_photo(path: Path) -> FoundPhotos:
 
 def _nothing_at(path: Path, what: str) -> UserError:
     if ADDRESS.match(str(path)):
-        return UserError(f"{path}: an address, and photos are read from files; download it and give its path")
+        return UserError(
+            f"{without_keys(str(path))}: an address, and photos are read from files; download it and give its path"
+        )
     return UserError(f"{path}: no such {what}; check the path")
 
 

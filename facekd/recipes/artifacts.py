@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import safetensors
 import torch
 from torch import nn
 
 from facekd.console import say
-from facekd.core.contract import Contract
-from facekd.core.files import read_json, write_json, write_text
+from facekd.core.files import PRIVATE, read_json, write_json, write_text
 from facekd.core.run import append_metrics, read_metrics
 from facekd.errors import UserError
 from facekd.nets import build
 from facekd.nets.cost import num_macs, num_parameters
-from facekd.nets.saved import ABOUT, digest, save_model
-from facekd.recipes.card import TAR, TIME, Subject, training_card
+from facekd.nets.saved import digest, load_model, save_model
+from facekd.recipes.card import TAR, TIME, Subject, times, training_card
 from facekd.reports.training_plots import training_plots
 from facekd.training.loop import Plan
 from facekd.training.parallel import num_processes, rank
 
 EVENTS, PLOTS, CARD = "tensorboard", "plots", "card.md"  # in a run folder
+EVENT_FILES = "events.out.tfevents.*"
 BEST = Path("checkpoints") / "best.safetensors"
 WAITING = "best-*.safetensors"  # beside it, by step: no checkpoint of that step lies there yet
 
@@ -51,9 +48,15 @@ def recording(out: Path, quiet: bool) -> Iterator[Callable[[Mapping[str, float]]
     from torch.utils.tensorboard import SummaryWriter
 
     folder = out / EVENTS
-    for old in folder.glob("events.out.tfevents.*"):
-        old.unlink()
-    writer = SummaryWriter(folder, purge_step=0)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for old in folder.glob(EVENT_FILES):
+            old.unlink()
+        writer = SummaryWriter(folder, purge_step=0)
+        for new in folder.glob(EVENT_FILES):  # TensorBoard would let others read it
+            new.chmod(PRIVATE)
+    except OSError as error:
+        raise UserError(f"{folder}: can't be written ({error.strerror}); remove it and go on") from error
 
     def tell(row: Mapping[str, float]) -> None:
         for key, value in row.items():
@@ -109,14 +112,33 @@ def settle_best(out: Path, step: int) -> None:
     Those of later steps go: a run that goes on from `step` judges them again. So the best is always the best of what
     ``metrics.jsonl`` holds, whenever the run was killed.
     """
-    waiting = {int(path.stem.partition("-")[2]): path for path in (out / BEST.parent).glob(WAITING)}
-    if step == 0:
-        (out / BEST).unlink(missing_ok=True)
-    for number, path in sorted(waiting.items()):
-        if number <= step:
-            os.replace(path, out / BEST)
-        else:
-            path.unlink()
+    found = {path: path.stem.partition("-")[2] for path in (out / BEST.parent).glob(WAITING)}
+    waiting = {int(number): path for path, number in found.items() if number.isdecimal()}
+    try:
+        if step == 0:
+            (out / BEST).unlink(missing_ok=True)
+        for number, path in sorted(waiting.items()):
+            if number <= step:
+                os.replace(path, out / BEST)
+            else:
+                path.unlink()
+    except OSError as error:
+        raise UserError(f"{out / BEST}: can't be replaced ({error.strerror}); remove it and go on") from error
+
+
+def kept_best(out: Path) -> str | None:
+    """The model_id of the best network of a run; None where there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not (out / BEST).exists():
+        return None
+    try:
+        with torch.random.fork_rng(devices=[]):  # to build a network draws numbers, and the run's own go on
+            return load_model(out / BEST).contract.model_id
+    except UserError as error:
+        raise UserError(f"{error}; without that file the run goes on, and keeps the best from there on") from error
 
 
 def note_time(out: Path, start: int, step: int, seconds: float, device: torch.device) -> None:
@@ -125,7 +147,7 @@ def note_time(out: Path, start: int, step: int, seconds: float, device: torch.de
     cores = environment["cores"]
     processor = f"{environment['processor']}, {cores} core{'s' * (cores > 1)}"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
-    known = [piece for piece in (read_json(out / TIME) if (out / TIME).exists() else []) if piece["to"] <= start]
+    known = [piece for piece in times(out) if piece["to"] <= start]
     piece = {"from": start, "to": step, "seconds": round(seconds, 3), "device": name, "processes": num_processes()}
     write_json(out / TIME, [*known, piece])
 
@@ -138,7 +160,8 @@ def leave(out: Path, subject: Subject, about: Mapping[str, str], plan: Plan, ste
         net: the network to keep.
     """
     rows = read_metrics(out)
-    best = best_row(rows) if (out / BEST).exists() else None
+    best_id = kept_best(out)
+    best = None if best_id is None else best_row(rows)
     for name, svg in training_plots(rows, None if best is None else int(best["step"])).items():
         write_text(out / PLOTS / f"{name}.svg", svg)
     spec, model_id = subject.contract, None
@@ -149,12 +172,5 @@ def leave(out: Path, subject: Subject, about: Mapping[str, str], plan: Plan, ste
         activation = getattr(net, "activation", "prelu")
         plain = build(subject.name, dim=spec.dim, size=spec.size, activation=activation)
         cost = num_parameters(plain), num_macs(plain, spec.size)
-    kept = None if best is None else (int(best["step"]), _model_id(out / BEST))
+    kept = None if best is None or best_id is None else (int(best["step"]), best_id)
     write_text(out / CARD, training_card(out, subject, model_id, kept, about, plan, step, cost))
-
-
-def _model_id(path: Path) -> str:
-    """The id in a saved network's own contract, its weights left unread."""
-    with safetensors.safe_open(path, "pt") as file:
-        about: dict[str, Any] = json.loads(file.metadata()[ABOUT])
-    return Contract.from_mapping(about["contract"], str(path)).model_id

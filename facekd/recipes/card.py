@@ -16,6 +16,7 @@ from facekd.core.files import read_json
 from facekd.core.run import read_metrics
 from facekd.crops.training import TrainingCrops
 from facekd.deploy.card import LIMITS
+from facekd.errors import UserError
 from facekd.reports.document import Repeat, Section, Table, Text, to_markdown
 from facekd.training.loop import Plan
 
@@ -161,10 +162,28 @@ def _counts(crops: TrainingCrops, about: Mapping[str, str]) -> Table:
     return Table("Counts", ("What", "Value"), _rows(rows))
 
 
+def times(out: Path) -> list[dict[str, Any]]:
+    """The pieces of a run that ``time.json`` knows: from and to which step, seconds, device and processes of each.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = out / TIME
+    remedy = "delete it: what the steps so far took is then not in the card, and the run goes on"
+    try:
+        pieces = read_json(path) if path.exists() else []
+    except UserError as error:
+        raise UserError(f"{error}; {remedy}") from error
+    kinds = {"from": int, "to": int, "seconds": float, "device": str, "processes": int}
+    for piece in pieces if isinstance(pieces, list) else [None]:
+        if not isinstance(piece, dict) or any(type(piece.get(key)) is not kind for key, kind in kinds.items()):
+            raise UserError(f"{path}: holds something else than the times of steps; {remedy}")
+    return list(pieces)
+
+
 def _time(out: Path, batch: int, step: int) -> Table:
     """Steps, time and crops a second, on each machine that took part."""
-    path = out / TIME
-    pieces = [piece for piece in (read_json(path) if path.exists() else []) if piece["to"] <= step]
+    pieces = [piece for piece in times(out) if piece["to"] <= step]
     steps, seconds = Counter[str](), Counter[str]()
     for piece in pieces:
         machine = f"{piece['device']}, {piece['processes']} process{'es' * (piece['processes'] > 1)}"

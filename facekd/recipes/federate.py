@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 
 import numpy as np
 import torch
@@ -34,18 +34,23 @@ from facekd.recipes.site import (
     first_modules,
     from_moments,
     give_weights,
+    moments,
     norm_names,
     weights_of,
 )
 from facekd.recipes.terms import needs_of, read_terms
-from facekd.recipes.train import forget_after, save_trained
+from facekd.recipes.train import FAR, forget_after, save_trained
 from facekd.settings.federation import SharedStudent, SharedTeacher, SiteOptimization, Sites
 from facekd.settings.training import PEAK_LR
 from facekd.teachers.teacher import load_teacher
 from facekd.training.checkpoint import LAST, restore, save_checkpoint
 
 DEFAULT = {"embedding": 10.0}
-MOST = 3.0  # times the median: more crops than that no site counts for, and no site moves the weights farther
+# Times the median, of an even number the lower one, for of two sites that would be what the greedier of them says: more
+# crops than that no site counts for, and no site moves the weights, or what the norms see, farther.
+MOST = 3.0
+LARGEST = 1e30  # of a number that a site measured: sums of more are none
+TOLD = {"crops", "loss", "held_out_eer", f"held_out_tar@{FAR:g}"}  # what a site may say beside its arrays
 
 
 def begin_at(student: SharedStudent, out: Path | None) -> SavedModel | None:
@@ -151,10 +156,11 @@ def federate_rounds(
         step = round_ * assignment.steps
         answers = ledger.sound(ask(TRAIN, before, step), before, set(before), quiet)
         _enough(answers, least, round_, out)
-        averaged = average(answers, before)
+        averaged = average(answers, before, weights=before.keys() - norms.keys() - set(norms.values()))
+        averaged |= {name: np.maximum(averaged[name], 0) for name in norms}  # variances, whatever a site says
         settled = ledger.sound(ask(SETTLE, averaged, step), averaged, norms.keys() | set(norms.values()), quiet)
         if settled:
-            averaged |= from_moments(average(settled), norms)
+            averaged |= from_moments(average(settled, moments(averaged, norms)), norms)
         give_weights(modules, averaged)
         rates = dict(judge(modules["net"])) or mean_numbers(settled, "held_out")
         row = {"step": round_ + 1, "sites": sum(one.sites for one in answers), **mean_numbers(answers, "loss"), **rates}
@@ -196,39 +202,51 @@ class Admission:
         bad = [name for name, value in arrays.items() if not np.isfinite(value).all()]
         if bad:
             return f"its weights are no finite numbers ({len(bad)} of {len(arrays)} tensors, such as {bad[0]})"
+        if answer.sites == 1 and _below_zero(arrays, moments=arrays.keys() != sent.keys()):
+            return "of what its norms saw, a variance is below zero"
         if not (math.isfinite(count) and count >= 1 and count == round(count)):
             return f"it says that it has {count:g} crops"
+        if not answer.numbers.keys() <= TOLD or max(map(abs, answer.numbers.values())) > LARGEST:
+            return "it measured something else than it was asked for"
         if wrong := wrong_metric({"step": 0, **answer.numbers}):
             return f"of what it measured, {wrong}"
-        known = self.crops.setdefault(answer.site, count)
+        known = self.crops.setdefault(answer.node or answer.site, count)
         if known != count:
             return f"it said that it has {known:g} crops, and now says {count:g}"
         return ""
 
 
-def average(answers: Sequence[SiteAnswer], before: Mapping[str, Array] | None = None) -> dict[str, Array]:
+def average(
+    answers: Sequence[SiteAnswer], before: Mapping[str, Array] | None = None, weights: Collection[str] | None = None
+) -> dict[str, Array]:
     """The mean of the sites' arrays, each counting by its crops, in float64 and in the order of `answers`.
 
-    With `before`, the weights that they began at, no site's change is longer than MOST times the median of all: a
-    longer one is shortened to that. No site counts for more than MOST times the median number of crops.
+    With `before`, what they began at, no site's change is longer than MOST times the median of all: a longer one is
+    shortened to that. No site counts for more than MOST times the median number of crops.
+
+    Args:
+        weights: the names whose change is measured so; any other is bounded by itself. All, unless given.
     """
     counts = [answer.numbers["crops"] for answer in answers]
-    capped = np.minimum(counts, MOST * median(counts))
+    capped = np.minimum(counts, MOST * median_low(counts))
     shares = capped / capped.sum()
-    lengths = [1.0] * len(answers)
-    if before is not None:
-        changes = [_length(answer.arrays, before) for answer in answers]
-        longest = MOST * median(changes)
-        lengths = [min(1.0, longest / change) if change > 0 else 1.0 for change in changes]
+    every = list(answers[0].arrays)
+    kinds = [every] if weights is None else [[n for n in every if n in weights], [n for n in every if n not in weights]]
     mean = {}
-    for name in answers[0].arrays:
-        base = np.zeros(()) if before is None else before[name].astype(np.float64)
-        moved = sum(
-            share * length * (answer.arrays[name].astype(np.float64) - base)
-            for answer, share, length in zip(answers, shares, lengths, strict=True)
-        )
-        mean[name] = np.asarray(base + moved, np.float32)
-    return mean
+    for names in kinds:
+        lengths = [1.0] * len(answers)
+        if before is not None:
+            changes = [_length(answer.arrays, before, names) for answer in answers]
+            longest = MOST * median_low(changes)
+            lengths = [min(1.0, longest / change) if change > 0 else 1.0 for change in changes]
+        for name in names:
+            base = np.zeros(()) if before is None else before[name].astype(np.float64)
+            moved = sum(
+                share * length * (answer.arrays[name].astype(np.float64) - base)
+                for answer, share, length in zip(answers, shares, lengths, strict=True)
+            )
+            mean[name] = np.asarray(base + moved, np.float32)
+    return {name: mean[name] for name in every}
 
 
 def mean_numbers(answers: Sequence[SiteAnswer], prefix: str) -> dict[str, float]:
@@ -238,10 +256,18 @@ def mean_numbers(answers: Sequence[SiteAnswer], prefix: str) -> dict[str, float]
     return {name: sum(values) / len(values) for name, values in given.items()}
 
 
-def _length(arrays: Mapping[str, Array], before: Mapping[str, Array]) -> float:
-    """How far weights moved; what norms saw is no weight."""
-    moved = [name for name in arrays if not name.endswith(("running_mean", "running_var"))]
-    return math.sqrt(sum(float(np.square(arrays[name].astype(np.float64) - before[name]).sum()) for name in moved))
+def _length(arrays: Mapping[str, Array], before: Mapping[str, Array], names: Sequence[str]) -> float:
+    """How far these moved."""
+    return math.sqrt(sum(float(np.square(arrays[name].astype(np.float64) - before[name]).sum()) for name in names))
+
+
+def _below_zero(arrays: Mapping[str, Array], moments: bool) -> bool:
+    """Whether a norm's variance is, or of its second moment what is left without the square of its mean."""
+    for name in filter(lambda name: name.endswith("running_var"), arrays):
+        squared = arrays[name.removesuffix("var") + "mean"].astype(np.float64) ** 2
+        if (arrays[name] < (squared * 0.999 - 1e-6 if moments else 0)).any():
+            return True
+    return False
 
 
 def _enough(answers: Sequence[SiteAnswer], least: int, done: int, out: Path) -> None:

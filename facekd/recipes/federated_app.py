@@ -13,10 +13,12 @@ from flwr.serverapp import Grid, ServerApp
 
 from facekd.console import say
 from facekd.core.files import write_text
+from facekd.core.process import left_as_it_was
 from facekd.core.types import Array
 from facekd.engines.flower import asker_of, site_app, wait_for_sites
 from facekd.errors import UserError
 from facekd.recipes.federate import federate_rounds
+from facekd.recipes.plan import hold_run
 from facekd.recipes.site import Assignment, SiteFiles, do
 from facekd.settings.federation import Sites
 
@@ -83,19 +85,36 @@ def coordinator() -> ServerApp:
     app = ServerApp()
 
     def main(grid: Grid, context: Context) -> None:
-        asked: Mapping[str, Any] = context.run_config
-        assignment = Assignment.from_json(asked["assignment"])
-        wait_for_sites(grid, asked["sites"], asked["patience"], say)
-        ask = asker_of(grid, context, assignment.to_json(), asked["patience"], asked["secure"])
-        about = {"assignment": assignment.to_json(), "sites": "real"}
         try:
-            federate_rounds(ask, assignment, lambda net: {}, Path(asked["out"]), about, asked["least"], quiet=False)
+            with left_as_it_was():
+                _coordinate(grid, context)
         except UserError as error:
             say(str(error))
             raise SystemExit(2) from None
 
     app.main()(main)
     return app
+
+
+def _coordinate(grid: Grid, context: Context) -> None:
+    """Wait for the sites, and go through the rounds.
+
+    Raises:
+        UserError: settings that can't be, as ``flwr run --run-config`` may change them; an app of another facekd;
+            another run in the same folder; or too few sites.
+    """
+    asked: Mapping[str, Any] = context.run_config
+    least, patience = int(asked["least"]), float(asked["patience"])
+    count, secure = int(asked["sites"]), bool(asked["secure"])
+    Sites(app=Path(), sites=count, least=least, patience=patience, secure=secure)  # refuses what can't be
+    text = str(asked["assignment"])
+    assignment = Assignment.from_json(text)
+    out = Path(str(asked["out"]))
+    hold_run(out)
+    wait_for_sites(grid, count, patience, say)
+    ask = asker_of(grid, context, text, patience, secure)
+    about = {"assignment": text, "sites": "real"}
+    federate_rounds(ask, assignment, lambda net: {}, out, about, least, quiet=False)
 
 
 def sites(secure: bool) -> ClientApp:

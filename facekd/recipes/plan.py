@@ -32,6 +32,9 @@ from facekd.training.speed import compiled
 
 BEGUN_SHARE = 0.05  # of these: a higher rate destroys what the network that a run begins at knows
 
+# That trainings make in their own; through a link they would write into, and remove from, somebody else's.
+FOLDERS = ("checkpoints", "plots", "tensorboard", "teacher")
+
 Forward: TypeAlias = "Callable[[Tensor], Tensor]"
 
 MOST_WARMUP = 500  # steps; a tenth of a short run
@@ -129,18 +132,30 @@ def begin(out: Path | None, command: str, config: Mapping[str, Any], inputs: tup
     """The run's folder, begun and held until the command ends; of several processes the first one does that.
 
     Raises:
-        UserError: another command writes the folder, it holds a run with other settings, or several processes have no
-            folder named.
+        UserError: another command writes the folder, it holds a run with other settings or a link in place of a folder
+            of a run's own, or several processes have no folder named.
     """
     if out is None and num_processes() > 1:
         raise UserError("several processes train one run: name its folder with --out")
     out = out or default_out(command)
     if rank() == 0:
-        hold_folder(out)
+        hold_run(out)
     refuse_other_run(out, config)
     if rank() == 0:
         start_run(out, command, {**config, "out": out}, inputs)
     return out
+
+
+def hold_run(out: Path) -> None:
+    """Be the one command that writes a run's folder, until this one ends.
+
+    Raises:
+        UserError: another command writes it, or a link or a file lies in place of one of FOLDERS.
+    """
+    hold_folder(out)
+    for folder in (out / name for name in FOLDERS):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise UserError(f"{folder}: is no folder of the run's own; remove it, or choose another --out")
 
 
 def one_process(parts: Sequence[str]) -> None:

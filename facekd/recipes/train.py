@@ -28,8 +28,8 @@ from facekd.nets.heads import HEAD, Head, save_head
 from facekd.nets.saved import MODEL, digest, save_model
 from facekd.rates.counts import curve
 from facekd.rates.rates import eer, rate_at
-from facekd.recipes.artifacts import keep_if_best, leave, note_time, recording, settle_best
-from facekd.recipes.card import Subject
+from facekd.recipes.artifacts import keep_if_best, kept_best, leave, note_time, recording, settle_best
+from facekd.recipes.card import Subject, times
 from facekd.recipes.watch import Movement, Shown, Watched, judged, losses
 from facekd.training.average import averaged_copy, follow
 from facekd.training.checkpoint import LAST, restore, save_checkpoint
@@ -99,6 +99,8 @@ def train(
         return kept_net
     accelerator.wait_for_everyone()  # before the first process writes another checkpoint
     if writes:
+        times(out)  # what is damaged is said before the first step, not after the last
+        kept_best(out)
         forget_after(out, start)
         settle_best(out, start)
     if start:

@@ -15,6 +15,7 @@ from facekd.errors import UserError
 from facekd.settings.group import as_paths, grouped, groups_of, takes_paths
 
 R = TypeVar("R")
+GALLERIES = ("gallery", "photo", "other")  # arguments that may be one, or say themselves that they may not
 
 
 def door(command: Callable[..., R]) -> Callable[..., R]:
@@ -42,7 +43,7 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
             raise TypeError(f"{command.__name__}() {error}") from None
         for name, value in given.arguments.items():
             if name in paths:
-                given.arguments[name] = as_paths(value, several=paths[name] == "several")
+                given.arguments[name] = as_paths(value, paths[name] == "several", name in GALLERIES)
             elif isinstance(value, os.PathLike):  # a gallery is text, for it may lie in an object store
                 given.arguments[name] = os.fspath(value)
         try:
@@ -53,6 +54,12 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
                 raise
             # Any question about such a path, even whether it is there, ends so.
             raise UserError(f"{str(error.filename)[:80]}…: longer than a file's name may be; check the path") from error
+        except UnicodeEncodeError as error:
+            if error.reason != "surrogates not allowed":
+                raise
+            # So Python holds bytes of a file's name that are no UTF-8; what facekd writes and libraries read is UTF-8.
+            place = str(error.object)[max(0, error.start - 60) : error.end + 20]
+            raise UserError(f"{place}: a name here is no UTF-8 text; rename that file or folder") from error
 
     # The command line asks what a command takes; what it gives may be of a room that takes long to load.
     entered.__annotations__ = {name: kind for name, kind in command.__annotations__.items() if name != "return"}

@@ -55,6 +55,7 @@ class Sites:
             (self.steps < 1, f"--steps {self.steps}: use 1 or more"),
             (self.least < 1, f"--least {self.least}: use 1 or more sites"),
             (not 0 < self.patience < math.inf, f"--patience {self.patience}: use a number of minutes above zero"),
+            (self.count < 1, f"--{'sites' if self.simulate is None else 'simulate'} {self.count}: use 2 or more sites"),
             (self.count < self.least, f"--least {self.least}: is more than the {self.count} sites; lower it"),
             (self.secure and self.count < 3, f"--secure: hides a site among others, and {self.count} are too few; "
              "three or more are needed"),

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeVar, Union, cast, dataclass_transform, get_
 from cyclopts import Group, Parameter
 
 from facekd.core.choices import SPELLED_BEFORE
+from facekd.core.printable import ADDRESS, without_keys
 from facekd.errors import UserError
 
 C = TypeVar("C", bound=type)
@@ -175,9 +176,21 @@ def takes_paths(annotation: str) -> str:
     )
 
 
-def as_paths(value: Any, several: bool = False) -> Any:
-    """`value` with each text in it as a Path; where there may be `several`, one alone as a list."""
+def as_paths(value: Any, several: bool = False, gallery: bool = False) -> Any:
+    """`value` with each text in it as a Path; where there may be `several`, one alone as a list.
+
+    Args:
+        gallery: it may be one, which alone may lie in an object store.
+
+    Raises:
+        UserError: an address, which would be taken for a folder called s3: or https:.
+    """
     if isinstance(value, str | os.PathLike):
         path = Path(value)
+        if ADDRESS.match(str(path)) and not (gallery and str(path).startswith("s3:/")):
+            raise UserError(
+                f"{without_keys(str(path))}: an address, and facekd reads and writes files; download it, or give the "
+                "path of a file or folder"
+            )
         return [path] if several else path
     return [as_paths(one) for one in value] if isinstance(value, list | tuple) else value

@@ -11,11 +11,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from facekd.core.files import write_bytes
+from facekd.core.files import no_stream, write_bytes
 from facekd.core.formats import FORMATS, KEY, check_format
 from facekd.errors import UserError
+from facekd.nets.saved import digest
 
 RUN = "facekd.run"  # key in a checkpoint's metadata
+TENSORS = "tensors_sha256"  # in what lies there: a power cut or a bad disk may leave zeros behind a whole beginning
 LAST = Path("checkpoints") / "last.safetensors"  # below the run folder
 
 
@@ -35,8 +37,8 @@ def save_checkpoint(
     tensors["rng"] = torch.get_rng_state()
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     # One key: safetensors writes several in any order, and the same state is to have the same bytes.
-    metadata = {RUN: json.dumps({KEY: FORMATS["checkpoint"], "step": step, "about": dict(about)})}
-    write_bytes(path, safetensors.torch.save(plain, metadata))
+    run = {KEY: FORMATS["checkpoint"], "step": step, "about": dict(about), TENSORS: digest(plain)}
+    write_bytes(path, safetensors.torch.save(plain, {RUN: json.dumps(run)}))
 
 
 def restore(
@@ -54,12 +56,15 @@ def restore(
     """
     if not path.exists():
         return 0
+    no_stream(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             run = json.loads((file.metadata() or {})[RUN])
             check_format("checkpoint", dict(run).get(KEY), path)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
         step, found, rng = int(run["step"]), dict(run["about"]), tensors["rng"]
+        if TENSORS in run and run[TENSORS] != digest(tensors):  # a checkpoint of before has no digest
+            raise ValueError("its tensors are not those that were written")
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path}: no readable checkpoint ({error}); delete it to start again") from error
     for key in {**found, **about}:

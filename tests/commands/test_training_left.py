@@ -25,6 +25,7 @@ from facekd.core.run import read_metrics
 from facekd.crops.store import CropStore
 from facekd.crops.training import read_training_crops
 from facekd.deploy.embedder import CropEmbedder
+from facekd.errors import UserError
 from facekd.nets import build
 from facekd.nets.cost import num_parameters
 from facekd.nets.saved import MODEL, load_model
@@ -245,6 +246,61 @@ def test_a_kill_is_such_a_cut(tmp_path: Path, store: Path, whole: Path) -> None:
     train(tmp_path, store)
     assert left(tmp_path) == left(whole)
     assert scalars(tmp_path) == scalars(whole)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "plots", "tensorboard"])
+def test_a_link_or_a_file_in_place_of_a_runs_own_folder_is_refused(tmp_path: Path, store: Path, name: str) -> None:
+    """Through a link another run's best network, plots and events were removed and written over."""
+    other, run = tmp_path / "other", tmp_path / "run"
+    other.mkdir()
+    for file in ("best.safetensors", "loss.svg", "events.out.tfevents.1"):
+        (other / file).write_text("precious")
+    run.mkdir()
+    (run / name).symlink_to(other)
+    with pytest.raises(UserError, match=rf"{name}: is no folder of the run's own; remove it"):
+        train(run, store)
+    assert {path.read_text() for path in other.iterdir()} == {"precious"}
+    assert len(list(other.iterdir())) == 3
+    (run / name).unlink()
+    (run / name).write_text("a file")
+    with pytest.raises(UserError, match=rf"{name}: is no folder of the run's own; remove it"):
+        train(run, store)
+
+
+@pytest.mark.parametrize("text", ["null", "3", '"to"', '{"to": 3}', "[[1]]", '[{"to": "x"}]', "[", ""])
+def test_damaged_times_are_said_before_the_first_step(tmp_path: Path, store: Path, text: str) -> None:
+    (tmp_path / "time.json").write_text(text)
+    with pytest.raises(UserError, match=r"time\.json: .*; delete it: .* the run goes on"):
+        train(tmp_path, store)
+    assert not read_metrics(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_damaged_best_network_is_said_before_the_next_step(tmp_path: Path, store: Path, whole: Path) -> None:
+    cut = next(row["step"] for row in judged_of(whole) if row["step"] > 0) + 1
+    with pytest.raises(Cut):
+        train(tmp_path, store, cut=cut, checkpoints=(cut - 1,))
+    good = (tmp_path / BEST).read_bytes()
+    for damaged in (b"", good[: len(good) // 2], good[: len(good) // 2] + bytes(len(good) - len(good) // 2)):
+        (tmp_path / BEST).write_bytes(damaged)
+        with pytest.raises(UserError, match=r"best\.safetensors: .*; without that file the run goes on"):
+            train(tmp_path, store)
+    (tmp_path / BEST).write_bytes(good)
+    train(tmp_path, store, checkpoints=(cut - 1,))
+    assert left(tmp_path) == left(whole)
+
+
+@pytest.mark.parametrize("name", [str(BEST), "checkpoints/best-1.safetensors"])
+def test_a_folder_in_place_of_the_best_network_is_said(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"best\.safetensors: can't be replaced"):
+        training_left.settle_best(tmp_path, 0)
+
+
+def test_what_a_training_leaves_is_for_its_owner_alone(whole: Path) -> None:
+    files = [path for path in whole.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in files} == {path.name: "0o600" for path in files}
 
 
 def test_a_run_killed_between_its_last_checkpoint_and_its_model_leaves_the_rest(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from facekd.core.plain_json import plain_json
+from facekd.core.plain_json import json_line, plain_json
 
 
 @dataclass(frozen=True)
@@ -39,3 +39,12 @@ def test_every_kind_of_value_becomes_one_that_json_holds() -> None:
         "none": None,
         "yes": True,
     }
+
+
+def test_no_name_in_a_line_of_json_steers_a_terminal() -> None:
+    """ESC is escaped by JSON itself; CSI in one character, DEL, a turned line and what is no UTF-8 are not."""
+    names = ["Zoë 김 😀", "\x1b[31m", "\x9b31m", "\x7f", "\u202eevil", "no\udcffutf8", "\u2028", "\U000e0001"]
+    line = json_line({"names": names})
+    assert line.isprintable()
+    assert "Zoë 김 😀" in line
+    assert json.loads(line) == {"names": names}

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -218,6 +219,41 @@ def test_the_folder_of_a_cluster_is_its_owners_alone(ray: Any) -> None:
         assert folder.name.startswith("ray-")
         assert folder.stat().st_mode & 0o077 == 0
     assert not folder.exists()
+
+
+BEGUN = """
+import os, sys, time
+from facekd.engines.ray import session_folder
+with session_folder() as folder:
+    os.mkdir(f"{folder}/session_2026-11-30_10-00-00_000001_{os.getpid()}")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_folder_that_a_killed_process_left_goes_with_the_next(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hold crops. One in which somebody works stays, and so does what only looks alike."""
+    from facekd.engines.ray import session_folder
+
+    place = Path(tempfile.mkdtemp(prefix="k-", dir="/tmp"))
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    jobs = [subprocess.Popen([sys.executable, "-c", BEGUN], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        dead, live = (Path(job.stdout.readline().strip()).parent for job in jobs if job.stdout)
+        jobs[0].kill()
+        jobs[0].wait()
+        (place / "ray-mine1234").mkdir()
+        with session_folder() as folder:
+            assert Path(folder).parents[1] == place
+            assert not dead.exists()
+            assert live.exists()
+            assert (place / "ray-mine1234").exists()
+    finally:
+        for job in jobs:
+            job.kill()
+            job.communicate()
+        shutil.rmtree(place)
 
 
 def listening(*names: str) -> set[tuple[str, int]]:

@@ -14,6 +14,7 @@ from facekd.core.types import Embeddings, PairList, Rate, Scores
 from facekd.evaluation.glossary import PAIRS, SEARCH
 from facekd.evaluation.judged import JudgedModel
 from facekd.evaluation.model_rates import judge_scores
+from facekd.evaluation.page import Page
 from facekd.evaluation.protocols import ListedPairs
 from facekd.evaluation.report import pair_page
 from facekd.evaluation.results import Judged, JudgedPairs, PairReport
@@ -105,3 +106,14 @@ def _repeat():
     from facekd.reports.document import Repeat
 
     return Repeat(("facekd verify",), {})
+
+
+def test_no_name_in_a_report_steers_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "model\x1b[31m\x9b5m"
+    shown = Table("Rates", (name, "TAR"), ((name, "1"),), f"{name} is marked")
+    page = Page("Verification", f"{name} finds all.", (shown,), (), (), {}, (f"of {name}",))
+    page.publish({}, tmp_path, None, None, quiet=False)
+    out = capsys.readouterr().out
+    assert "is marked" in out
+    assert "finds all." in out
+    assert not {sign for sign in out if (ord(sign) < 32 and sign != "\n") or 0x7F <= ord(sign) < 0xA0}

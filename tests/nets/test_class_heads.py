@@ -77,7 +77,7 @@ def test_a_saved_head_is_the_same_head(tmp_path: Path, name: str) -> None:
     assert (tmp_path / "h").read_bytes() == (tmp_path / "again").read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "classes", "kind"])
+@pytest.mark.parametrize("damage", ["cut", "zeros", "text", "classes", "kind"])
 def test_another_file_is_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "h"
     save_head(path, head("arcface"), ("a", "b", "c", "d"), "net-1")
@@ -86,7 +86,12 @@ def test_another_file_is_refused(tmp_path: Path, damage: str) -> None:
         save_head(path, head("arcface"), ("a", "b", "c"), "net-1")
     else:
         path.write_bytes(
-            {"cut": data[:-8], "text": b"not a head", "kind": data.replace(b"arcface", b"arcfake")}[damage]
+            {
+                "cut": data[:-8],
+                "zeros": data[:-64] + bytes(64),
+                "text": b"not a head",
+                "kind": data.replace(b"arcface", b"arcfake"),
+            }[damage]
         )
     with pytest.raises(UserError, match="not a readable facekd head"):
         load_head(path)

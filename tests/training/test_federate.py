@@ -121,6 +121,47 @@ def test_a_site_moves_the_weights_three_medians_at_most() -> None:
     np.testing.assert_allclose(average(answers, before)["net.w"], (1 + 1 + MOST) / 3)
 
 
+def test_of_two_sites_neither_moves_the_weights_as_it_likes() -> None:
+    """The median of two would be what the greedier of them says."""
+    before = {"net.w": np.zeros(1, np.float32)}
+    answers = [
+        SiteAnswer("a", {"net.w": np.array([1], np.float32)}, {"crops": 10.0}),
+        SiteAnswer("b", {"net.w": np.array([-1e30], np.float32)}, {"crops": 1e30}),
+    ]
+    share = MOST / (1 + MOST)
+    np.testing.assert_allclose(average(answers, before)["net.w"], (1 - share) - share * MOST)
+
+
+def test_what_norms_saw_is_bounded_apart_from_the_weights() -> None:
+    """A site that moves no weight may still send what no norm ever saw."""
+    before = {"net.w": np.zeros(1, np.float32), "net.n.running_mean": np.zeros(1, np.float32)}
+    answers = [
+        SiteAnswer(str(i), {"net.w": np.ones(1, np.float32), "net.n.running_mean": np.array([m], np.float32)},
+                   {"crops": 1.0})
+        for i, m in enumerate((1, 1, 1e30))
+    ]  # fmt: skip
+    found = average(answers, before, {"net.w"})
+    np.testing.assert_allclose(found["net.w"], 1)
+    np.testing.assert_allclose(found["net.n.running_mean"], (1 + 1 + MOST) / 3)
+
+
+def lying(answer: SiteAnswer, asked: str, step: int) -> SiteAnswer:
+    """Finite, and of the right shapes: weights, and what norms saw."""
+    return replace(answer, arrays={name: np.full_like(value, 1e18 if "mean" in name else 1e37)
+                                   for name, value in answer.arrays.items()})  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", [range(SITES), range(1, SITES)])
+def test_a_site_that_sends_huge_numbers_spoils_no_student(
+    place: SiteFiles, assignment: Assignment, tmp_path: Path, who: range
+) -> None:
+    run(by_hand(place, assignment, who, lying), assignment, tmp_path)
+    told = load_file(tmp_path / MODEL)
+    assert max(float(value.abs().max()) for value in told.values()) < 1e4
+    assert read_metrics(tmp_path)[-1]["sites"] == len(who)
+
+
 def test_each_person_is_at_one_site_and_nobody_is_lost(place: SiteFiles) -> None:
     parts = [site_crops(place, number).train for number in range(SITES)]
     people = [set(part.identities) for part in parts]
@@ -162,6 +203,20 @@ def test_each_person_is_at_one_site_and_nobody_is_lost(place: SiteFiles) -> None
         (
             lambda answer, asked, step: replace(answer, numbers={**answer.numbers, "held_out_tar@0.01": 7.0}),
             "site 3 is left out: of what it measured, held_out_tar@0.01 is 7.0, not within 0 and 1",
+        ),
+        (
+            lambda answer, asked, step: replace(
+                answer, arrays={n: -abs(v) - 1 if "running_var" in n else v for n, v in answer.arrays.items()}
+            ),
+            "site 3 is left out: of what its norms saw, a variance is below zero",
+        ),
+        (
+            lambda answer, asked, step: replace(answer, numbers={**answer.numbers, "loss": 1.7e308}),
+            "site 3 is left out: it measured something else than it was asked for",
+        ),
+        (
+            lambda answer, asked, step: replace(answer, numbers={**answer.numbers, "held_out\x1b[31m": 0.5}),
+            "site 3 is left out: it measured something else than it was asked for",
         ),
     ],
 )  # fmt: skip
@@ -230,6 +285,8 @@ def test_a_site_refuses_what_it_can_not_do(place: SiteFiles, assignment: Assignm
         ({"simulate": 2, "data": ["c"], "secure": True}, "three or more"),
         ({"simulate": 2, "data": ["c"], "least": 3}, "is more than the 2 sites"),
         ({"simulate": 2, "data": ["c"], "rounds": 0}, "--rounds 0"),
+        ({"simulate": 0, "data": ["c"]}, "--simulate 0: use 2 or more"),
+        ({"app": "app", "sites": -1}, "--sites -1: use 2 or more"),
     ],
 )
 def test_settings_that_can_not_be(asked: dict[str, Any], words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from toy import tiny_net
 
+from facekd.core.run import read_metrics
 from facekd.errors import UserError
-from facekd.training.checkpoint import restore, save_checkpoint
+from facekd.training.checkpoint import LAST, restore, save_checkpoint
 from facekd.training.loop import Batch, NotFiniteError, Plan, fit, make_optimizer
 from facekd.training.norms import settle_norms
 
@@ -201,6 +205,36 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, keep: int) -> None:
     (tmp_path / "last").write_bytes((tmp_path / "last").read_bytes()[:keep])
     with pytest.raises(UserError, match=r"no readable checkpoint.*delete it to start again"):
         restore(tmp_path / "last", run.modules, run.optimizer, {})
+
+
+@pytest.mark.parametrize("key", ["net.0.4.weight", "optimizer.0.momentum_buffer", "rng"])
+def test_a_checkpoint_whose_tensors_were_changed_is_refused_and_changes_nothing(tmp_path: Path, key: str) -> None:
+    """Its head is whole, as a power cut leaves it; without a digest zeros would go on as weights."""
+    run = Run()
+    run.fit(range(2))
+    save_checkpoint(tmp_path / "last", 2, run.modules, run.optimizer, {})
+    with safe_open(tmp_path / "last", "pt") as file:
+        tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    tensors[key] = torch.zeros_like(tensors[key])
+    save_file(tensors, tmp_path / "last", about)
+    other = Run(seed=1)
+    before, random = {k: v.clone() for k, v in other.modules["net"].state_dict().items()}, torch.get_rng_state()
+    with pytest.raises(UserError, match=r"no readable checkpoint \(its tensors are not .*delete it to start again"):
+        restore(tmp_path / "last", other.modules, other.optimizer, {})
+    assert_same(before, other.modules["net"].state_dict())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_in_a_run_folder_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for name in (LAST, "metrics.jsonl"):
+        os.mkfifo(tmp_path / name)
+    run = Run()
+    with pytest.raises(UserError, match=r"last\.safetensors: is a pipe"):
+        restore(tmp_path / LAST, run.modules, run.optimizer, {})
+    with pytest.raises(UserError, match=r"metrics\.jsonl: is a pipe"):
+        read_metrics(tmp_path)
 
 
 def test_settled_norms_are_the_averages_of_the_batches() -> None:
