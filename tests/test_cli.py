@@ -286,3 +286,13 @@ def test_commands_are_found_where_they_lay_before() -> None:
 def test_json_without_a_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--json"]) == 2
     assert "--json needs a command before it" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_said_in_one_line(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch,
+                                    capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("facekd.recipes.plan.join", interrupted)
+    assert run(["train-teacher", "--data", str(photos)]) == 130
+    assert capsys.readouterr().err == "facekd: interrupted; the same command goes on where it stopped\n"

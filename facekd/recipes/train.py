@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -153,7 +154,7 @@ def train(
                         say(f"{label}: {words}; {losses(row)}", quiet)
                 shown.see(row)
                 # Every process is to stop after the same step, whenever the signal reached it.
-                stop = average_numbers({"asked": asked.is_set()}, accelerator.device)["asked"] > 0
+                stop = average_numbers({"asked": bool(asked)}, accelerator.device)["asked"] > 0
                 if writes and (due or step % LOG_EVERY == 0):
                     record(row)
                 if writes and (last or stop or time.monotonic() - saved > CHECKPOINT_SECONDS):
@@ -167,8 +168,9 @@ def train(
                     if last or stop:
                         leave(out, subject, about, plan, step, kept_net)
                 if stop and not last:
-                    say(f"{label}: stopped by SIGTERM after step {step}; the same command goes on from there", quiet)
-                    raise SystemExit(TERMINATED)
+                    by = "Ctrl-C" if signal.SIGINT in asked else "SIGTERM"
+                    say(f"{label}: stopped by {by} after step {step}; the same command goes on from there", quiet)
+                    raise KeyboardInterrupt if signal.SIGINT in asked else SystemExit(TERMINATED)
         except NotFiniteError as error:
             named = out / NOT_FINITE.format(rank())
             write_json(named, {"step": error.step, "crop_ids": error.crop_ids, "last_checkpoint": kept})
