@@ -139,7 +139,7 @@ def train(
         if start == 0:
             record({"step": 0, **judge(0)})
         try:
-            for row in progress(rows, plan.steps - start, label, quiet, tell=shown.words):
+            for row in progress(rows, plan.steps, label, quiet, before=start, tell=shown.words):
                 step = int(row["step"])
                 for sentence in movement.see(row):
                     say(f"{label}: warning: {sentence}", quiet)
@@ -157,6 +157,8 @@ def train(
                 stop = average_numbers({"asked": bool(asked)}, accelerator.device)["asked"] > 0
                 if writes and (due or step % LOG_EVERY == 0):
                     record(row)
+                if not last and (grown := watched.grown(step)):
+                    say(f"{label}: step {step}: {grown}", quiet)
                 if writes and (last or stop or time.monotonic() - saved > CHECKPOINT_SECONDS):
                     now = time.monotonic()
                     note_time(out, kept, step, now - timed, accelerator.device)

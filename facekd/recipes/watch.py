@@ -36,6 +36,14 @@ class Watched:
     batch: int = 0  # crops of a step; 0 is not known
     weights: Mapping[str, float] = field(default_factory=dict)  # of the terms, where they can be given
     rising: int = 0  # steps until every term has its whole weight
+    side_of: Callable[[int], int] | None = None  # step from 0 -> side in pixels of the images that are learned from
+
+    def grown(self, step: int) -> str:
+        """Words where the step after `step` steps is the first on images of another size; else empty."""
+        if self.side_of is None or step == 0 or self.side_of(step) == self.side_of(step - 1):
+            return ""
+        side = self.side_of(step)
+        return f"from here on images of {side}×{side} pixels; the loss may jump, the pace changes"
 
 
 class Shown:

@@ -19,6 +19,7 @@ import torch
 from safetensors import safe_open
 from toy import SMALL, keys, write_store
 
+from facekd import console
 from facekd.cli import run
 from facekd.commands.train_teacher import train_teacher
 from facekd.core.run import append_metrics, read_metrics
@@ -237,6 +238,7 @@ def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_to_go_on_from(
     sent: signal.Signals, ends: type[BaseException], said: str,
 ) -> None:  # fmt: skip
     flags = {**SMALL, "dim": 8, "epochs": 3, "ema": 0.8, "quiet": False}
+    monkeypatch.setattr(console, "PLAIN_EVERY", 0.0)
     real = training_walk.progress
 
     def terminated(rows: Iterator[dict[str, float]], *rest: Any, **more: Any) -> Iterator[dict[str, float]]:
@@ -255,7 +257,10 @@ def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_to_go_on_from(
     assert f"stopped by {said} after step 4" in capsys.readouterr().err
     assert not (tmp_path / "cut" / MODEL).exists()
     train_teacher(data=[store], out=tmp_path / "cut", **flags)
-    assert "goes on after step 4 of 9" in capsys.readouterr().err
+    said_then = capsys.readouterr().err
+    assert "goes on after step 4 of 9" in said_then
+    assert "trains in fp32, as " in said_then
+    assert "teacher: 6 of 9, " in said_then
     train_teacher(data=[store], out=tmp_path / "whole", **flags)
     assert (tmp_path / "cut" / LAST).read_bytes() == (tmp_path / "whole" / LAST).read_bytes()
 
