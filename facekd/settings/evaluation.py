@@ -308,10 +308,10 @@ class AuditFile:
     """Where possible label errors are listed."""
 
     out: Annotated[Path | None, FIRST] = None
-    """A CSV to write: crop, whose it should be, whose it seems, both cosines. train-teacher and distill take it as
-    --drop."""
+    """A CSV to write: crop, whose it should be, whose it seems, both cosines; of a copy, what it repeats. train-teacher
+    and distill take it as --drop."""
     show: Path | None = None
-    """An HTML page to write: the clearest ones beside crops of both people, the pictures inside."""
+    """An HTML page to write: the clearest ones beside crops of both people, and copies, the pictures inside."""
 
     def __post_init__(self) -> None:
         _check_csv(self.out, "suspects")
