@@ -35,7 +35,7 @@ class Audit:
 def audit(
     data: Path,
     *,
-    network: JudgingNetwork,
+    network: JudgingNetwork = JudgingNetwork(),
     file: AuditFile = AuditFile(),
     quiet: bool = False,
 ) -> Audit:
@@ -45,7 +45,7 @@ def audit(
     look before you drop, at the page of --show. A copy is a picture that its person has already. Exits with 1 when
     there are any.
 
-    Example: facekd audit crops/ --embedder w600k_mbf.onnx --out suspects.csv --show suspects.html
+    Example: facekd audit crops/ --out suspects.csv --show suspects.html
 
     Args:
         data: Crop store, image Parquet or .rec with identities.
@@ -56,15 +56,17 @@ def audit(
     from facekd.crops.copies import copies_within
     from facekd.crops.leaks import nearer_to_others
     from facekd.crops.read import read_crops
+    from facekd.deploy.default import default_model
     from facekd.deploy.embedder import CropEmbedder
     from facekd.evaluation.judged import embed_crops
 
-    embedder, crops, out = CropEmbedder.load(network.embedder, network.contract), read_crops(data), file.out
+    path, out = network.embedder or default_model(), file.out
+    embedder, crops = CropEmbedder.load(path, network.contract), read_crops(data)
     crops.check_fits(embedder.contract)
     crops = crops.take(np.flatnonzero([identity is not None for identity in crops.identities]))
     if len(set(crops.identities)) < 2:
         raise UserError(f"{data}: has fewer than two identities, so nobody can be mistaken for another")
-    vectors = embed_crops("the crops", embedder, crops, crops.ids, quiet).vectors
+    vectors = embed_crops("embed the crops", embedder, crops, crops.ids, quiet).vectors
     people = [str(identity) for identity in crops.identities]
     own, other, nearest = nearer_to_others(vectors, people)
     photos = Counter(crops.identities)
@@ -86,7 +88,7 @@ def audit(
     if file.show is not None:
         from facekd.evaluation.suspects_page import write_suspects
 
-        words = ["facekd", "audit", str(data), "--embedder", str(network.embedder), "--show", str(file.show)]
+        words = ["facekd", "audit", str(data), "--embedder", str(path), "--show", str(file.show)]
         write_suspects(file.show, suspects, MOST_PICTURED, crops, first, shlex.join(words))
         say(f"{file.show} shows {min(len(suspects), MOST_PICTURED)} of them with pictures", quiet)
     _print(result, out, quiet)

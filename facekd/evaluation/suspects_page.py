@@ -1,4 +1,5 @@
-"""The page of possible label errors: each crop beside some of the person it is filed under, and of whom it is like."""
+"""Pages of what a training set should do without: possible label errors, each crop beside some of the person it is
+filed under and of whom it is like; copies; and people who are also in a test list."""
 
 from __future__ import annotations
 
@@ -60,6 +61,38 @@ def write_suspects(
         path,
         title="Possible label errors",
         lead=f"{lead}, {len(copies)} repeat a picture." if copies else f"{lead}.",
+        sections=sections,
+        repeat=Repeat((command,), environment()),
+    )
+
+
+def write_leaks(
+    path: Path, leaks: Sequence[tuple[int, int, str]], found: int, learned: CropSet, judged: CropSet, command: str
+) -> None:
+    """Write leaks with pictures, readable by its owner only.
+
+    Args:
+        leaks: place in `learned`, place in `judged`, and how it was found, in words.
+        found: leaks in all.
+        command: the shell line that does it again.
+
+    Raises:
+        UserError: the file can't be written, or a crop is damaged.
+    """
+    sections = []
+    for number, (own, other, how) in enumerate(leaks, 1):
+        identity, person = learned.identities[own] or "nobody named", judged.identities[other] or "nobody named"
+        pair = (
+            Pictures(f"To learn from: {identity}", (crop_picture(learned, own),)),
+            Pictures(f"In the list: {person}", (crop_picture(judged, other),)),
+        )
+        sections.append(Section(f"{number}. {learned.sources[own]}: {how}", pair))
+    if found > len(leaks):
+        sections.append(Section("Not shown", (Text(f"{found - len(leaks)} more; the CSV of --out has them all."),)))
+    write_html(
+        path,
+        title="People of the training set who are in the list",
+        lead=f"{found} of {len(learned)} crops show somebody of the list's {len(judged)} photos.",
         sections=sections,
         repeat=Repeat((command,), environment()),
     )
