@@ -84,12 +84,17 @@ def losses(row: Mapping[str, float]) -> str:
 
 def judged(row: Mapping[str, float]) -> str:
     """The rates on held-out people, and the step that they are of; empty of a row without."""
+    return f"held out at step {int(row['step'])}: {found}" if (found := held_out(row)) else ""
+
+
+def held_out(row: Mapping[str, float]) -> str:
+    """The rates on held-out people; empty of a row without."""
     parts = [f"TAR {percent(value, 1)} at FAR {key.removeprefix(TAR)}" for key, value in row.items() if TAR in key]
     if "held_out_eer" in row:
         parts.append(f"EER {percent(row['held_out_eer'], 1)}")
     if "held_out_cosine" in row:
         parts.append(f"cosine to the teacher {row['held_out_cosine']:.3f}")
-    return f"held out at step {int(row['step'])}: {', '.join(parts)}" if parts else ""
+    return ", ".join(parts)
 
 
 class Movement:

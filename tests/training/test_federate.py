@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from facekd.core.types import Array
 from facekd.engines.answers import Ask, SiteAnswer
 from facekd.errors import UserError
 from facekd.nets.saved import MODEL
-from facekd.recipes.federate import MOST, assign, average, federate_rounds
+from facekd.recipes.federate import MOST, assign, average, by_site, federate_rounds
 from facekd.recipes.site import TRAIN, Assignment, SiteFiles, do, place_crops, site_crops
 from facekd.settings.federation import SharedStudent, SharedTeacher, SiteOptimization, Sites
 from facekd.training.checkpoint import LAST
@@ -193,6 +194,20 @@ def test_a_site_that_leaves_midway_or_changes_its_number_of_crops(
     run(by_hand(place, assignment, range(SITES), grown), assignment, tmp_path / "g")
     assert [row["sites"] for row in read_metrics(tmp_path / "g")] == [3, 2, 2]
     assert "site 3 is left out: it said that it has 10 crops, and now says 12" in capsys.readouterr().err
+
+
+def test_a_round_says_how_each_site_does(
+    place: SiteFiles, assignment: Assignment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As real sites do, each holds people of its own out; a sum of sites says nothing of one."""
+    own = replace(place, dealt_to=0)
+    run(by_hand(own, assignment, range(2)), replace(assignment, rounds=1), tmp_path / "own")
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"round 1 of 1: 2 sites, loss [\d.]+, held out: (TAR .* at FAR 0.01, )?EER [\d.]+ %", first)
+    for line, name in zip(lines, ("site 1", "site 2"), strict=False):
+        assert re.fullmatch(rf"  {name}: 30 crops, loss [\d.]+, its own held out: .*EER [\d.]+ %", line)
+    together = SiteAnswer("the sum", numbers={"crops": 20.0, "loss": 3.0}, sites=3)
+    assert by_site([together], []) == []
 
 
 @pytest.mark.slow
