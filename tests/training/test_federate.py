@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -234,6 +235,28 @@ def test_a_site_refuses_what_it_can_not_do(place: SiteFiles, assignment: Assignm
         ask(replace(assignment, teacher="0123").to_json())
     with pytest.raises(UserError, match="the weights that came are of another network"):
         ask(assignment.to_json())
+
+
+def test_an_app_says_what_each_side_runs_and_holds_what_all_do(
+    place: SiteFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'facekd[federated]'")
+    from facekd.commands.federate import federate
+
+    federate(app=tmp_path / "app", teacher=place.teacher, contract=place.contract, rounds=7, out=tmp_path / "run")
+    said = capsys.readouterr().err
+    for words in (
+        "flower-superlink",
+        "flower-supernode",
+        "[superlink.sites], address =",
+        "flwr run",
+        " sites --stream",
+    ):
+        assert words in said
+    project = tomllib.loads((tmp_path / "app" / "pyproject.toml").read_text())
+    config = project["tool"]["flwr"]["app"]["config"]
+    assert Assignment.from_json(config["assignment"]).rounds == 7
+    assert config["out"] == str(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
