@@ -101,6 +101,7 @@ def build_app(asked: str = "", then: str = "") -> cyclopts.App:
         "--resume RUN is --config RUN/run.yaml, going on in RUN. Any command takes --json too, if it has none of its "
         "own: it prints its result and its tables as one JSON object.",
         result_action="return_value",
+        suppress_keyboard_interrupt=False,  # run() says what to do
         group_parameters=panel("Parameters"),  # of no group of settings
         group_commands=panels["Help"],  # --help and --version
         default_parameter=cyclopts.Parameter(negative=()),

@@ -41,12 +41,14 @@ def progress(
     quiet: bool = False,
     *,
     unit: int = 1,
+    before: int = 0,
     tell: Callable[[T], str] | None = None,
 ) -> Iterator[T]:
     """`items`, with a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet.
 
     Args:
         total: how many things there are in all; each item stands for `unit` of them.
+        before: how many of them were done by an earlier run.
         tell: words about the item that was done last, to be shown with it.
     """
     if quiet:
@@ -71,7 +73,7 @@ def progress(
             *([TextColumn("{task.fields[words]}", markup=False)] if tell else []),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=total, words="")
+            task = bar.add_task(label, total=total, completed=before, words="")
             for item in items:
                 yield item
                 bar.update(task, advance=unit, words=printable_line(tell(item)) if tell else "")
@@ -82,9 +84,9 @@ def progress(
             now = time.monotonic()
             if now - last > PLAIN_EVERY:
                 last = now
-                line = f"{label}: {min(done * unit, total)} of {total}, {now - start:.0f} s"
+                line = f"{label}: {min(before + done * unit, total)} of {total}, {now - start:.0f} s"
                 if tell:
-                    left = (now - start) / done * (total / unit - done)
+                    left = (now - start) / done * ((total - before) / unit - done)
                     line += f", {timedelta(seconds=round(left))} left; {tell(item)}"
                 say(line)
 

@@ -320,3 +320,13 @@ def test_an_address_is_refused_and_its_password_shown_nowhere(
     assert len(said.err.splitlines()) == 1
     assert "hidden" not in said.out + said.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_said_in_one_line(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch,
+                                    capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("facekd.recipes.plan.join", interrupted)
+    assert run(["train-teacher", "--data", str(photos)]) == 130
+    assert capsys.readouterr().err == "facekd: interrupted; the same command goes on where it stopped\n"

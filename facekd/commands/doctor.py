@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ def doctor(*, report: bool = False, quiet: bool = False) -> Diagnosis:
         report: Print it as text to put into a bug report: versions and machine, none of your files.
         quiet: Print nothing; the exit code tells.
     """
-    checks = (_python, _torch, _torchvision, _opencv, _yunet, _mtcnn, _onnxruntime, _gpu, _arithmetic, _gallery, _ray)
+    checks = (_python, _torch, _torchvision, _opencv, _yunet, _mtcnn, _onnxruntime, _gpu, _arithmetic, _compiler,
+              _gallery, _ray, _flower, _telemetry)  # fmt: skip
     findings = tuple(check() for check in checks)
     if report and not quiet:
         print(_report(findings))
@@ -189,6 +191,17 @@ def _arithmetic() -> Finding:
     return Finding("Processor", "ok", f"{platform.machine()}: {', '.join(found) or 'none of AVX2, AVX512, AMX'}")
 
 
+def _compiler() -> Finding:
+    """What torch.compile calls, without which --compile and --precision auto train slower than they could."""
+    if _version("torch") is None:
+        return Finding("C++ compiler", "absent", "not looked for without torch")
+    asked = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    found = shutil.which(asked)
+    if found is None:
+        return Finding("C++ compiler", "absent", f"no {asked}; only torch.compile needs it: trainings run without")
+    return Finding("C++ compiler", "ok", f"{found}, for torch.compile")
+
+
 def _gallery() -> Finding:
     try:
         import lancedb
@@ -202,6 +215,13 @@ def _ray() -> Finding:
     if version is None:
         return Finding("Ray", "absent", "not installed; only --engine ray needs it: pip install 'facekd[ray]'")
     return Finding("Ray", "ok", version)
+
+
+def _flower() -> Finding:
+    version = _version("flwr")
+    if version is None:
+        return Finding("Flower", "absent", "not installed; only federate needs it: pip install 'facekd[federated]'")
+    return Finding("Flower", "ok", version)
 
 
 def _telemetry() -> Finding:

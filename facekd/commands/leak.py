@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FAR = 1e-6  # at which two photos count as one person, where no threshold is given
 SHOWN = 20  # leaks that are printed
+MOST_PICTURED = 200  # on the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def leak(
     train: Path,
     pairs: Path,
     *,
-    network: JudgingNetwork,
+    network: JudgingNetwork = JudgingNetwork(),
     search: LeakSearch = LeakSearch(),
     quiet: bool = False,
 ) -> LeakSummary:
@@ -60,7 +62,7 @@ def leak(
     one person from the cosine on that one in a million pairs of different people of the list reaches. Exits with 1
     when somebody was found.
 
-    Example: facekd leak crops/ pairs.txt --crops lfw-crops/ --embedder w600k_mbf.onnx --out leaks.csv
+    Example: facekd leak crops/ pairs.txt --crops lfw-crops/ --out leaks.csv --show leaks.html
 
     Args:
         train: The training set: crop store, image Parquet or .rec.
@@ -71,19 +73,21 @@ def leak(
 
     from facekd.crops.leaks import most_alike, spelling
     from facekd.crops.read import read_crops
+    from facekd.deploy.default import default_model
     from facekd.deploy.embedder import CropEmbedder
     from facekd.evaluation.judged import embed_crops
 
-    embedder, out, threshold = CropEmbedder.load(network.embedder, network.contract), search.out, search.threshold
+    path, out, threshold = network.embedder or default_model(), search.out, search.threshold
+    embedder = CropEmbedder.load(path, network.contract)
     learned, judged = read_crops(train), _judged(pairs, search.crops)
     learned.check_fits(embedder.contract)
     judged.check_fits(embedder.contract)
-    theirs = embed_crops("the list", embedder, judged, judged.ids, quiet).vectors
+    theirs = embed_crops("embed the list", embedder, judged, judged.ids, quiet).vectors
     false_alarms = np.nan
     if threshold is None:
         threshold = _threshold(theirs, judged, pairs)
         false_alarms = FAR * len(learned) * len(judged)
-    ours = embed_crops("the training set", embedder, learned, learned.ids, quiet).vectors
+    ours = embed_crops("embed the training set", embedder, learned, learned.ids, quiet).vectors
     score, place = most_alike(ours, theirs)
 
     found = [
@@ -107,8 +111,23 @@ def leak(
     summary = LeakSummary(tuple(found), threshold, false_alarms)
     if out is not None:
         _write(out, summary)
+    if search.show is not None:
+        from facekd.evaluation.suspects_page import write_leaks
+
+        at = {crop_id: i for i, crop_id in enumerate(learned.ids)}
+        beside = {source: i for i, source in enumerate(judged.sources)}
+        shown = [(at[one.crop_id], beside[one.photo], _how(one)) for one in found[:MOST_PICTURED]]
+        words = ["facekd", "leak", str(train), str(pairs), "--embedder", str(path), "--show", str(search.show)]
+        words += [] if search.crops is None else ["--crops", str(search.crops)]
+        words += [] if search.threshold is None else ["--threshold", f"{search.threshold:g}"]
+        write_leaks(search.show, shown, len(found), learned, judged, shlex.join(words))
+        say(f"{search.show} shows {len(shown)} of them with pictures", quiet)
     _print(summary, len(learned), len(judged), out, quiet)
     return summary
+
+
+def _how(leak: Leak) -> str:
+    return "the same name" if leak.by == "name" else f"cosine {leak.score:.3f}"
 
 
 def _judged(pairs: Path, crops: Path | None) -> CropSet:

@@ -324,7 +324,7 @@ def _scores(out: Path, path: Path, contract: Path | None, name: str, compared: C
     kept = out / "held_out" / f"{embedder.model_id}-{compared.crops.image_digest()[:16]}.npy"
     if not kept.exists():
         file = io.BytesIO()
-        np.save(file, embed_crops(name, embedder, compared.crops, compared.ids, quiet).vectors)
+        np.save(file, embed_crops(f"embed by {name}", embedder, compared.crops, compared.ids, quiet).vectors)
         write_bytes(kept, file.getvalue())
     vectors = np.load(kept)
     return pair_scores(vectors, vectors, compared)

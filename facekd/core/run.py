@@ -144,6 +144,7 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     ``held_out_tar@F``  TAR at FAR F over all pairs of held-out people, in [0, 1]; where the step was judged
     ``held_out_eer``    the same people's equal error rate, in [0, 1]
     ``held_out_cosine`` mean cosine of the student's mapped embeddings of them to the teacher's, in [-1, 1]
+    ``sites``           of federate, whose steps are rounds: sites whose weights were averaged
     ==================  ============================================================================================
 
     Seconds are in ``time.json``: the same run has the same metrics on any machine of its kind.

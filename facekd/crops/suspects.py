@@ -1,4 +1,4 @@
-"""A possible label error."""
+"""What an audit doubts: possible label errors, and copies."""
 
 from __future__ import annotations
 
@@ -15,3 +15,13 @@ class DoubtfulCrop:
     own: float  # cosine to the mean of that person's other crops
     nearest: str  # the other person
     other: float  # cosine to the mean of that one's crops
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedCrop:
+    """A crop whose picture is there once more, under the same person."""
+
+    crop_id: str
+    source: str
+    identity: str
+    first: str  # the source of the one that is kept

@@ -72,5 +72,7 @@ def crowd_of(found: Distractors, model: JudgedModel, quiet: bool) -> Crowd:
         vectors: Array = stored.vectors[[place[crop_id] for crop_id in found.ids]]
     else:
         assert model.embedder is not None
-        vectors = embed_crops(model.name, model.embedder, read_crops(found.path), found.ids, quiet).vectors
+        vectors = embed_crops(
+            f"embed by {model.name}", model.embedder, read_crops(found.path), found.ids, quiet
+        ).vectors
     return Crowd(vectors, found.persons)

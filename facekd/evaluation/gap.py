@@ -95,7 +95,7 @@ def compare_on(
 ) -> ListComparison:
     """All that one list says of the networks: the teacher, the student alone, then the students."""
     vectors = [
-        embed_crops(name, embedder, compared.crops, compared.ids, quiet).vectors
+        embed_crops(f"embed by {name}", embedder, compared.crops, compared.ids, quiet).vectors
         for name, embedder in zip(names, embedders, strict=True)
     ]
     scores = [pair_scores(one, one, compared) for one in vectors]

@@ -137,8 +137,11 @@ def from_embeddings(
     return JudgedModel(name, file, stored.model_id, pick, embedder, has=frozenset(row))
 
 
-def embed_crops(name: str, embedder: CropEmbedder, crops: CropSet, ids: Sequence[str], quiet: bool) -> Embeddings:
+def embed_crops(label: str, embedder: CropEmbedder, crops: CropSet, ids: Sequence[str], quiet: bool) -> Embeddings:
     """The embeddings of the crops called `ids`, by one model, in their order.
+
+    Args:
+        label: what its progress is called.
 
     Raises:
         UserError: crops of another size than the model's, or a crop for which it gives no direction.
@@ -147,7 +150,7 @@ def embed_crops(name: str, embedder: CropEmbedder, crops: CropSet, ids: Sequence
     place = {crop_id: i for i, crop_id in enumerate(crops.ids)}
     pieces = [np.zeros((0, embedder.contract.dim), np.float32)]
     starts = range(0, len(ids), CROPS)
-    for start in progress(starts, len(ids), f"embed by {name}", quiet, unit=CROPS):
+    for start in progress(starts, len(ids), label, quiet, unit=CROPS):
         batch = crops.batch(np.array([place[crop_id] for crop_id in ids[start : start + CROPS]]))
         pieces.append(embedder.embed(batch))
     return Embeddings(np.concatenate(pieces), tuple(ids), embedder.model_id)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from facekd.console import say
+from facekd.console import say, say_first
 from facekd.core.contract import Contract
 from facekd.core.run import append_metrics, wrong_metric
 from facekd.core.types import Array
@@ -40,12 +40,14 @@ from facekd.recipes.site import (
 )
 from facekd.recipes.terms import needs_of, read_terms
 from facekd.recipes.train import FAR, forget_after, save_trained
+from facekd.recipes.watch import held_out, losses
 from facekd.settings.federation import SharedStudent, SharedTeacher, SiteOptimization, Sites
 from facekd.settings.training import PEAK_LR
 from facekd.teachers.teacher import load_teacher
 from facekd.training.checkpoint import LAST, restore, save_checkpoint
 
 DEFAULT = {"embedding": 10.0}
+SHOWN = 8  # sites that have a line of their own in each round
 # Times the median, of an even number the lower one, for of two sites that would be what the greedier of them says: more
 # crops than that no site counts for, and no site moves the weights, or what the norms see, farther.
 MOST = 3.0
@@ -166,12 +168,25 @@ def federate_rounds(
         row = {"step": round_ + 1, "sites": sum(one.sites for one in answers), **mean_numbers(answers, "loss"), **rates}
         append_metrics(out, row)
         save_checkpoint(out / LAST, round_ + 1, modules, idle, about)
-        told = ", ".join(f"{key.replace('_', '-')} {value:.3f}" for key, value in row.items() if key != "step")
-        say(f"round {round_ + 1} of {assignment.rounds}: {told}", quiet)
+        told = f"round {round_ + 1} of {assignment.rounds}: {row['sites']} sites, {losses(row)}"
+        say(told + (f", held out: {found}" if (found := held_out(row)) else ""), quiet)
+        say_first(by_site(answers, settled), SHOWN, quiet, f"; {out / 'metrics.jsonl'} has the means")
     net = modules["net"].eval()
     contract = save_trained(out, assignment.net, net, assignment.contract)  # last: a run that has it is done
     say(f"{out}: student trained across sites, model {contract.model_id}; next: facekd export {out} model.onnx", quiet)
     return contract.model_id
+
+
+def by_site(answers: Sequence[SiteAnswer], settled: Sequence[SiteAnswer]) -> list[str]:
+    """Of each site that spoke for itself, not in a sum, a line: its crops, its loss, the rates on its own people."""
+    rates = {one.site: held_out(one.numbers) for one in settled}
+    return [
+        f"{one.site}: {one.numbers['crops']:.0f} crops"
+        + (f", loss {one.numbers['loss']:.4g}" if "loss" in one.numbers else "")
+        + (f", its own held out: {rates[one.site]}" if rates.get(one.site) else "")
+        for one in answers
+        if one.sites == 1
+    ]
 
 
 @dataclasses.dataclass

@@ -29,6 +29,8 @@ build-backend = "hatchling.build"
 [project]
 name = "facekd-federated"
 version = "1.0.0"
+description = "One student of several sites' crops, which stay there"
+license = "Apache-2.0"
 dependencies = []
 
 [tool.hatch.build.targets.wheel]
@@ -75,7 +77,9 @@ def write_app(folder: Path, assignment: Assignment, asked: Sites, out: Path) -> 
         f"  here:          {quiet} flower-superlink --host 0.0.0.0 {tls}",
         f"  at each site:  {quiet} flower-supernode --superlink HOST:8000 --root-certificates ca.crt "
         f"--node-config '{site}'",
-        f"  here, to begin: {quiet} flwr run {folder} CONNECTION --stream",
+        '  here, into ~/.flwr/config.toml: [superlink.sites], address = "HOST:8000", '
+        'root-certificates = "/full/path/ca.crt"',
+        f"  here, to begin: {quiet} flwr run {folder} sites --stream",
         f"the student comes to be in {out.absolute()}",
     ]
 

@@ -68,8 +68,16 @@ class Goal:
         }
 
     def said(self) -> str:
-        """What is learned from, in a clause."""
-        return f"learns from {', '.join(f'{weight:g} {name}' for name, weight in self.terms.items())}"
+        """What is learned from, and whom, in a clause."""
+        said = f"learns from {', '.join(f'{weight:g} {name}' for name, weight in self.terms.items())}"
+        teacher = self.tools.teacher
+        if teacher is None:
+            return f"{said}, without a teacher"
+        said += f"; teacher {teacher.path}"
+        if isinstance(self.projection, nn.Linear):
+            own, theirs = self.projection.in_features, self.projection.out_features
+            said += f" ({theirs} dimensions, through a learned map from {own})"
+        return said
 
 
 def set_goal(

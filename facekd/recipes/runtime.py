@@ -46,6 +46,8 @@ def settle_runtime(
         return replace(asked, compile=bool(asked.compile))
     before = None if out is None else written(out)
     if before is not None:
+        if before[0] is not None:
+            say(f"trains in {Form(*before)}, as {out}/run.yaml says", quiet)
         return replace(asked, precision=before[0], compile=before[1] if asked.compile is None else asked.compile)
     if os.environ.get("ACCELERATE_MIXED_PRECISION", "no") != "no" or num_processes() > 1:
         return replace(asked, precision=None, compile=bool(asked.compile))

@@ -128,7 +128,9 @@ def fit_map(
     chosen = np.random.default_rng(seed).permutation(len(crops))[:FITTED_ON]
     sample = crops.take(np.sort(chosen))
     own = embed_crops(student, sample, contract).astype(np.float64)
-    said = unit(embed_by(teacher, sample, quiet, f"teacher on {len(sample)} crops")).astype(np.float64)
+    said = unit(embed_by(teacher, sample, quiet, f"teacher on {len(sample)} crops, for the map to it")).astype(
+        np.float64
+    )
     ridge = RIDGE * len(sample) / own.shape[1] * np.eye(own.shape[1])
     solved = np.linalg.solve(own.T @ own + ridge, own.T @ said)
     with torch.no_grad():
@@ -148,7 +150,9 @@ def fit_directions(projection: nn.Linear, teacher: Teacher, crops: CropSet, seed
     """
     chosen = np.random.default_rng(seed).permutation(len(crops))[:FITTED_ON]
     sample = crops.take(np.sort(chosen))
-    said = unit(embed_by(teacher, sample, quiet, f"teacher on {len(sample)} crops")).astype(np.float64)
+    said = unit(embed_by(teacher, sample, quiet, f"teacher on {len(sample)} crops, for the map to it")).astype(
+        np.float64
+    )
     directions = np.linalg.eigh(said.T @ said)[1][:, ::-1][:, : projection.in_features]  # float64[E, D]
     with torch.no_grad():
         projection.weight.copy_(torch.from_numpy(directions.astype(np.float32)))

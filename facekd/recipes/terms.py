@@ -185,7 +185,8 @@ def fit_terms(
             "--term NAME=WEIGHT above zero"
         )
     for name in terms:
-        _check_term(name, table[name].needs, teacher, identities, data, rest=[n for n in terms if n != name])
+        rest = [f"{other}={weight:g}" for other, weight in terms.items() if other != name]
+        _check_term(name, table[name].needs, teacher, identities, data, rest)
     if teacher is not None and set(terms) <= {"labels"}:
         raise UserError(f"{teacher.path}: would teach nothing; add a term such as --term embedding=10, or leave it out")
     return terms
@@ -196,7 +197,7 @@ def _check_term(
 ) -> None:
     leave = f"leave --term {name} out"
     if rest:
-        leave += f" (name the others: {' '.join(f'--term {other}=…' for other in rest)})"
+        leave += f" (name the others: {' '.join(f'--term {other}' for other in rest)})"
     if "labels" in needs and not identities:
         raise UserError(f"--term {name}: needs identities, and no crop of {data} has one; give named crops, or {leave}")
     if needs & {"teacher", "logits", "net"} and teacher is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -140,7 +141,7 @@ def train(
         if start == 0:
             record({"step": 0, **judge(0)})
         try:
-            for row in progress(rows, plan.steps - start, label, quiet, tell=shown.words):
+            for row in progress(rows, plan.steps, label, quiet, before=start, tell=shown.words):
                 step = int(row["step"])
                 for sentence in movement.see(row):
                     say(f"{label}: warning: {sentence}", quiet)
@@ -155,9 +156,11 @@ def train(
                         say(f"{label}: {words}; {losses(row)}", quiet)
                 shown.see(row)
                 # Every process is to stop after the same step, whenever the signal reached it.
-                stop = average_numbers({"asked": asked.is_set()}, accelerator.device)["asked"] > 0
+                stop = average_numbers({"asked": bool(asked)}, accelerator.device)["asked"] > 0
                 if writes and (due or step % LOG_EVERY == 0):
                     record(row)
+                if not last and (grown := watched.grown(step)):
+                    say(f"{label}: step {step}: {grown}", quiet)
                 if writes and (last or stop or time.monotonic() - saved > CHECKPOINT_SECONDS):
                     now = time.monotonic()
                     note_time(out, kept, step, now - timed, accelerator.device)
@@ -169,8 +172,9 @@ def train(
                     if last or stop:
                         leave(out, subject, about, plan, step, kept_net)
                 if stop and not last:
-                    say(f"{label}: stopped by SIGTERM after step {step}; the same command goes on from there", quiet)
-                    raise SystemExit(TERMINATED)
+                    by = "Ctrl-C" if signal.SIGINT in asked else "SIGTERM"
+                    say(f"{label}: stopped by {by} after step {step}; the same command goes on from there", quiet)
+                    raise KeyboardInterrupt if signal.SIGINT in asked else SystemExit(TERMINATED)
         except NotFiniteError as error:
             named = out / NOT_FINITE.format(rank())
             write_json(named, {"step": error.step, "crop_ids": error.crop_ids, "last_checkpoint": kept})

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-import cv2
 import numpy as np
 
 from facekd.core.printable import percent
 from facekd.core.types import Array
+from facekd.crops.copies import ALIKE, hashes_apart, picture_hash
 from facekd.crops.cropset import CropSet
 from facekd.crops.training import TrainingCrops
 from facekd.recipes.card import TAR
@@ -25,7 +25,6 @@ MOVED = 0.01  # share of a term's first value; less than this, or than its own n
 NOISE = 3.0  # standard errors of the difference of two means
 FEW_PEOPLE = 100
 CHANCE = 0.4  # EER; knowing nothing is 0.5
-ALIKE = 2  # of 64 bits of two pictures' hashes, at most
 LOOKED_AT = 4  # batches whose crops are compared
 
 
@@ -36,6 +35,14 @@ class Watched:
     batch: int = 0  # crops of a step; 0 is not known
     weights: Mapping[str, float] = field(default_factory=dict)  # of the terms, where they can be given
     rising: int = 0  # steps until every term has its whole weight
+    side_of: Callable[[int], int] | None = None  # step from 0 -> side in pixels of the images that are learned from
+
+    def grown(self, step: int) -> str:
+        """Words where the step after `step` steps is the first on images of another size; else empty."""
+        if self.side_of is None or step == 0 or self.side_of(step) == self.side_of(step - 1):
+            return ""
+        side = self.side_of(step)
+        return f"from here on images of {side}×{side} pixels; the loss may jump, the pace changes"
 
 
 class Shown:
@@ -77,12 +84,17 @@ def losses(row: Mapping[str, float]) -> str:
 
 def judged(row: Mapping[str, float]) -> str:
     """The rates on held-out people, and the step that they are of; empty of a row without."""
+    return f"held out at step {int(row['step'])}: {found}" if (found := held_out(row)) else ""
+
+
+def held_out(row: Mapping[str, float]) -> str:
+    """The rates on held-out people; empty of a row without."""
     parts = [f"TAR {percent(value, 1)} at FAR {key.removeprefix(TAR)}" for key, value in row.items() if TAR in key]
     if "held_out_eer" in row:
         parts.append(f"EER {percent(row['held_out_eer'], 1)}")
     if "held_out_cosine" in row:
         parts.append(f"cosine to the teacher {row['held_out_cosine']:.3f}")
-    return f"held out at step {int(row['step'])}: {', '.join(parts)}" if parts else ""
+    return ", ".join(parts)
 
 
 class Movement:
@@ -145,7 +157,7 @@ def data_warnings(crops: TrainingCrops, sample: Callable[[int], tuple[Array, Arr
     if share > 0.5:
         found.append(
             f"{percent(share, 0)} of the crops in a batch show a picture that is in it once more: leave copies out "
-            "(facekd audit lists them for --drop), or lower --per-person and --batch"
+            "(facekd audit --out lists them for --drop), or lower --per-person and --batch"
         )
     return found
 
@@ -165,17 +177,9 @@ def copies(crops: CropSet, batches: Sequence[Array]) -> float:
     """Share of the crops whose picture lies in the same batch once more, by hashes of how brightness changes."""
     twice = total = 0
     for places in batches:
-        bits = np.stack([_hash(pixels) for pixels in crops.batch(places)]).astype(np.int16)  # [B, 64] of 0 and 1
-        apart = bits @ (1 - bits.T) + (1 - bits) @ bits.T
-        np.fill_diagonal(apart, bits.shape[1])
+        hashes = np.stack([picture_hash(pixels) for pixels in crops.batch(places)])
+        apart = hashes_apart(hashes)
+        np.fill_diagonal(apart, hashes.shape[1])
         twice += int((apart.min(axis=1) <= ALIKE).sum())
         total += len(places)
     return twice / total
-
-
-def _hash(pixels: Array) -> Array:
-    """bool[64]: in 8 rows, whether each of 9 places is darker than the next."""
-    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
-    found: Array = (small[:, 1:] > small[:, :-1]).ravel()
-    return found

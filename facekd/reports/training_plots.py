@@ -149,7 +149,7 @@ def _steps(axes: Axes) -> None:
 
 def is_term(key: str) -> bool:
     """Whether a metric is a weighted term of the loss."""
-    return key not in ("step", "lr", "loss") and not key.startswith("held_out")
+    return key not in ("step", "lr", "loss", "sites") and not key.startswith("held_out")
 
 
 def _keys(rows: Sequence[Mapping[str, Any]], start: str) -> list[str]:

@@ -13,7 +13,7 @@ from facekd.errors import UserError
 from facekd.settings.group import FIRST, panel, settings
 from facekd.settings.requirements import Requirement
 
-DECISION = Parameter(group=panel("Decision"))
+DECISION, OUTPUT = Parameter(group=panel("Decision")), Parameter(group=panel("Output"))
 
 
 @settings("Model")
@@ -282,8 +282,9 @@ class ExportedFile:
 class JudgingNetwork(NetworkContract):
     """The network by which people are told apart."""
 
-    embedder: Annotated[Path, FIRST]
-    """Run folder or ONNX file of a network that tells people apart well."""
+    embedder: Annotated[Path | None, FIRST] = None
+    """Run folder or ONNX file of a network that tells people apart well; the model that comes with facekd unless
+    given."""
 
 
 @settings("Data")
@@ -296,11 +297,14 @@ class LeakSearch:
     """Cosine from which two photos show one person."""
     out: Annotated[Path | None, FIRST] = None
     """A CSV to write: identity, crop, how it was found. train-teacher and distill take it as --drop."""
+    show: Annotated[Path | None, OUTPUT] = None
+    """An HTML page to write: the most alike ones beside the photo of the list, the pictures inside."""
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not -1 <= self.threshold <= 1:
             raise UserError(f"--threshold {self.threshold}: is no cosine; give a number from -1 to 1")
         _check_csv(self.out, "leaks")
+        _check_page(self.show)
 
 
 @settings("Output")
@@ -308,15 +312,14 @@ class AuditFile:
     """Where possible label errors are listed."""
 
     out: Annotated[Path | None, FIRST] = None
-    """A CSV to write: crop, whose it should be, whose it seems, both cosines. train-teacher and distill take it as
-    --drop."""
+    """A CSV to write: crop, whose it should be, whose it seems, both cosines; of a copy, what it repeats. train-teacher
+    and distill take it as --drop."""
     show: Path | None = None
-    """An HTML page to write: the clearest ones beside crops of both people, the pictures inside."""
+    """An HTML page to write: the clearest ones beside crops of both people, and copies, the pictures inside."""
 
     def __post_init__(self) -> None:
         _check_csv(self.out, "suspects")
-        if self.show is not None and self.show.suffix != ".html":
-            raise UserError(f"{self.show}: is to be a page; give a name that ends in .html")
+        _check_page(self.show)
 
 
 @settings("Most used")
@@ -359,3 +362,8 @@ def check_fars(asked: Sequence[float]) -> None:
 def _check_csv(out: Path | None, what: str) -> None:
     if out is not None and out.suffix != ".csv":
         raise UserError(f"{out}: {what} are written as .csv; give a name that ends so")
+
+
+def _check_page(path: Path | None) -> None:
+    if path is not None and path.suffix != ".html":
+        raise UserError(f"{path}: is to be a page; give a name that ends in .html")

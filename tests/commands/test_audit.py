@@ -8,9 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toy import save_run, write_store
+from toy import SETTINGS, person, record, save_run, write_store
 
 from facekd.commands.audit import audit
+from facekd.crops.drop import without
+from facekd.crops.read import read_crops
+from facekd.crops.store import CropStore
 from facekd.errors import UserError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -62,6 +65,35 @@ def test_the_only_crop_of_somebody_is_not_judged(tmp_path: Path, capsys: pytest.
     assert (result.crops, result.alone, result.suspects, result.exit_code) == (3, 3, (), 0)
     assert "3 crops are the only one of their identity" in capsys.readouterr().err
     assert audit(tmp_path / "crops", embedder=tmp_path / "net", quiet=True).alone == 0
+
+
+def test_copies_are_listed_shown_and_dropped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three people of four photos; one has a photo three times, and another's is under two names."""
+    photos = {name: person(number, 0) for number, name in enumerate(("a", "b", "c", "d"))}
+    shown = [("p0", "a"), ("p0", "b"), ("p0", "a"), ("p1", "c"), ("p1", "d"), ("p0", "a"), ("p1", "a")]
+    store = CropStore.create(tmp_path / "crops", SETTINGS)
+    store.append([record(who, f"{who}/{i}.png", photos[what]) for i, (who, what) in enumerate(shown)])
+    crops = read_crops(tmp_path / "crops")
+    save_run(tmp_path / "net", "iresnet18-quarter")
+    out, page = tmp_path / "suspects.csv", tmp_path / "page.html"
+    result = audit(tmp_path / "crops", embedder=tmp_path / "net", out=out, show=page)
+    repeated = {"p0/2.png": "p0/0.png", "p0/5.png": "p0/0.png"}  # another person's is no copy but a doubt
+    assert {one.source: one.first for one in result.copies} == repeated
+    assert result.exit_code == 1
+    assert "2 crops show a picture that their person has already, such as p0/2.png that of p0/0.png" in (
+        capsys.readouterr().err
+    )
+    assert "Copies: 2 crops, each beside the one it repeats" in page.read_text()
+    with open(out, newline="") as file:
+        listed = {row["crop"] for row in csv.DictReader(file)}
+    left, idle = without(crops, out)
+    assert idle == 0
+    assert not listed & set(left.ids)
+    assert not repeated.keys() & set(left.sources)
+    one_each = tmp_path / "one each"
+    store = CropStore.create(one_each, SETTINGS)
+    store.append([record(f"p{i % 2}", f"{i}.png", pixels) for i, pixels in enumerate(photos.values())])
+    assert audit(one_each, embedder=tmp_path / "net", quiet=True).copies == ()
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:

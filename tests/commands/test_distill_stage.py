@@ -59,13 +59,15 @@ def test_the_control_learns_from_labels_alone(tmp_path: Path, store: Path) -> No
 
 @pytest.mark.slow
 def test_an_onnx_teacher_on_crops_without_people(
-    tmp_path: Path, nameless: Path, onnx_teacher: tuple[Path, Path]
+    tmp_path: Path, nameless: Path, onnx_teacher: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, contract = onnx_teacher
-    flags: dict[str, Any] = {**SMALL, "net": "mobilefacenet-half", "held_out": 0.25}
+    flags: dict[str, Any] = {**SMALL, "quiet": False, "net": "mobilefacenet-half", "held_out": 0.25}
     out = distill(
         data=[nameless], teacher=path, contract=contract, out=tmp_path / "run", dim=12, epochs=9, lr=0.05, **flags
     ).out
+    said = capsys.readouterr().err
+    assert f"learns from 10 embedding; teacher {path} (8 dimensions, through a learned map from 12)" in said
     rows = read_metrics(out)
     assert rows[-1].keys() == {"step", "loss", "lr", "embedding", "held_out_cosine"}
     losses = [row["loss"] for row in rows if "loss" in row]
@@ -81,7 +83,9 @@ def test_an_onnx_teacher_on_crops_without_people(
 def test_a_teacher_of_other_people_is_refused(tmp_path: Path, store: Path, teacher: Path) -> None:
     others = write_store(tmp_path / "others", people=8, photos=2, first=20)
     with pytest.raises(
-        UserError, match=r"teacher: its head knows 4 identities, .*others has 5 others.*leave --term logits out"
+        UserError,
+        match=r"teacher: its head knows 4 identities, .*others has 5 others.*leave --term logits out"
+        r" \(name the others: --term labels=1 --term embedding=10\)",
     ):
         distill(data=[others], teacher=teacher, out=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run").exists()

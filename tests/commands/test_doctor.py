@@ -18,8 +18,23 @@ def test_a_sound_machine_has_nothing_broken() -> None:
     diagnosis = doctor(quiet=True)
     states = {finding.what: finding.state for finding in diagnosis.findings}
     assert diagnosis.exit_code == 0, [f for f in diagnosis.findings if f.state == "broken"]
-    assert {"torch", "torchvision", "OpenCV", "MTCNN weights", "GPU", "Processor", "Ray"} <= set(states)
+    assert {"torch", "torchvision", "OpenCV", "MTCNN weights", "GPU", "Processor", "Ray", "Flower"} <= set(states)
     assert states["MTCNN weights"] == "ok"
+    told = {finding.what: finding.found for finding in diagnosis.findings}
+    assert told["Telemetry"].startswith("off in ONNX Runtime")
+
+
+def test_telemetry_that_is_asked_for_is_said_to_be_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    told = {finding.what: finding.found for finding in doctor(quiet=True).findings}
+    assert "on in ONNX Runtime, as ORT_DISABLE_TELEMETRY=0 asks" in told["Telemetry"]
+
+
+def test_a_machine_without_a_compiler_is_told_what_it_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (found,) = (finding for finding in doctor(quiet=True).findings if finding.what == "C++ compiler")
+    assert found.state == "absent"
+    assert "no no-such-compiler; only torch.compile needs it" in found.found
 
 
 def test_a_report_names_versions_and_nothing_of_the_user(

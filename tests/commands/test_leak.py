@@ -100,6 +100,30 @@ def test_by_name_and_by_embedding(home: Path, capsys: pytest.CaptureFixture[str]
     assert "2 crops of 1 identities (1 by embedding, 1 by name)" in capsys.readouterr().out
 
 
+def test_the_page_shows_each_beside_the_photo_of_the_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = read_crops(home / "crops")
+    train = hub(home / "train.parquet", [listed.encoded(7), plain(0), plain(255)], [None, "P03", "somebody"])
+    page = home / "leaks.html"
+    leak(train, home / "crops", embedder=home / "net", threshold=0.99999, show=page)
+    assert "leaks.html shows 2 of them with pictures" in capsys.readouterr().err
+    text = page.read_text()
+    assert text.count("data:image/jpeg;base64,") == 4
+    for words in (f"In the list: {listed.identities[7]}", "cosine 1.000", "To learn from: P03", "the same name"):
+        assert words in text
+    assert "--threshold 0.99999" in text
+    assert page.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the CelebA crops of ../shared/data")
+def test_without_a_network_the_one_that_comes_along_compares(tmp_path: Path) -> None:
+    celeba = pq.read_table(SHARED / "crops" / "celeba.parquet").slice(0, 40)
+    images = [row["bytes"] for row in celeba["image"].to_pylist()]
+    listed = hub(tmp_path / "list.parquet", images[:20], celeba["identity"].to_pylist()[:20])
+    train = hub(tmp_path / "train.parquet", [images[3], images[30]], ["renamed", None])
+    found = leak(train, listed, threshold=0.9, quiet=True)
+    assert [(one.identity, one.photo) for one in found.leaks] == [("renamed", "3.jpg")]
+
+
 def test_nobody_in_both(home: Path) -> None:
     train = hub(home / "train.parquet", [plain(0)], ["somebody"])
     assert leak(train, home / "crops", embedder=home / "net", threshold=1, quiet=True).exit_code == 0

@@ -27,7 +27,7 @@ def fresh_accelerate() -> Iterator[None]:
 
 @pytest.mark.parametrize(("train", "net"), [(distill, "mobilefacenet-half"), (train_teacher, "iresnet18-quarter")])
 def test_a_training_begins_on_small_images_and_ends_on_whole_ones(
-    train: Callable[..., Trained], net: str, tmp_path: Path, store: Path
+    train: Callable[..., Trained], net: str, tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sides = []
 
@@ -39,10 +39,11 @@ def test_a_training_begins_on_small_images_and_ends_on_whole_ones(
     try:
         out = train(
             data=[store], net=net, dim=8, epochs=4, batch=8, resolution=["16=0.5"], held_out=0.34,
-            out=tmp_path / "run", quiet=True,
+            out=tmp_path / "run",
         ).out  # fmt: skip
     finally:
         hook.remove()
+    assert capsys.readouterr().err.count("step 6: from here on images of 32×32 pixels; the loss may jump") == 1
     steps = read_metrics(out)[-1]["step"]
     assert steps == 12
     first_layer = [side for i, side in enumerate(sides) if i == 0 or side != sides[i - 1]]

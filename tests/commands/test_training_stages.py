@@ -19,6 +19,7 @@ import torch
 from safetensors import safe_open
 from toy import SMALL, keys, write_store
 
+from facekd import console
 from facekd.cli import run
 from facekd.commands.train_teacher import train_teacher
 from facekd.core.run import append_metrics, read_metrics
@@ -228,29 +229,38 @@ def test_an_average_of_the_weights_is_judged_kept_and_gone_on_with(
 
 
 @pytest.mark.slow
-def test_a_sigterm_leaves_a_checkpoint_to_go_on_from(
-    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize(
+    ("sent", "ends", "said"),
+    [(signal.SIGTERM, SystemExit, "SIGTERM"), (signal.SIGINT, KeyboardInterrupt, "Ctrl-C")],
+)
+def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_to_go_on_from(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    sent: signal.Signals, ends: type[BaseException], said: str,
+) -> None:  # fmt: skip
     flags = {**SMALL, "dim": 8, "epochs": 3, "ema": 0.8, "quiet": False}
+    monkeypatch.setattr(console, "PLAIN_EVERY", 0.0)
     real = training_walk.progress
 
     def terminated(rows: Iterator[dict[str, float]], *rest: Any, **more: Any) -> Iterator[dict[str, float]]:
         for row in real(rows, *rest, **more):
             if row["step"] == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), sent)
             yield row
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(sent)
     with monkeypatch.context() as patch:
         patch.setattr(training_walk, "progress", terminated)
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(ends) as ended:
             train_teacher(data=[store], out=tmp_path / "cut", **flags)
-    assert ended.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) == before
-    assert "stopped by SIGTERM after step 4" in capsys.readouterr().err
+    assert getattr(ended.value, "code", 143) == 143
+    assert signal.getsignal(sent) == before
+    assert f"stopped by {said} after step 4" in capsys.readouterr().err
     assert not (tmp_path / "cut" / MODEL).exists()
     train_teacher(data=[store], out=tmp_path / "cut", **flags)
-    assert "goes on after step 4 of 9" in capsys.readouterr().err
+    said_then = capsys.readouterr().err
+    assert "goes on after step 4 of 9" in said_then
+    assert "trains in fp32, as " in said_then
+    assert "teacher: 6 of 9, " in said_then
     train_teacher(data=[store], out=tmp_path / "whole", **flags)
     assert (tmp_path / "cut" / LAST).read_bytes() == (tmp_path / "whole" / LAST).read_bytes()
 

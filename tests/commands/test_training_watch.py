@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from toy import SETTINGS, SMALL, contract_file, onnx_of, person, record, tiny_ne
 from facekd import console
 from facekd.commands.distill import distill
 from facekd.commands.train_teacher import train_teacher
-from facekd.core.run import read_metrics
+from facekd.core.run import read_metrics, wrong_metric
 from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore
@@ -87,6 +88,19 @@ def test_a_run_says_where_it_is(
     last = read_metrics(out)[-1]
     assert last["step"] == 9
     assert isinstance(last["step"], int)
+
+
+def test_the_page_of_formats_names_each_metric(tmp_path: Path, store: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "formats.md").read_text()
+    table = page.split("### Metrics")[1].split("\n## ")[0]
+    named = {key for line in table.splitlines() if line.startswith("| `") for key in re.findall("`([^`]+)`", line)}
+    out = train_teacher(data=[store], out=tmp_path / "run", dim=8, epochs=3, **SMALL).out
+    rows = read_metrics(out)
+    found = {key for row in rows for key in row}
+    assert {"step", "lr", "loss", "labels", "held_out_eer"} <= found <= named
+    assert {"held_out_tar@0.01", "held_out_cosine", "sites"} <= named
+    assert rows[0]["step"] == 0
+    assert wrong_metric(rows[-1]) == ""
 
 
 def test_copies_are_found_among_pictures(tmp_path: Path) -> None:

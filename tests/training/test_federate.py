@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from facekd.core.types import Array
 from facekd.engines.answers import Ask, SiteAnswer
 from facekd.errors import UserError
 from facekd.nets.saved import MODEL
-from facekd.recipes.federate import MOST, assign, average, federate_rounds
+from facekd.recipes.federate import MOST, assign, average, by_site, federate_rounds
 from facekd.recipes.site import TRAIN, Assignment, SiteFiles, do, place_crops, site_crops
 from facekd.settings.federation import SharedStudent, SharedTeacher, SiteOptimization, Sites
 from facekd.training.checkpoint import LAST
@@ -250,6 +252,20 @@ def test_a_site_that_leaves_midway_or_changes_its_number_of_crops(
     assert "site 3 is left out: it said that it has 10 crops, and now says 12" in capsys.readouterr().err
 
 
+def test_a_round_says_how_each_site_does(
+    place: SiteFiles, assignment: Assignment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As real sites do, each holds people of its own out; a sum of sites says nothing of one."""
+    own = replace(place, dealt_to=0)
+    run(by_hand(own, assignment, range(2)), replace(assignment, rounds=1), tmp_path / "own")
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"round 1 of 1: 2 sites, loss [\d.]+, held out: (TAR .* at FAR 0.01, )?EER [\d.]+ %", first)
+    for line, name in zip(lines, ("site 1", "site 2"), strict=False):
+        assert re.fullmatch(rf"  {name}: 30 crops, loss [\d.]+, its own held out: .*EER [\d.]+ %", line)
+    together = SiteAnswer("the sum", numbers={"crops": 20.0, "loss": 3.0}, sites=3)
+    assert by_site([together], []) == []
+
+
 @pytest.mark.slow
 def test_too_few_sites_end_the_run_and_the_same_command_goes_on(
     place: SiteFiles, assignment: Assignment, tmp_path: Path
@@ -274,6 +290,28 @@ def test_a_site_refuses_what_it_can_not_do(place: SiteFiles, assignment: Assignm
         ask(replace(assignment, teacher="0123").to_json())
     with pytest.raises(UserError, match="the weights that came are of another network"):
         ask(assignment.to_json())
+
+
+def test_an_app_says_what_each_side_runs_and_holds_what_all_do(
+    place: SiteFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install 'facekd[federated]'")
+    from facekd.commands.federate import federate
+
+    federate(app=tmp_path / "app", teacher=place.teacher, contract=place.contract, rounds=7, out=tmp_path / "run")
+    said = capsys.readouterr().err
+    for words in (
+        "flower-superlink",
+        "flower-supernode",
+        "[superlink.sites], address =",
+        "flwr run",
+        " sites --stream",
+    ):
+        assert words in said
+    project = tomllib.loads((tmp_path / "app" / "pyproject.toml").read_text())
+    config = project["tool"]["flwr"]["app"]["config"]
+    assert Assignment.from_json(config["assignment"]).rounds == 7
+    assert config["out"] == str(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
