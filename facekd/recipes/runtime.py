@@ -77,6 +77,11 @@ def _measured(
     net = net.to(device).train()
     key = _key(name, images_BCHW, device)
     about = kept(key)
+    if about is None:
+        say(
+            f"{name}: tries in which precision a few steps are quickest here; --precision fp32 does without",
+            quiet,
+        )
     tried: dict[Form, Tried] = {}
     for one in [] if about is None else about[0]:
         form = Form(*one["form"])

@@ -70,6 +70,7 @@ def test_what_was_found_is_written_said_kept_and_gone_on_with(
     one = train_teacher(out=tmp_path / "one", **flags).out
     assert chosen(one) == ("bf16", False)
     said = capsys.readouterr().err
+    assert "tries in which precision a few steps are quickest here" in said
     assert "trains in bf16: " in said
     assert "s a step here (fp32 " in said
     assert "% from that of fp32" in said
