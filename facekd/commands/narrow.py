@@ -73,6 +73,12 @@ def narrow(
     config = flat(data, teacher=teacher, contract=contract, net=net, out=out, seed=seed)
     out = begin(out, "narrow", config, (*data.data, teacher, *([] if contract is None else [contract])))
     some = crops.take(np.random.default_rng(seed).permutation(len(crops))[:CROPS])
+    if len(some) < 2 * spec.dim:  # least squares then fits these crops and not faces
+        say(
+            f"warning: {len(some)} crops are few to fit {spec.dim} dimensions on: other faces come out far from the "
+            f"teacher's; give more --data, {CROPS} are used",
+            quiet,
+        )
     images = to_input(some.batch(np.arange(len(some))), spec, template=some.template)
     embeddings = unit(embed_by(master, some, quiet, "teacher"))
     blocks = (len(layers) - 3) // 3 + 1
@@ -80,8 +86,8 @@ def narrow(
     explained = list(progress(fitting, blocks, "blocks", quiet))[-1]
     spec = save_trained(out, net, student, spec)
     say(
-        f"{out}: explains {100 * explained:.0f} % of the variance of the teacher's last features; next: facekd distill "
-        f"--init-from {out} --lr 0.001",
+        f"{out}: explains {100 * explained:.0f} % of the variance of the teacher's last features on these {len(some)} "
+        f"crops; next: facekd distill --init-from {out} --lr 0.001",
         quiet,
     )
     return Trained(out, spec.model_id)
