@@ -42,6 +42,7 @@ def progress(
     *,
     unit: int = 1,
     before: int = 0,
+    cost: Callable[[int], float] | None = None,
     tell: Callable[[T], str] | None = None,
 ) -> Iterator[T]:
     """`items`, with a bar on a terminal, a line every ten seconds elsewhere, nothing when quiet.
@@ -49,11 +50,20 @@ def progress(
     Args:
         total: how many things there are in all; each item stands for `unit` of them.
         before: how many of them were done by an earlier run.
+        cost: of the item at a place, in any unit, where items take unlike long: the time left goes by it.
         tell: words about the item that was done last, to be shown with it.
     """
     if quiet:
         yield from items
-    elif sys.stderr.isatty():
+        return
+    start = last = time.monotonic()
+    spent, ahead = 0.0, (total - before) / unit if cost is None else sum(map(cost, range(before, total)))
+
+    def left() -> str:
+        seconds = (time.monotonic() - start) / spent * max(0.0, ahead - spent)
+        return f"{timedelta(seconds=round(seconds))} left"
+
+    if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -69,25 +79,26 @@ def progress(
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            *([TextColumn("{task.fields[words]}", markup=False)] if tell else []),
+            *([] if cost else [TimeRemainingColumn()]),
+            *([TextColumn("{task.fields[words]}", markup=False)] if tell or cost else []),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(label, total=total, completed=before, words="")
-            for item in items:
+            for place, item in enumerate(items, before):
                 yield item
-                bar.update(task, advance=unit, words=printable_line(tell(item)) if tell else "")
+                spent += 1 if cost is None else cost(place)
+                words = [*([left()] if cost else []), *([printable_line(tell(item))] if tell else [])]
+                bar.update(task, advance=unit, words="; ".join(words))
     else:
-        start = last = time.monotonic()
         for done, item in enumerate(items, 1):
             yield item
+            spent += 1 if cost is None else cost(before + done - 1)
             now = time.monotonic()
             if now - last > PLAIN_EVERY:
                 last = now
                 line = f"{label}: {min(before + done * unit, total)} of {total}, {now - start:.0f} s"
                 if tell:
-                    left = (now - start) / done * ((total - before) / unit - done)
-                    line += f", {timedelta(seconds=round(left))} left; {tell(item)}"
+                    line += f", {left()}; {tell(item)}"
                 say(line)
 
 

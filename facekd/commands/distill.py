@@ -130,7 +130,7 @@ def distill(
         + ("" if views.augment == "plain" else f" {views.augment}"),
         **about_run(learner, goal.start, crops, accelerator.mixed_precision, seed),
     }
-    watched = Watched(optimization.batch, goal.terms, max(goal.rises(plan.steps).values()), side_of)
+    watched = Watched(optimization.batch, goal.terms, max(goal.rises(plan.steps).values()), side_of if phases else None)
     trained = train(
         out, goal.modules, loss, load, plan, about, judge,
         subject=Subject(learner.name, learner.contract, crops), watched=watched, label="student", quiet=quiet,

@@ -109,8 +109,8 @@ def train_teacher(
     }
     trained = train(
         out, {"net": backbone, "head": classes}, loss, load, plan, about, judge_crops(crops.judged, contract),
-        subject=Subject(learner.name, contract, crops), watched=Watched(optimization.batch, side_of=side_of),
-        label="teacher", quiet=quiet,
+        subject=Subject(learner.name, contract, crops),
+        watched=Watched(optimization.batch, side_of=side_of if phases else None), label="teacher", quiet=quiet,
     )  # fmt: skip
     contract = save_trained(out, learner.name, trained, contract, classes, crops.names)
     say(f"{out}: teacher trained; next: facekd distill --teacher {out} --data {data.data[0]}", quiet)

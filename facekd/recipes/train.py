@@ -141,7 +141,7 @@ def train(
         if start == 0:
             record({"step": 0, **judge(0)})
         try:
-            for row in progress(rows, plan.steps, label, quiet, before=start, tell=shown.words):
+            for row in progress(rows, plan.steps, label, quiet, before=start, cost=watched.cost, tell=shown.words):
                 step = int(row["step"])
                 for sentence in movement.see(row):
                     say(f"{label}: warning: {sentence}", quiet)

@@ -37,6 +37,12 @@ class Watched:
     rising: int = 0  # steps until every term has its whole weight
     side_of: Callable[[int], int] | None = None  # step from 0 -> side in pixels of the images that are learned from
 
+    @property
+    def cost(self) -> Callable[[int], float] | None:
+        """Of a step, by its images' pixels, where they are not all of one size."""
+        side_of = self.side_of
+        return None if side_of is None else lambda step: float(side_of(step)) ** 2
+
     def grown(self, step: int) -> str:
         """Words where the step after `step` steps is the first on images of another size; else empty."""
         if self.side_of is None or step == 0 or self.side_of(step) == self.side_of(step - 1):

@@ -19,7 +19,7 @@ from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore
 from facekd.errors import UserError
-from facekd.recipes.watch import SINCE, Movement, Shown, copies, judged, losses, teacher_warning
+from facekd.recipes.watch import SINCE, Movement, Shown, Watched, copies, judged, losses, teacher_warning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LOUD: dict[str, Any] = {**SMALL, "quiet": False}
@@ -88,6 +88,24 @@ def test_a_run_says_where_it_is(
     last = read_metrics(out)[-1]
     assert last["step"] == 9
     assert isinstance(last["step"], int)
+
+
+def test_the_time_left_knows_that_later_steps_take_longer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Eight steps on 16 pixels and two on 32, which cost four times as much: half of the time each."""
+    monkeypatch.setattr(console, "PLAIN_EVERY", -1.0)
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    cost = Watched(side_of=lambda step: 16 if step < 8 else 32).cost
+    assert cost is not None
+    for step in console.progress(range(10), 10, "teacher", cost=cost, tell=str):
+        now[0] += 10.0 if step < 8 else 40.0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[3] == "teacher: 4 of 10, 40 s, 0:02:00 left; 3"
+    assert lines[7] == "teacher: 8 of 10, 80 s, 0:01:20 left; 7"
+    assert lines[9] == "teacher: 10 of 10, 160 s, 0:00:00 left; 9"
+    assert Watched().cost is None
 
 
 def test_the_page_of_formats_names_each_metric(tmp_path: Path, store: Path) -> None:
