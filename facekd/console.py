@@ -64,7 +64,7 @@ def progress(
         return f"{timedelta(seconds=round(seconds))} left"
 
     if sys.stderr.isatty():
-        from rich.console import Console
+        from rich.console import Console, RenderableType
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -73,6 +73,14 @@ def progress(
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.text import Text
+
+        class Told(Progress):
+            """With the words below the bar, where a narrow terminal has room for them: beside it, they push it out."""
+
+            def get_renderables(self) -> Iterator[RenderableType]:
+                yield self.make_tasks_table(self.tasks)
+                yield from (Text(task.fields["words"]) for task in self.tasks if task.fields["words"])
 
         columns = (
             TextColumn("{task.description}"),
@@ -80,9 +88,8 @@ def progress(
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             *([] if cost else [TimeRemainingColumn()]),
-            *([TextColumn("{task.fields[words]}", markup=False)] if tell or cost else []),
         )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
+        with Told(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(label, total=total, completed=before, words="")
             for place, item in enumerate(items, before):
                 yield item
