@@ -12,6 +12,7 @@ from facekd.core.types import Array
 from facekd.crops.cropset import CropSet
 
 ALIKE = 2  # of 64 bits of two pictures' hashes, at most
+BLOCK = 1024  # rows compared together
 SURE = 0.95  # cosine of two copies, at least: once in some thousand two photos of a person have one hash
 
 
@@ -23,10 +24,10 @@ def picture_hash(pixels: Array) -> Array:
     return found
 
 
-def hashes_apart(hashes: Array) -> Array:
-    """int16[N, N]: in how many bits two of bool[N, 64] differ."""
-    bits = hashes.astype(np.int16)
-    return np.asarray(bits @ (1 - bits.T) + (1 - bits) @ bits.T)
+def hashes_apart(hashes: Array, others: Array) -> Array:
+    """float32[N, M]: in how many bits bool[N, 64] and bool[M, 64] differ."""
+    left, right = hashes.astype(np.float32), others.astype(np.float32)
+    return np.asarray(left.sum(axis=1)[:, None] + right.sum(axis=1) - 2 * left @ right.T)
 
 
 def copies_within(crops: CropSet, vectors: Array, identities: Sequence[str]) -> dict[int, int]:
@@ -43,9 +44,13 @@ def copies_within(crops: CropSet, vectors: Array, identities: Sequence[str]) -> 
     for group in places.values():
         if len(group) < 2:
             continue
-        apart = hashes_apart(np.stack([picture_hash(crops.pixels(place)) for place in group]))
-        same = (apart <= ALIKE) & (vectors[group] @ vectors[group].T >= SURE)
-        for row, place in enumerate(group):
-            for earlier in np.flatnonzero(same[row, :row]):
-                first.setdefault(place, first.get(group[earlier], group[earlier]))
+        hashes = np.stack([picture_hash(crops.pixels(place)) for place in group])
+        kept = np.ones(len(group), bool)  # what is first is compared with, not its copies
+        for start in range(0, len(group), BLOCK):
+            near = hashes_apart(hashes[start : start + BLOCK], hashes) <= ALIKE
+            for row, place in enumerate(group[start : start + BLOCK], start):
+                for earlier in np.flatnonzero(near[row - start, :row] & kept[:row]):
+                    if vectors[place] @ vectors[group[earlier]] >= SURE:
+                        first[place], kept[row] = group[earlier], False
+                        break
     return first

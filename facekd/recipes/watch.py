@@ -184,7 +184,7 @@ def copies(crops: CropSet, batches: Sequence[Array]) -> float:
     twice = total = 0
     for places in batches:
         hashes = np.stack([picture_hash(pixels) for pixels in crops.batch(places)])
-        apart = hashes_apart(hashes)
+        apart = hashes_apart(hashes, hashes)
         np.fill_diagonal(apart, hashes.shape[1])
         twice += int((apart.min(axis=1) <= ALIKE).sum())
         total += len(places)
