@@ -31,7 +31,7 @@ from facekd.rates.counts import curve
 from facekd.rates.rates import eer, rate_at
 from facekd.recipes.artifacts import keep_if_best, kept_best, leave, note_time, recording, settle_best
 from facekd.recipes.card import Subject, times
-from facekd.recipes.watch import Movement, Shown, Watched, judged, losses
+from facekd.recipes.watch import Movement, Shown, Watched, chance_warning, judged, losses
 from facekd.training.average import averaged_copy, follow
 from facekd.training.checkpoint import LAST, restore, save_checkpoint
 from facekd.training.loop import Batch, NotFiniteError, Plan, fit, make_optimizer
@@ -154,6 +154,8 @@ def train(
                     row.update(judge(step))
                     if words := judged(row):
                         say(f"{label}: {words}; {losses(row)}", quiet)
+                    if last and (sentence := chance_warning(row)):
+                        say(f"{label}: warning: {sentence}", quiet)
                 shown.see(row)
                 # Every process is to stop after the same step, whenever the signal reached it.
                 stop = average_numbers({"asked": bool(asked)}, accelerator.device)["asked"] > 0

@@ -179,6 +179,16 @@ def teacher_warning(path: str, rates: Mapping[str, float]) -> str:
     )
 
 
+def chance_warning(rates: Mapping[str, float]) -> str:
+    """A sentence where a training ends no better than chance on held-out people; else empty."""
+    if rates.get("held_out_eer", 0.0) < CHANCE:
+        return ""
+    return (
+        f"held-out people are told apart hardly better than by chance (EER {percent(rates['held_out_eer'], 0)}); what "
+        "may help: more --epochs, more people in --data, distilling from a --teacher, or --init-from a trained network"
+    )
+
+
 def copies(crops: CropSet, batches: Sequence[Array]) -> float:
     """Share of the crops whose picture lies in the same batch once more, by hashes of how brightness changes."""
     twice = total = 0

@@ -19,7 +19,17 @@ from facekd.core.types import Array
 from facekd.crops.read import read_crops
 from facekd.crops.store import CropStore
 from facekd.errors import UserError
-from facekd.recipes.watch import SINCE, Movement, Shown, Watched, copies, judged, losses, teacher_warning
+from facekd.recipes.watch import (
+    SINCE,
+    Movement,
+    Shown,
+    Watched,
+    chance_warning,
+    copies,
+    judged,
+    losses,
+    teacher_warning,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LOUD: dict[str, Any] = {**SMALL, "quiet": False}
@@ -148,6 +158,17 @@ def test_a_teacher_that_knows_nothing_is_told() -> None:
     assert "t.onnx tells held-out people apart hardly better than chance (EER 48 %)" in teacher_warning(
         "t.onnx", {"held_out_eer": 0.48}
     )
+
+
+def test_a_network_that_learned_nothing_is_told_at_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every picture of a person is another person's too."""
+    store = CropStore.create(tmp_path / "mixed", SETTINGS)
+    store.append([record(f"p{i % 9}", f"p{i % 9}/{i}.png", person(i // 9, i)) for i in range(90)])
+    train_teacher(data=[tmp_path / "mixed"], out=tmp_path / "run", dim=8, epochs=1, **LOUD)
+    said = capsys.readouterr().err
+    assert "teacher: warning: held-out people are told apart hardly better than by chance (EER " in said
+    assert "more --epochs" in said
+    assert chance_warning({"held_out_eer": 0.39}) == chance_warning({}) == ""
 
 
 def test_a_run_of_a_teacher_that_knows_nothing_is_warned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
