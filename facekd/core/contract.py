@@ -97,7 +97,8 @@ class Contract:
         for name in ("dim", "size"):
             if name in values and type(values[name]) is not int:
                 raise UserError(
-                    f"{where}: {name} is {values[name]!r}, of the wrong kind; dim and size are whole numbers, such as 512"
+                    f"{where}: {name} is {values[name]!r}, of the wrong kind; dim and size are whole numbers, such as "
+                    "512"
                 )
         for name in ("mean", "std"):
             value = values.get(name, ())
