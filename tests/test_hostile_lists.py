@@ -425,3 +425,23 @@ def test_a_name_that_is_no_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert line.startswith("facekd: ")
     assert "crops-\\udcff" in line
     assert line.endswith("a name here is no UTF-8 text; rename that file or folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no rights of files as on Unix")
+@pytest.mark.parametrize("words", [["train-teacher", "--data"], ["verify", "--scores"], ["align"], ["embed"]])
+def test_what_lies_behind_a_folder_that_keeps_others_out(
+    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even whether it is there can't be asked."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0)
+    user = os.geteuid()
+    out = {"align": [str(tmp_path / "crops")], "embed": [str(tmp_path / "e.parquet")]}.get(words[0], [])
+    if user == 0:
+        os.seteuid(65534)  # root is kept out of nothing
+    try:
+        assert run([*words, str(folder / "x.csv"), *out]) == 2
+    finally:
+        os.seteuid(user)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Permission denied" in line

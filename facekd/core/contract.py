@@ -94,8 +94,15 @@ class Contract:
         names = [field.name for field in fields(cls)]
         if not isinstance(values, Mapping):
             raise UserError(f"{where}: a contract is 'key: value' pairs, not {type(values).__name__}; write one anew")
+        for name in ("dim", "size"):
+            if name in values and type(values[name]) is not int:
+                raise UserError(
+                    f"{where}: {name} is {values[name]!r}, of the wrong kind; dim and size are whole numbers, such as "
+                    "512"
+                )
         for name in ("mean", "std"):
-            if name in values and not isinstance(values[name], list | tuple):
+            value = values.get(name, ())
+            if not isinstance(value, list | tuple) or any(type(one) not in (int, float) for one in value):
                 raise UserError(
                     f"{where}: {name} is {values[name]!r}, of the wrong kind; give three numbers, one for each "
                     "channel, such as [127.5, 127.5, 127.5]"

@@ -161,7 +161,10 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); check the path") from error
     rows = []
-    for number, line in enumerate(data.split(b"\n")[:-1], 1):  # what follows the last end of a line is torn
+    *lines, torn = data.split(b"\n")
+    if torn.strip(b"\0") != torn:  # a kill tears a line, it leaves no zeros; a power cut may leave them for many rows
+        lines.append(torn)
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):  # no JSON, or no UTF-8

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from facekd.core.files import no_stream
 from facekd.core.pixels import decode_crop
+from facekd.core.tables import sound
 from facekd.crops.cropset import CropSet
 from facekd.crops.rec import read_rec
 from facekd.crops.records import FAILED
@@ -144,7 +145,7 @@ def by_name(photos: Iterable[tuple[str, T]]) -> dict[str, T]:
 
 def _read_hub_parquet(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        table = sound(pq.read_table(path))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); copy it again") from error
     kind = table.schema.field("image").type if "image" in table.column_names else None

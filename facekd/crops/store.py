@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from facekd.core.choices import SPELLED_BEFORE
 from facekd.core.files import ASIDE, LOCK, atomic_write, exclusive, read_json, write_json
 from facekd.core.formats import FORMATS, KEY, METADATA, check_format
+from facekd.core.tables import sound
 from facekd.core.types import Array
 from facekd.crops.records import PhotoRecord
 from facekd.errors import UserError
@@ -132,7 +133,7 @@ class CropStore:
         ):
             writer.write_table(crops)
         with atomic_write(self.folder / "ledger" / f"part-{number:05d}.parquet") as file:
-            pq.write_table(_rows(records, _numbered(LEDGER, "ledger")), file)
+            pq.write_table(_rows(records, _numbered(LEDGER, "ledger")), file, write_page_checksum=True)
 
     def ledger(self) -> pa.Table:
         """The newest row of each photo, in the order of their sources; columns of LEDGER and ``part``."""
@@ -167,8 +168,7 @@ class CropStore:
         for number in self.parts():
             path = self.folder / "crops" / f"part-{number:05d}.arrow"
             try:
-                table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-                table.validate(full=True)  # looks at offsets, of images at nothing else: a bad one ends the process
+                table = sound(pa.ipc.open_file(pa.memory_map(str(path))).read_all())  # of images looks at offsets alone
             except (OSError, pa.ArrowException) as error:
                 raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error
             table = _with_detail(_checked(table, "crop store", path))
@@ -249,7 +249,7 @@ def _differences(found: dict[str, Any], settings: dict[str, Any]) -> str:
 
 def _read_parquet(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        table = sound(pq.read_table(path, page_checksum_verification=True))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: damaged ({error}); align its photos into a new folder") from error
     return _checked(table, "ledger", path)

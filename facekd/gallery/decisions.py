@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facekd.core.formats import FORMATS, METADATA, check_format
+from facekd.core.tables import sound
 from facekd.errors import UserError
 from facekd.gallery.place import Place, table_bytes
 
@@ -121,7 +122,7 @@ def read_decisions(place: Place) -> Decisions:
     if data is None:
         return Decisions()
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = sound(pq.read_table(pa.BufferReader(data)))
         check_format("decisions", (table.schema.metadata or {}).get(METADATA.encode()), f"{place}/{FILE}")
         rows = table.select([field.name for field in fields(Remembered)]).to_pylist()
     except (OSError, pa.ArrowException, KeyError) as error:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from facekd.core.contract import Contract
 from facekd.core.files import atomic_write, write_bytes, write_json
 from facekd.core.formats import KEY, check_format
+from facekd.core.tables import sound
 from facekd.core.types import Embeddings
 from facekd.errors import UserError
 from facekd.gallery.gallery import LEDGER, GalleryTable, Person
@@ -60,7 +61,7 @@ def read_parquet(path: Path, key: bytes | None = None) -> tuple[GalleryMeta, lis
     if needs_key(path) and key is None:
         raise UserError(f"{path}: is encrypted; give its key with --key-file or in FACEKD_KEY")
     try:
-        table = pq.read_table(path if key is None else pa.BufferReader(open_sealed(path, key)))
+        table = sound(pq.read_table(path if key is None else pa.BufferReader(open_sealed(path, key))))
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: no readable export of a gallery ({str(error).splitlines()[0]})") from error
     metadata = table.schema.metadata or {}

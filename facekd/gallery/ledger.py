@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facekd.core.formats import FORMATS, METADATA, check_format
+from facekd.core.tables import sound
 from facekd.errors import UserError
 from facekd.gallery.place import Place, table_bytes
 
@@ -34,8 +35,8 @@ def read_ledger(place: Place) -> pa.Table:
     if data is None:
         return LEDGER.empty_table()
     try:
-        table = pq.read_table(pa.BufferReader(data))
-    except (OSError, pa.ArrowInvalid) as error:
+        table = sound(pq.read_table(pa.BufferReader(data)))
+    except (OSError, pa.ArrowException) as error:
         raise UserError(f"{place}/{FILE}: damaged ({error}); remove it and enroll again") from error
     check_format("ledger", (table.schema.metadata or {}).get(METADATA.encode()), f"{place}/{FILE}")
     if "detail" not in table.schema.names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import stat
 import struct
 import tarfile
@@ -24,6 +25,7 @@ from facekd.photos.kinds import HEAD, is_photo_head, is_photo_name
 MAX_BYTES = 256 * 2**20  # no photo is larger; a bomb's member is
 # What a compressed tar may unpack to, beside as many times its size: all of it, and the photos, which are kept.
 UNPACKED, PHOTOS_UNPACKED = (100, 2**30), (16, 256 * 2**20)
+LONGEST_HEADER = 16 * 2**20  # bytes of a tar's long name or further fields, which tarfile reads at once
 LINK = "a link or device inside an archive, not a file"
 TOO_LARGE = f"larger than {MAX_BYTES >> 20} MiB"
 UNICODE_PATH = 0x7075  # of a zip's extra field: Info-ZIP's name in UTF-8
@@ -57,7 +59,7 @@ def members(path: Path) -> Members:
     try:
         if zipfile.is_zipfile(path):
             found = _in_zip(path)
-        elif tarfile.is_tarfile(path):
+        elif _is_tar(path):
             found = _in_tar(path)
         else:
             raise UserError(f"{path}: neither a folder nor a zip or tar archive of photos; give one of these")
@@ -221,6 +223,27 @@ def _in_zip(path: Path) -> dict[str, str]:
     return archive.kinds
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar; one whose name alone would fill the memory is refused before it is read."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type not in (*tarfile.REGULAR_TYPES, tarfile.DIRTYPE, tarfile.SYMTYPE) and self.size > LONGEST_HEADER:
+            raise UserError(
+                f"{os.fsdecode(tar.name or '')}: has a name or other fields of {self.size >> 20} MiB, as archives of "
+                "photos don't; if it is one, unpack it and give the folder"
+            )
+        found: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]  # Python's own, undocumented
+        return found
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        tarfile.open(path, tarinfo=_Entry).close()
+    except tarfile.TarError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class _Tar:
     """An open tar, or the photos of a compressed one, and where in it each member's bytes lie."""
@@ -236,7 +259,7 @@ def _in_tar(path: Path) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=4)
 def _tar(path: Path, stamp: tuple[int, int]) -> _Tar:
-    with tarfile.open(path) as tar:
+    with tarfile.open(path, tarinfo=_Entry) as tar:
         assert tar.fileobj is not None
         plain = isinstance(tar.fileobj, io.BufferedReader)
         # A step back in a compressed tar starts at its beginning again; its photos, kept aside, are read anywhere. The

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,13 @@ from facekd.recipes.plan import hold_run
 from facekd.recipes.site import Assignment, SiteFiles, do
 from facekd.settings.federation import Sites
 
-PROJECT = """[build-system]
+NAME = 'name = "facekd-federated"'
+PROJECT = f"""[build-system]
 requires = ["hatchling"]
 build-backend = "hatchling.build"
 
 [project]
-name = "facekd-federated"
+{NAME}
 version = "1.0.0"
 description = "One student of several sites' crops, which stay there"
 license = "Apache-2.0"
@@ -57,6 +60,9 @@ def write_app(folder: Path, assignment: Assignment, asked: Sites, out: Path) -> 
 
     Args:
         out: where the coordinator leaves the student; on the machine of the SuperLink.
+
+    Raises:
+        UserError: the folder holds another project, or can't be written.
     """
     values = {
         "assignment": assignment.to_json(),
@@ -66,8 +72,14 @@ def write_app(folder: Path, assignment: Assignment, asked: Sites, out: Path) -> 
         "patience": asked.patience,
         "secure": asked.secure,
     }
-    config = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())  # TOML writes these alike
-    write_text(folder / "pyproject.toml", PROJECT + config)
+    # TOML writes these as JSON does, but for DEL, which it wants escaped.
+    texts = {key: json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f") for key, value in values.items()}
+    project = folder / "pyproject.toml"
+    if project.exists() and NAME not in _text(project):
+        raise UserError(
+            f"--app {folder}: has a pyproject.toml of another project, which would be written over; choose another"
+        )
+    write_text(project, PROJECT + "".join(f"{key} = {text}\n" for key, text in texts.items()))
     write_text(folder / "facekd_sites.py", MODULE.format(secure=asked.secure))
     quiet = "FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1"
     site = 'name="CLINIC-A" data="/path/of/crops" teacher="/path/of/teacher"'
@@ -79,9 +91,17 @@ def write_app(folder: Path, assignment: Assignment, asked: Sites, out: Path) -> 
         f"--node-config '{site}'",
         '  here, into ~/.flwr/config.toml: [superlink.sites], address = "HOST:8000", '
         'root-certificates = "/full/path/ca.crt"',
-        f"  here, to begin: {quiet} flwr run {folder} sites --stream",
+        f"  here, to begin: {quiet} flwr run {shlex.quote(str(folder))} sites --stream",
         f"the student comes to be in {out.absolute()}",
     ]
+
+
+def _text(path: Path) -> str:
+    """What a file says; nothing where it can't be read as text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def coordinator() -> ServerApp:
@@ -94,10 +114,18 @@ def coordinator() -> ServerApp:
                 _coordinate(grid, context)
         except UserError as error:
             say(str(error))
-            raise SystemExit(2) from None
+            raise  # Flower puts the sentence into the run's status; of an exit it would wait for a sign of life
 
+    logging.getLogger("flwr").addFilter(_without_traceback)
     app.main()(main)
     return app
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """A user's mistake is no fault of the program: its sentence is enough."""
+    if record.exc_info and isinstance(record.exc_info[1], UserError):
+        record.exc_info = None
+    return True
 
 
 def _coordinate(grid: Grid, context: Context) -> None:

@@ -15,6 +15,7 @@ from facekd.errors import UserError
 from facekd.settings.group import as_paths, grouped, groups_of, takes_paths
 
 R = TypeVar("R")
+UNREACHED = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE)  # a folder on the way keeps others out, or is gone
 GALLERIES = ("gallery", "photo", "other")  # arguments that may be one, or say themselves that they may not
 
 
@@ -50,9 +51,11 @@ def door(command: Callable[..., R]) -> Callable[..., R]:
             with left_as_it_was(), told_of_missing("this command"):
                 return command(*given.args, **given.kwargs)
         except OSError as error:
+            # Any question about such a path, even whether it is there, ends so.
+            if error.errno in UNREACHED and error.filename is not None:
+                raise UserError(f"{error.filename}: can't be reached ({error.strerror}); check its folders") from error
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            # Any question about such a path, even whether it is there, ends so.
             raise UserError(f"{str(error.filename)[:80]}…: longer than a file's name may be; check the path") from error
         except UnicodeEncodeError as error:
             if error.reason != "surrogates not allowed":

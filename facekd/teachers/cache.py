@@ -66,6 +66,7 @@ class TeacherCache:
         self.key = key
         self.num_blocks = -(-key.num_crops // BLOCK)
         shape = (key.views, key.num_crops, key.dim)
+        _no_link(folder)
         for name, size in ((ROWS, 2 * int(np.prod(shape))), (MARKS, 4 * key.views * self.num_blocks)):
             if (folder / name).is_symlink():  # what it names would be written to
                 raise UserError(f"{folder / name}: is a link, not a cache's own file; remove {folder}")
@@ -156,6 +157,7 @@ def open_cache(home: Path, key: CacheKey) -> TeacherCache:
         UserError: the folder can't be written, the disk can't hold it, or a damaged cache.
     """
     folder = home / key.name
+    _no_link(folder)
     with exclusive(folder):
         if not (folder / KEY).exists():
             _reserve(folder / ROWS, 2 * key.views * key.num_crops * key.dim)
@@ -192,24 +194,35 @@ def unused(home: Path, days: float) -> list[Path]:
 
 
 def remove(folder: Path) -> int:
-    """Remove a cache and give back how many bytes it took.
+    """Remove a cache and give back how many bytes it took; of a link that lies in place of one, the link.
 
     Raises:
         UserError: a process writes it.
     """
+    if folder.is_symlink():
+        folder.unlink()
+        return 0
     with exclusive(folder):
-        size = sum(path.stat().st_size for path in folder.iterdir())
+        size = sum(path.lstat().st_size for path in folder.iterdir())
         (folder / KEY).unlink(missing_ok=True)  # first: what is left after a kill is no cache
         shutil.rmtree(folder)
     return size
 
 
 def _read_key(folder: Path) -> dict[str, Any]:
-    values = read_json(folder / KEY)
+    try:
+        values = read_json(folder / KEY)
+    except UserError as error:
+        raise UserError(f"{error}; remove {folder} and it is built anew") from error
     if not isinstance(values, dict):
         raise UserError(f"{folder / KEY}: is no key of a cache; remove {folder}")
     formats.check_format("teacher cache", values.pop(formats.KEY, None), folder / KEY)
     return values
+
+
+def _no_link(folder: Path) -> None:
+    if folder.is_symlink():  # what it leads to would be written to
+        raise UserError(f"{folder}: is a link, not a cache's own folder; remove it, and it is built anew")
 
 
 def _last_use(folder: Path) -> float:

@@ -101,6 +101,13 @@ def test_json_round_trip() -> None:
         ({"dim": "128"}, "kind"),
         ({"dim": 128.0}, "whole numbers"),
         ({"dim": True}, "whole numbers"),
+        ({"dim": "8"}, "dim is '8', of the wrong kind; dim and size are whole numbers"),
+        ({"dim": None}, "dim is None, of the wrong kind; dim and size are whole numbers"),
+        ({"dim": 8, "size": "0:32"}, "size is '0:32', of the wrong kind"),
+        (
+            {"dim": 8, "mean": [[1], [2], [3]]},
+            r"mean is \[\[1\], \[2\], \[3\]\], of the wrong kind; give three numbers",
+        ),
         ({"dim": 128, "size": 8}, "size is 8"),
         ({"dim": 128, "size": None}, "kind"),
         ({"dim": 128, "channels": "rgb"}, "channels is 'rgb': use RGB or BGR"),

@@ -85,6 +85,14 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, line: bytes) -> N
         read_metrics(tmp_path)
 
 
+@pytest.mark.parametrize("rest", [bytes(60), b'{"step": 2, "lo' + bytes(60)])
+def test_zeros_that_a_power_cut_left_are_named(tmp_path: Path, rest: bytes) -> None:
+    """They stand for rows that were written: without them another network would be the best."""
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 0}\n' + rest)
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is damaged"):
+        read_metrics(tmp_path)
+
+
 def test_the_commit_is_of_facekds_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another repository's commit says nothing of what ran, wherever facekd lies and whatever a hook sets."""
 

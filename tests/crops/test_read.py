@@ -94,6 +94,13 @@ def test_merging_puts_the_same_name_in_one_class(tmp_path: Path) -> None:
         merge([first, large])
 
 
+def test_text_that_is_no_utf8_is_a_sentence(tmp_path: Path) -> None:
+    path = hub(tmp_path / "a.parquet", [png(color(1)), png(color(2))], identity=["anna", "bert"])
+    path.write_bytes(path.read_bytes().replace(b"anna", b"\xff\xfe\xff\xfe"))
+    with pytest.raises(UserError, match="not a readable Parquet file"):
+        read_crops(path)
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [

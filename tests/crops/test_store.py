@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facekd.core.pixels import encode_crop
-from facekd.crops.read import merge, read_crops
+from facekd.crops.read import merge, photo_names, read_crops
 from facekd.crops.records import FAILED, STATUSES, AlignedCrop, PhotoRecord
 from facekd.crops.store import CropStore
 from facekd.errors import UserError
@@ -250,6 +250,28 @@ def test_a_damaged_part_is_named(tmp_path: Path, name: str, damage: str) -> None
     with pytest.raises(UserError, match="damaged") as error:
         store.crops()
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [
+        ("crops/part-00000.arrow", b"one/photo.jpg"),
+        ("crops/part-00000.arrow", b"crop_id"),
+        ("ledger/part-00000.parquet", b"crop_ids"),
+    ],
+)
+def test_text_that_is_no_utf8_is_a_sentence(tmp_path: Path, name: str, old: bytes) -> None:
+    """A value, and the name of a column: Arrow reads both, and Python only later finds out."""
+    store = CropStore.create(tmp_path, SETTINGS)
+    store.append([record("one/photo.jpg")])
+    path = tmp_path / name
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, b"\xff" * len(old)))
+    with pytest.raises(UserError, match=r"part-00000\.\w+: damaged"):
+        CropStore.open(tmp_path).crops()
+    if "ledger" in name:
+        with pytest.raises(UserError, match=r"part-00000\.\w+: damaged"):
+            photo_names(tmp_path)
 
 
 def test_files_are_private_and_typed(tmp_path: Path) -> None:

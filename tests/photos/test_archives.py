@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 import tarfile
 import tempfile
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -163,6 +165,28 @@ def test_a_compressed_tar_that_says_it_is_huge_is_not_unpacked(tmp_path: Path) -
         tar.addfile(tarfile.TarInfo("a/1.jpg"))
     with pytest.raises(UserError, match="unpacks to more than 100 times its size, 1024 MiB"):
         find_photos(tmp_path / "p.tar.gz")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_compressed_tar_with_a_name_that_fills_the_memory_is_refused(tmp_path: Path, kind: bytes, place: int) -> None:
+    """tarfile reads names and further fields whole, before anybody sees the entry: 60 MiB of zeros in 60 KiB."""
+    with gzip.open(tmp_path / "p.tar.gz", "wb", compresslevel=1) as file:
+        first = tarfile.TarInfo("a/1.jpg")
+        file.write(first.tobuf() * place)
+        long = tarfile.TarInfo("long")
+        long.type, long.size = kind, 60 << 20
+        file.write(long.tobuf())
+        for _ in range(60):
+            file.write(bytes(1 << 20))
+        file.write(bytes(1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"p\.tar\.gz: has a name or other fields of 60 MiB"):
+            find_photos(tmp_path / "p.tar.gz")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_photo_that_is_too_large_is_named_and_not_kept(tmp_path: Path, written: list[IO[bytes]]) -> None:

@@ -165,3 +165,38 @@ def test_a_link_in_a_whole_cache_is_refused(full: TeacherCache, tmp_path: Path) 
     rows.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="is a link"):
         open_cache(full.folder.parent, KEY_OF)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_link_in_place_of_a_caches_folder_is_refused_and_what_it_leads_to_left_alone(
+    tmp_path: Path, whole: bool
+) -> None:
+    """Its name is known beforehand: whoever may write the caches' home could lay it there."""
+    victim, home = tmp_path / "victim", tmp_path / "home"
+    if whole:
+        fill(open_cache(tmp_path, KEY_OF))
+        (tmp_path / KEY_OF.name).rename(victim)
+    else:
+        victim.mkdir()
+        (victim / "embeddings.f16").write_text("precious")
+    before = {path.name: path.read_bytes() for path in victim.iterdir()}
+    home.mkdir()
+    (home / KEY_OF.name).symlink_to(victim)
+    with pytest.raises(UserError, match="is a link, not a cache's own folder; remove it"):
+        open_cache(home, KEY_OF)
+    if whole:
+        with pytest.raises(UserError, match="is a link, not a cache's own folder; remove it"):
+            caches(home)
+    for folder in unused(home, days=-1):
+        assert remove(folder) == 0
+    assert list(home.iterdir()) == []
+    assert {path.name: path.read_bytes() for path in victim.iterdir()} == before
+
+
+def test_a_cache_with_a_link_to_nothing_is_removed_and_a_damaged_key_said(full: TeacherCache) -> None:
+    (full.folder / "more").symlink_to(full.folder / "nowhere")
+    (full.folder / "key.json").write_text("")
+    with pytest.raises(UserError, match=r"key\.json: not readable as JSON .*; remove .* and it is built anew"):
+        open_cache(full.folder.parent, KEY_OF)
+    assert remove(full.folder) > 0
+    assert not full.folder.exists()
