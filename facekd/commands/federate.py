@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,8 @@ def federate(
     whole = place_crops(place)
     whole.train.check_fits(assignment.contract)
     sizes = [len(site_crops(place, number).train) for number in range(sites.count)]
-    out = begin(out, "federate", flat(sites, teacher, student, optimization, out=out, seed=seed), place.data)
+    used = replace(sites, least=sites.needed)
+    out = begin(out, "federate", flat(used, teacher, student, optimization, out=out, seed=seed), place.data)
     say(f"{whole.said()}; dealt to {sites.count} sites of {min(sizes)} to {max(sizes)} crops", quiet)
     about = {"assignment": assignment.to_json(), "data": whole.train.digest(), "sites": f"{sites.count}"}
     if begun is not None:
@@ -82,7 +84,7 @@ def federate(
 
     def coordinate(ask: Ask) -> None:
         judge = judge_crops(whole.judged, assignment.contract)
-        ids.append(federate_rounds(ask, assignment, judge, out, about, sites.least, quiet, begun))
+        ids.append(federate_rounds(ask, assignment, judge, out, about, sites.needed, quiet, begun))
 
     work = partial(simulated, place)
     simulate(sites.count, assignment.to_json(), coordinate, work, sites.patience, sites.secure)

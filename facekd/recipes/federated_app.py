@@ -68,7 +68,7 @@ def write_app(folder: Path, assignment: Assignment, asked: Sites, out: Path) -> 
         "assignment": assignment.to_json(),
         "out": str(out.absolute()),
         "sites": asked.sites,
-        "least": asked.least,
+        "least": asked.needed,
         "patience": asked.patience,
         "secure": asked.secure,
     }

@@ -10,6 +10,8 @@ from facekd.core.choices import Augment, Backend, OptimizerName
 from facekd.errors import UserError
 from facekd.settings.group import FIRST, settings
 
+HIDDEN_AMONG = 3  # sites: who knows the sum of two sites' weights and is one of them knows the other's
+
 
 @settings("Sites")
 class Sites:
@@ -29,8 +31,9 @@ class Sites:
     """Times the sites' weights are averaged."""
     steps: Annotated[int, FIRST] = 20
     """Steps of each site in a round."""
-    least: int = 2
-    """Sites whose weights a round needs; with fewer the run ends, and goes on when it is started again."""
+    least: int | None = None
+    """Sites whose weights a round needs; with fewer the run ends, and goes on when it is started again. Unless given 2,
+    with --secure 3."""
     sites: int = 2
     """With --app, sites to wait for before the first round."""
     patience: float = 60.0
@@ -53,12 +56,14 @@ class Sites:
             (self.minimum < 1, f"--minimum {self.minimum}: use 1 or more photos of a person"),
             (self.rounds < 1, f"--rounds {self.rounds}: use 1 or more"),
             (self.steps < 1, f"--steps {self.steps}: use 1 or more"),
-            (self.least < 1, f"--least {self.least}: use 1 or more sites"),
+            (self.needed < 1, f"--least {self.needed}: use 1 or more sites"),
             (not 0 < self.patience < math.inf, f"--patience {self.patience}: use a number of minutes above zero"),
             (self.count < 1, f"--{'sites' if self.simulate is None else 'simulate'} {self.count}: use 2 or more sites"),
-            (self.count < self.least, f"--least {self.least}: is more than the {self.count} sites; lower it"),
-            (self.secure and self.count < 3, f"--secure: hides a site among others, and {self.count} are too few; "
-             "three or more are needed"),
+            (self.secure and self.count < HIDDEN_AMONG, f"--secure: hides a site among others, and {self.count} are "
+             "too few; three or more are needed"),
+            (self.secure and self.needed < HIDDEN_AMONG, f"--least {self.needed}: of the sum of two sites' weights "
+             "each of the two knows the other's; with --secure use 3 or more"),
+            (self.count < self.needed, f"--least {self.needed}: is more than the {self.count} sites; lower it"),
         ]  # fmt: skip
         for wrong, sentence in problems:
             if wrong:
@@ -72,6 +77,11 @@ class Sites:
         """
         if self.simulate is None and self.app is None:
             raise UserError("give --simulate N, to play sites on this machine, or --app DIR, for real ones")
+
+    @property
+    def needed(self) -> int:
+        """How many sites a round needs."""
+        return self.least if self.least is not None else HIDDEN_AMONG if self.secure else 2
 
     @property
     def count(self) -> int:

@@ -321,6 +321,7 @@ def test_an_app_says_what_each_side_runs_and_holds_what_all_do(
         ({"simulate": 3}, "deals out the people of --data"),
         ({"app": "app", "data": ["c"]}, "real sites name their own crops"),
         ({"simulate": 2, "data": ["c"], "secure": True}, "three or more"),
+        ({"simulate": 4, "data": ["c"], "secure": True, "least": 2}, "with --secure use 3 or more"),
         ({"simulate": 2, "data": ["c"], "least": 3}, "is more than the 2 sites"),
         ({"simulate": 2, "data": ["c"], "rounds": 0}, "--rounds 0"),
         ({"simulate": 0, "data": ["c"]}, "--simulate 0: use 2 or more"),
