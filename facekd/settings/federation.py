@@ -10,7 +10,7 @@ from facekd.core.choices import Augment, Backend, OptimizerName
 from facekd.errors import UserError
 from facekd.settings.group import FIRST, settings
 
-HIDDEN_AMONG = 3  # sites: who knows the sum of two sites' weights and is one of them knows the other's
+HIDDEN_AMONG = 3  # sites: of two, each could take its own weights from the sum and have the other's
 
 
 @settings("Sites")
@@ -61,8 +61,8 @@ class Sites:
             (self.count < 1, f"--{'sites' if self.simulate is None else 'simulate'} {self.count}: use 2 or more sites"),
             (self.secure and self.count < HIDDEN_AMONG, f"--secure: hides a site among others, and {self.count} are "
              "too few; three or more are needed"),
-            (self.secure and self.needed < HIDDEN_AMONG, f"--least {self.needed}: of the sum of two sites' weights "
-             "each of the two knows the other's; with --secure use 3 or more"),
+            (self.secure and self.needed < HIDDEN_AMONG, f"--least {self.needed}: of two sites each could take its "
+             "own weights from the sum and have the other's; with --secure use 3 or more"),
             (self.count < self.needed, f"--least {self.needed}: is more than the {self.count} sites; lower it"),
         ]  # fmt: skip
         for wrong, sentence in problems:
