@@ -228,7 +228,16 @@ def test_an_average_of_the_weights_is_judged_kept_and_gone_on_with(
     assert (whole / MODEL).read_bytes() == before
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Where the tests began in a shell's background, Ctrl-C is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize(
     ("sent", "ends", "said"),
     [(signal.SIGTERM, SystemExit, "SIGTERM"), (signal.SIGINT, KeyboardInterrupt, "Ctrl-C")],
