@@ -81,7 +81,7 @@ def main() -> int:
             write_json(path, {"result": teachers})
         else:
             record("teachers_real", teachers)
-        write_picture(path.with_suffix(".svg"), drawn(teachers), "Softmax and ArcFace on the same budget")
+        write_picture(path.with_suffix(".svg"), drawn(teachers), "Teachers on real people")
     return 0
 
 
